@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// The only macros of polymac, and the name of the inline namespace that all code lives in.
+//
+// A header-only SIMD library is compiled into many translation units, perhaps with different flags. If two of them
+// emitted the same symbol, the linker would keep either copy, and a program could execute AVX-512 code on the path it
+// had checked for SSE. So every flag that changes what a function does is part of its name.
+#pragma once
+
+#if __cplusplus < 202002L && !(defined(_MSVC_LANG) && _MSVC_LANG >= 202002L)
+#error "polymac: C++20 is needed (g++ 12, clang 14 or newer, -std=c++20)"
+#endif
+
+#define POLYMAC_VERSION_MAJOR 0
+#define POLYMAC_VERSION_MINOR 1
+#define POLYMAC_VERSION_PATCH 0
+
+#define POLYMAC_DETAIL_JOIN2(a, b) a##b
+#define POLYMAC_DETAIL_JOIN(a, b) POLYMAC_DETAIL_JOIN2(a, b)
+
+// -- the widest vector unit the flags allow -------------------------------------------------------------------------
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+#define POLYMAC_DETAIL_VECTOR avx512
+#elif defined(__AVX2__)
+#define POLYMAC_DETAIL_VECTOR avx2
+#elif defined(__AVX__)
+#define POLYMAC_DETAIL_VECTOR avx
+#elif defined(__SSE4_1__)
+#define POLYMAC_DETAIL_VECTOR sse41
+#elif defined(__SSE2__)
+#define POLYMAC_DETAIL_VECTOR sse2
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+#define POLYMAC_DETAIL_VECTOR neon
+#else
+#define POLYMAC_DETAIL_VECTOR scalar
+#endif
+
+// -- what else changes the code of a function -----------------------------------------------------------------------
+#if defined(__FMA__)
+#define POLYMAC_DETAIL_FMA _fma
+#else
+#define POLYMAC_DETAIL_FMA
+#endif
+#if defined(__AVX512VNNI__)
+#define POLYMAC_DETAIL_VNNI _vnni
+#else
+#define POLYMAC_DETAIL_VNNI
+#endif
+#if defined(__AVXVNNI__)
+#define POLYMAC_DETAIL_AVXVNNI _avxvnni
+#else
+#define POLYMAC_DETAIL_AVXVNNI
+#endif
+#if defined(__ARM_FEATURE_DOTPROD)
+#define POLYMAC_DETAIL_DOT _dotprod
+#else
+#define POLYMAC_DETAIL_DOT
+#endif
+#if defined(__cpp_exceptions) || defined(__EXCEPTIONS)
+#define POLYMAC_HAS_EXCEPTIONS 1
+#define POLYMAC_DETAIL_EXCEPTIONS
+#else
+#define POLYMAC_HAS_EXCEPTIONS 0
+#define POLYMAC_DETAIL_EXCEPTIONS _status
+#endif
+
+// xsimd serves the generic float atom and exp. An embedded user may be without it.
+#if !defined(POLYMAC_NO_XSIMD) && __has_include(<xsimd/xsimd.hpp>)
+#define POLYMAC_HAS_XSIMD 1
+#define POLYMAC_DETAIL_XSIMD
+#else
+#define POLYMAC_HAS_XSIMD 0
+#define POLYMAC_DETAIL_XSIMD _plain
+#endif
+
+#define POLYMAC_DETAIL_TAG1 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_VECTOR, POLYMAC_DETAIL_FMA)
+#define POLYMAC_DETAIL_TAG2 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG1, POLYMAC_DETAIL_VNNI)
+#define POLYMAC_DETAIL_TAG3 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG2, POLYMAC_DETAIL_AVXVNNI)
+#define POLYMAC_DETAIL_TAG4 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG3, POLYMAC_DETAIL_DOT)
+#define POLYMAC_DETAIL_TAG5 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG4, POLYMAC_DETAIL_EXCEPTIONS)
+#define POLYMAC_DETAIL_TAG6 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG5, POLYMAC_DETAIL_XSIMD)
+
+/// Name of the inline namespace, for example `v0_1_avx512_fma_vnni`.
+#define POLYMAC_ABI POLYMAC_DETAIL_JOIN(v0_1_, POLYMAC_DETAIL_TAG6)
+
+/// Opens and closes `namespace polymac` with the tagged inline namespace inside. Plain views and statuses, which may
+/// cross translation units, stay outside of it.
+#define POLYMAC_BEGIN \
+  namespace polymac { \
+  inline namespace POLYMAC_ABI {
+#define POLYMAC_END \
+  } \
+  }
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define POLYMAC_INLINE __forceinline
+#define POLYMAC_UNROLL
+#else
+/// Inlines always: register tiles must not pass through memory, and untagged functions must not become symbols.
+#define POLYMAC_INLINE inline __attribute__((always_inline))
+#if defined(__clang__)
+#define POLYMAC_UNROLL _Pragma("clang loop unroll(full)")
+#else
+/// Unrolls the next loop fully; its bound is a small constant (rows or registers of a tile).
+#define POLYMAC_UNROLL _Pragma("GCC unroll 64")
+#endif
+#endif

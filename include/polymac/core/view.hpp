@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+// Views: pointers with extents and strides. polymac has no tensor class; memory is the caller's.
+//
+// Views are plain data and may cross translation units, so they live outside the ISA-tagged namespace.
+#pragma once
+
+#include "polymac/core/config.hpp"
+
+#include <cstddef>
+#include <concepts>
+#include <type_traits>
+
+namespace polymac {
+
+/// Rows x columns elements, row after row. `stride` is the distance of two rows in elements, at least `columns`.
+template <class T>
+struct matrix_view {
+  T* data = nullptr;
+  std::size_t rows = 0;
+  std::size_t columns = 0;
+  std::size_t stride = 0;
+
+  constexpr matrix_view() noexcept = default;
+  constexpr matrix_view(T* data_, std::size_t rows_, std::size_t columns_) noexcept
+      : matrix_view(data_, rows_, columns_, columns_) {}
+  constexpr matrix_view(T* data_, std::size_t rows_, std::size_t columns_, std::size_t stride_) noexcept
+      : data(data_), rows(rows_), columns(columns_), stride(stride_) {}
+  /// A view of mutable elements is also a view of constant ones.
+  template <class U>
+    requires(std::is_same_v<const U, T> && !std::is_same_v<U, T>)
+  constexpr matrix_view(const matrix_view<U>& other) noexcept  // NOLINT: implicit by design
+      : matrix_view(other.data, other.rows, other.columns, other.stride) {}
+
+  constexpr T* row(std::size_t r) const noexcept { return data + r * stride; }
+};
+
+template <class T>
+matrix_view(T*, std::size_t, std::size_t) -> matrix_view<T>;
+template <class T>
+matrix_view(T*, std::size_t, std::size_t, std::size_t) -> matrix_view<T>;
+
+/// Batch x height x width x channels elements (NHWC): the channels of a pixel are contiguous. Strides are distances in
+/// elements between neighbouring pixels of a line, lines of an image, and images of the batch.
+template <class T>
+struct image_view {
+  T* data = nullptr;
+  std::size_t batch = 0;
+  std::size_t height = 0;
+  std::size_t width = 0;
+  std::size_t channels = 0;
+  std::size_t pixel_stride = 0;
+  std::size_t line_stride = 0;
+  std::size_t image_stride = 0;
+
+  constexpr image_view() noexcept = default;
+  /// A dense image.
+  constexpr image_view(T* data_, std::size_t batch_, std::size_t height_, std::size_t width_,
+                       std::size_t channels_) noexcept
+      : image_view(data_, batch_, height_, width_, channels_, channels_, width_ * channels_,
+                   height_ * width_ * channels_) {}
+  constexpr image_view(T* data_, std::size_t batch_, std::size_t height_, std::size_t width_, std::size_t channels_,
+                       std::size_t pixel_stride_, std::size_t line_stride_, std::size_t image_stride_) noexcept
+      : data(data_),
+        batch(batch_),
+        height(height_),
+        width(width_),
+        channels(channels_),
+        pixel_stride(pixel_stride_),
+        line_stride(line_stride_),
+        image_stride(image_stride_) {}
+  template <class U>
+    requires(std::is_same_v<const U, T> && !std::is_same_v<U, T>)
+  constexpr image_view(const image_view<U>& other) noexcept  // NOLINT: implicit by design
+      : image_view(other.data, other.batch, other.height, other.width, other.channels, other.pixel_stride,
+                   other.line_stride, other.image_stride) {}
+
+  constexpr T* pixel(std::size_t n, std::size_t y, std::size_t x) const noexcept {
+    return data + n * image_stride + y * line_stride + x * pixel_stride;
+  }
+};
+
+template <class T>
+image_view(T*, std::size_t, std::size_t, std::size_t, std::size_t) -> image_view<T>;
+
+/// Memory that the caller lends to a kernel for the time of one call. Any alignment will do.
+struct workspace {
+  std::byte* data = nullptr;
+  std::size_t size = 0;  ///< bytes
+
+  constexpr workspace() noexcept = default;
+  constexpr workspace(std::byte* data_, std::size_t size_) noexcept : data(data_), size(size_) {}
+  /// From any contiguous container of bytes (`std::array<std::byte, N>`, `std::vector<std::byte>`, `std::span`).
+  template <class Container>
+    requires requires(Container& c) {
+      { c.data() } -> std::same_as<std::byte*>;
+      c.size();
+    }
+  constexpr explicit workspace(Container&& c) noexcept : data(c.data()), size(c.size()) {}
+};
+
+/// Half-open range of output rows: what one thread of the caller works on. Default: all rows.
+struct row_range {
+  std::size_t begin = 0;
+  std::size_t end = static_cast<std::size_t>(-1);
+};
+
+}  // namespace polymac

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+// The generic atom: any arithmetic, straight from its golden model, in plain C++. It is constexpr, so a whole layer can be
+// evaluated at compile time, and it is what every hand-written atom is tested against.
+//
+//                     column 0 1 2 ... 15
+//            step k:  w[k]  .  .  .  .  .        one group of a panel (16 weights)
+//   row 0   a[0][k]   c  c  c  c  c  c
+//   row 1   a[1][k]   c  c  c  c  c  c           4 x 16 sums; compilers turn the inner loop into vector code where the
+//   row 2   a[2][k]   c  c  c  c  c  c           golden model allows it
+//   row 3   a[3][k]   c  c  c  c  c  c
+#pragma once
+
+#include "polymac/isa/isa.hpp"
+
+#include <cstddef>
+
+POLYMAC_BEGIN
+namespace isa {
+
+template <Mac M>
+struct atom<M, scalar> {
+  using mac = M;
+  using isa = scalar;
+  using activation = typename M::activation;
+  using weight = typename M::weight;
+  using accumulator = typename M::accumulator;
+  static constexpr std::size_t columns = 16;
+  static constexpr std::size_t depth = 1;
+  static constexpr std::size_t max_rows = 4;
+  static constexpr std::size_t max_panels = 1;
+  static constexpr int activation_offset = 0;
+
+  template <std::size_t Rows, std::size_t Panels>
+  struct tile {
+    accumulator sums[Rows][columns];
+  };
+
+  template <std::size_t Rows, std::size_t Panels>
+  static constexpr void start(tile<Rows, Panels>& t, const accumulator* starts, std::size_t) noexcept {
+    for (std::size_t r = 0; r < Rows; ++r)
+      for (std::size_t c = 0; c < columns; ++c) t.sums[r][c] = starts[c];
+  }
+
+  template <std::size_t Rows, std::size_t Panels>
+  static constexpr void step(tile<Rows, Panels>& t, const activation* const* rows, std::size_t offset,
+                             const weight* weights, std::size_t) noexcept {
+    for (std::size_t r = 0; r < Rows; ++r) {
+      const activation a = rows[r][offset];
+      for (std::size_t c = 0; c < columns; ++c) t.sums[r][c] = M::multiply_add(t.sums[r][c], a, weights[c]);
+    }
+  }
+
+  template <std::size_t Rows, std::size_t Panels>
+  static constexpr void store(const tile<Rows, Panels>& t, accumulator* sums) noexcept {
+    for (std::size_t r = 0; r < Rows; ++r)
+      for (std::size_t c = 0; c < columns; ++c) sums[r * columns + c] = t.sums[r][c];
+  }
+};
+
+}  // namespace isa
+POLYMAC_END

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+// The generic float atom, for every instruction set that xsimd knows: one panel is one batch wide, a step is one k.
+//
+//   price per step: 1 load per panel, 1 broadcast load per row, Rows x Panels fused multiply-adds
+//   AVX-512: 16 lanes, 2 FMA/cycle, latency 4, 32 registers -> 12 rows x 2 panels (24 sums + 2 weights + 1 activation)
+//   AVX2:     8 lanes, 2 FMA/cycle, latency 4, 16 registers ->  6 rows x 2 panels (12 + 2 + 1)
+//   SSE2:     4 lanes, no FMA,                 16 registers ->  6 rows x 2 panels
+//   NEON:     4 lanes, 2 FMA/cycle, latency 4, 32 registers ->  8 rows x 3 panels (24 + 3 + 1)
+//
+//                   panel 0    panel 1
+//            k      w ... w    w ... w
+//   row 0    a      s ... s    s ... s
+//   row 1    a      s ... s    s ... s
+//
+// Sums run in the order of k for every output on its own; fused where the machine fuses. mac::float32 states the bound.
+#pragma once
+
+#include "polymac/isa/isa.hpp"
+#include "polymac/mac/float32.hpp"
+
+#if POLYMAC_HAS_XSIMD
+
+#include <xsimd/xsimd.hpp>
+
+POLYMAC_BEGIN
+namespace isa {
+namespace detail {
+
+/// Register budget and xsimd architecture of an instruction set.
+template <class I>
+struct float_tile;
+#if defined(__SSE2__)
+template <>
+struct float_tile<sse2> {
+  using arch = xsimd::sse2;
+  static constexpr std::size_t max_rows = 6, max_panels = 2;
+};
+#endif
+#if defined(__AVX2__) && defined(__FMA__)
+template <>
+struct float_tile<avx2> {
+  using arch = xsimd::fma3<xsimd::avx2>;
+  static constexpr std::size_t max_rows = 6, max_panels = 2;
+};
+#endif
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+template <>
+struct float_tile<avx512> {
+  using arch = xsimd::avx512bw;
+  static constexpr std::size_t max_rows = 12, max_panels = 2;
+};
+#endif
+#if defined(__ARM_NEON) && defined(__aarch64__)
+template <>
+struct float_tile<neon> {
+  using arch = xsimd::neon64;
+  static constexpr std::size_t max_rows = 8, max_panels = 3;
+};
+#endif
+
+}  // namespace detail
+
+template <class I>
+  requires requires { typename detail::float_tile<I>::arch; }
+struct atom<mac::float32, I> {
+  using mac = polymac::mac::float32;
+  using isa = I;
+  using activation = float;
+  using weight = float;
+  using accumulator = float;
+  using batch = xsimd::batch<float, typename detail::float_tile<I>::arch>;
+  static constexpr std::size_t columns = batch::size;
+  static constexpr std::size_t depth = 1;
+  static constexpr std::size_t max_rows = detail::float_tile<I>::max_rows;
+  static constexpr std::size_t max_panels = detail::float_tile<I>::max_panels;
+  static constexpr int activation_offset = 0;
+
+  template <std::size_t Rows, std::size_t Panels>
+  struct tile {
+    batch sums[Rows][Panels];
+  };
+
+  template <std::size_t Rows, std::size_t Panels>
+  static POLYMAC_INLINE void start(tile<Rows, Panels>& t, const accumulator* starts, std::size_t stride) noexcept {
+    POLYMAC_UNROLL
+    for (std::size_t p = 0; p < Panels; ++p) {
+      const batch first = batch::load_unaligned(starts + p * stride);
+      POLYMAC_UNROLL
+      for (std::size_t r = 0; r < Rows; ++r) t.sums[r][p] = first;
+    }
+  }
+
+  template <std::size_t Rows, std::size_t Panels>
+  static POLYMAC_INLINE void step(tile<Rows, Panels>& t, const activation* const* rows, std::size_t offset,
+                                  const weight* weights, std::size_t stride) noexcept {
+    batch w[Panels];
+    POLYMAC_UNROLL
+    for (std::size_t p = 0; p < Panels; ++p) w[p] = batch::load_unaligned(weights + p * stride);
+    POLYMAC_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) {
+      const batch a(rows[r][offset]);
+      POLYMAC_UNROLL
+      for (std::size_t p = 0; p < Panels; ++p) t.sums[r][p] = xsimd::fma(a, w[p], t.sums[r][p]);
+    }
+  }
+
+  template <std::size_t Rows, std::size_t Panels>
+  static POLYMAC_INLINE void store(const tile<Rows, Panels>& t, accumulator* sums) noexcept {
+    POLYMAC_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r)
+      POLYMAC_UNROLL
+      for (std::size_t p = 0; p < Panels; ++p) t.sums[r][p].store_unaligned(sums + (r * Panels + p) * columns);
+  }
+};
+
+}  // namespace isa
+POLYMAC_END
+
+#endif
