@@ -47,7 +47,7 @@ inline constexpr window_padding same{padding_rule::same};
 inline constexpr window_padding same_lower{padding_rule::same_lower};
 inline constexpr window_padding valid{};
 
-/// What a sliding window does. `ceil_mode` (ONNX pooling) keeps a last window that lies only partly on the padded input.
+/// What a sliding window does. `ceil_mode` (ONNX pooling) keeps a last window that leaves the padded input.
 struct window {
   extent2d kernel{};
   extent2d stride{};

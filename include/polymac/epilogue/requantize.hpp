@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MIT
+// Requantisation: integer sum -> scaled, rounded, shifted by the output zero point, saturated to the output type.
+#pragma once
+
+#include "polymac/core/buffer.hpp"
+#include "polymac/core/fixed_point.hpp"
+#include "polymac/epilogue/epilogue.hpp"
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+
+POLYMAC_BEGIN
+namespace epilogue {
+
+/// Types that hold quantised activations.
+template <class T>
+concept QuantizedType = std::same_as<T, std::int8_t> || std::same_as<T, std::uint8_t> || std::same_as<T, std::int16_t>;
+
+namespace detail {
+
+/// The factors of a stage, one array per component so that a loop over columns vectorises. A static count of 1 serves
+/// every column; which of the two it is, is a type, so that the inner loop has no branch, no stride.
+template <rounding Mode, std::size_t Columns>
+struct factors {
+  buffer<std::int32_t, Columns> multiplier;
+  buffer<std::int32_t, Columns> shift;
+
+  constexpr status resize(std::size_t count) noexcept {
+    const status s = multiplier.resize(count);
+    return s.ok() ? shift.resize(count) : s;
+  }
+  constexpr std::size_t size() const noexcept { return shift.size(); }
+  constexpr void set(std::size_t i, fixed_point::factor f) noexcept {
+    multiplier[i] = f.multiplier;
+    shift[i] = f.shift;
+  }
+  constexpr void set_real(std::size_t i, double real) noexcept { set(i, fixed_point::encode<Mode>(real)); }
+  constexpr void set_fixed(std::size_t i, fixed_point::factor f) noexcept {
+    if constexpr (Mode == rounding::rndnu)
+      set_real(i, fixed_point::decode(f));
+    else
+      set(i, f);
+  }
+  /// sum * scale, rounded, in [low, high].
+  template <std::signed_integral Sum>
+  constexpr std::int32_t apply(Sum sum, std::size_t i, std::int32_t low, std::int32_t high) const noexcept {
+    using Width = std::conditional_t<(sizeof(Sum) > 4), std::int64_t, std::int32_t>;
+    const std::int32_t y = fixed_point::multiply_by_quantized_multiplier<Mode>(Width{sum}, multiplier[i], shift[i]);
+    return y < low ? low : y > high ? high : y;
+  }
+};
+
+template <std::size_t Columns>
+struct factors<rounding::fp32_nearest_even, Columns> {
+  buffer<float, Columns> scale;
+
+  constexpr status resize(std::size_t count) noexcept { return scale.resize(count); }
+  constexpr std::size_t size() const noexcept { return scale.size(); }
+  constexpr void set_real(std::size_t i, double real) noexcept { scale[i] = static_cast<float>(real); }
+  constexpr void set_fixed(std::size_t i, fixed_point::factor f) noexcept { set_real(i, fixed_point::decode(f)); }
+  /// As above. Clamped before it is rounded, as XNNPACK does: the bounds are integers, so the result is the same.
+  template <std::signed_integral Sum>
+  constexpr std::int32_t apply(Sum sum, std::size_t i, std::int32_t low, std::int32_t high) const noexcept {
+    const float least = static_cast<float>(low);
+    const float most = static_cast<float>(high);
+    const float y = static_cast<float>(sum) * scale[i];
+    return fixed_point::round_small_to_nearest_even(y < least ? least : y > most ? most : y);
+  }
+};
+
+}  // namespace detail
+
+/// y = saturate(round(sum * scale[column]) + zero_point) to the range of `Out`.
+///
+/// The scale of a contraction is S_x * S_w[column] / S_y: finite, at least 0 (0 gives the zero point: a dead channel)
+/// and below 2^30. 32-bit sums follow `Mode`; 64-bit sums (int16 activations) follow TFLite's 16-bit rule in the
+/// integer modes. `Columns` is 1 (one scale for every column), a static number of columns, or `dynamic` (one scale per column,
+/// owned on the heap). A mistake in the parameters is reported by `check`, which every layer calls once.
+/// Source: TFLite's quantisation specification; gemmlowp, ruy, XNNPACK for the modes.
+template <rounding Mode = rounding::gemmlowp, std::size_t Columns = dynamic, QuantizedType Out = std::int8_t>
+class requantize_stage : public stage {
+ public:
+  static constexpr rounding mode = Mode;
+  using output = Out;
+
+  /// From real scales. One scale may stand for `columns` ones.
+  template <std::floating_point Real>
+  static constexpr requantize_stage from_scales(std::span<const Real> scales, std::int32_t zero_point,
+                                                std::size_t columns = Columns == dynamic ? 0 : Columns) {
+    requantize_stage made(zero_point, scales.size(), columns);
+    for (std::size_t i = 0; i < made.factors_.size(); ++i) {
+      const Real scale = scales[scales.size() == 1 ? 0 : i];
+      if (scale >= Real{0} && scale < Real{1 << fixed_point::max_shift})  // false for NaN
+        made.factors_.set_real(i, static_cast<double>(scale));
+      else
+        made.blame("expected a finite scale in [0, 2^30)", i);
+    }
+    return made;
+  }
+
+  /// From multipliers in [0, 2^31) and shifts in [-31, 30]: scale = multiplier * 2^(shift - 31). One pair may stand for
+  /// `columns` ones.
+  static constexpr requantize_stage from_fixed_point(std::span<const std::int32_t> multipliers,
+                                                     std::span<const std::int32_t> shifts, std::int32_t zero_point,
+                                                     std::size_t columns = Columns == dynamic ? 0 : Columns) {
+    if (shifts.size() != multipliers.size()) {
+      requantize_stage none(zero_point, 0, 0);
+      none.blame("expected as many shifts as multipliers", multipliers.size());
+      return none;
+    }
+    requantize_stage made(zero_point, multipliers.size(), columns);
+    for (std::size_t i = 0; i < made.factors_.size(); ++i) {
+      const std::size_t from = multipliers.size() == 1 ? 0 : i;
+      if (multipliers[from] < 0)
+        made.blame("expected a multiplier in [0, 2^31)", i);
+      else if (shifts[from] < fixed_point::min_shift || shifts[from] > fixed_point::max_shift)
+        made.blame("expected a shift in [-31, 30]", i);
+      else
+        made.factors_.set_fixed(i, {multipliers[from], shifts[from]});
+    }
+    return made;
+  }
+
+  /// Number of scales held.
+  constexpr std::size_t size() const noexcept { return factors_.size(); }
+  constexpr std::int32_t zero_point() const noexcept { return zero_point_; }
+
+  constexpr status check(std::size_t columns) const noexcept {
+    if (fault_ != nullptr) return status::make(errc::parameter, "requantize: ", fault_, ", channel ", fault_channel_);
+    if (size() != columns && (Columns != 1 || size() != 1))
+      return status::make(errc::shape, "requantize: expected ", columns, " scales, one per column, got ", size());
+    if (zero_point_ < lowest || zero_point_ > highest)
+      return status::make(errc::parameter, "requantize: expected an output zero point in [", lowest, ", ", highest,
+                          "], got ", zero_point_);
+    return {};
+  }
+
+  template <std::signed_integral Sum>
+  constexpr Out operator()(Sum sum, std::size_t, std::size_t column) const noexcept {
+    // Saturates before the zero point is added: no sum can wrap around.
+    const std::int32_t scaled =
+        factors_.apply(sum, Columns == 1 ? 0 : column, lowest - zero_point_, highest - zero_point_);
+    return static_cast<Out>(scaled + zero_point_);
+  }
+
+ private:
+  static constexpr std::int32_t lowest = std::numeric_limits<Out>::min();
+  static constexpr std::int32_t highest = std::numeric_limits<Out>::max();
+
+  constexpr requantize_stage(std::int32_t zero_point, std::size_t given, std::size_t columns)
+      : zero_point_(zero_point) {
+    const std::size_t count = given == 1 && columns != 0 ? columns : given;
+    if (columns != 0 && count != columns)
+      blame("expected one scale, or one per column, got another number of them", given);
+    else
+      polymac::detail::raise_unless_ok(factors_.resize(count));
+  }
+  constexpr void blame(const char* fault, std::size_t channel) noexcept {
+    if (fault_ != nullptr) return;  // the first one counts
+    fault_ = fault;
+    fault_channel_ = channel;
+  }
+
+  detail::factors<Mode, Columns> factors_;
+  std::int32_t zero_point_ = 0;
+  const char* fault_ = nullptr;
+  std::size_t fault_channel_ = 0;
+};
+
+/// One scale for every column.
+template <rounding Mode = rounding::gemmlowp, QuantizedType Out = std::int8_t>
+constexpr auto requantize(double scale, std::int32_t zero_point) {
+  return requantize_stage<Mode, 1, Out>::from_scales(std::span<const double>(&scale, 1), zero_point);
+}
+
+/// One scale per column.
+template <rounding Mode = rounding::gemmlowp, QuantizedType Out = std::int8_t>
+constexpr auto requantize(std::span<const double> scales, std::int32_t zero_point) {
+  return requantize_stage<Mode, dynamic, Out>::from_scales(scales, zero_point);
+}
+template <rounding Mode = rounding::gemmlowp, QuantizedType Out = std::int8_t>
+constexpr auto requantize(std::span<const float> scales, std::int32_t zero_point) {
+  return requantize_stage<Mode, dynamic, Out>::from_scales(scales, zero_point);
+}
+
+/// One scale per column, their number known at compile time: kept inside the stage, no heap.
+template <rounding Mode = rounding::gemmlowp, QuantizedType Out = std::int8_t, std::floating_point Real, std::size_t N>
+constexpr auto requantize(const std::array<Real, N>& scales, std::int32_t zero_point) {
+  return requantize_stage<Mode, N, Out>::from_scales(std::span<const Real>(scales), zero_point);
+}
+
+/// One multiplier and shift per column.
+template <rounding Mode = rounding::gemmlowp, QuantizedType Out = std::int8_t>
+constexpr auto requantize(std::span<const std::int32_t> multipliers, std::span<const std::int32_t> shifts,
+                          std::int32_t zero_point) {
+  return requantize_stage<Mode, dynamic, Out>::from_fixed_point(multipliers, shifts, zero_point);
+}
+
+}  // namespace epilogue
+
+using epilogue::requantize;
+
+POLYMAC_END
