@@ -30,7 +30,8 @@ function(polymac_find_headers name)
   # No version is asked of find_package: some packages call every other major version incompatible.
   find_package(${arg_PACKAGE} QUIET CONFIG)
   if(${arg_PACKAGE}_FOUND AND TARGET ${arg_TARGET} AND NOT ${arg_PACKAGE}_VERSION VERSION_LESS arg_OLDEST)
-    target_link_libraries(${target} INTERFACE ${arg_TARGET})
+    # Only the directory: Debian's xsimd also wants to link a library (xtl) that it neither needs nor installs.
+    target_include_directories(${target} SYSTEM INTERFACE "$<TARGET_PROPERTY:${arg_TARGET},INTERFACE_INCLUDE_DIRECTORIES>")
     message(STATUS "polymac: ${name} ${${arg_PACKAGE}_VERSION} (package)")
     return()
   endif()
