@@ -3,17 +3,17 @@
 //
 //   launcher ISA PROGRAM [ARGUMENT...]        ISA: the one the program was compiled for, or `any`
 //
-// - The processor lacks the ISA: prints why, exits with 77 (skipped). The check needs a program of its own, compiled for
-//   the baseline: in the test program even the initialisers before `main` may hold instructions unknown to the processor.
+// - The processor lacks the ISA: prints why, exits with 77 (skipped). The check needs a program of its own, compiled
+//   for the baseline: in the test program even the initialisers before `main` may hold unknown instructions.
 // - The program succeeds and has printed a line that begins with SKIPPED: exits with 77. (ctest's own
 //   SKIP_REGULAR_EXPRESSION would report a failed program as skipped, too.)
 // - Else: the program's own exit code or signal.
 #include <cstdio>
 #include <cstring>
 
-#include <csignal>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <csignal>
 #if defined(__aarch64__)
 #include <sys/auxv.h>
 #endif
