@@ -22,8 +22,8 @@
 
 namespace polymac_test {
 
-/// The folder that data is looked for in: the environment variable POLYMAC_DATA, else ../shared/data beside the sources.
-/// It need not exist.
+/// The folder that data is looked for in: the environment variable POLYMAC_DATA, else ../shared/data beside the
+/// sources. It need not exist.
 inline std::filesystem::path data_folder() {
   const char* chosen = std::getenv("POLYMAC_DATA");
   if (chosen != nullptr && *chosen != '\0') return std::filesystem::path(chosen);

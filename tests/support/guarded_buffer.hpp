@@ -15,7 +15,7 @@
 
 namespace polymac_test {
 
-/// Which end of a guarded buffer lies on the border. Both ends can only touch for sizes that fill whole pages, so a test
+/// Which end of a guarded buffer lies on the border. Both ends touch only where the size fills whole pages, so a test
 /// runs once with each placement.
 enum class placement {
   before_guard,  ///< the byte after the last element is unmapped
