@@ -6,8 +6,8 @@
 #pragma once
 
 #include "polymac/core/config.hpp"
+#include "polymac/core/text.hpp"
 
-#include <concepts>
 #include <cstddef>
 #include <new>
 #include <string_view>
@@ -42,45 +42,24 @@ class status {
   static constexpr status make(errc code, const Pieces&... pieces) noexcept {
     status s;
     s.code_ = code;
-    (s.append(pieces), ...);
+    (s.text_.append(pieces), ...);
     return s;
   }
 
   constexpr bool ok() const noexcept { return code_ == errc::ok; }
   constexpr explicit operator bool() const noexcept { return ok(); }
   constexpr errc code() const noexcept { return code_; }
-  constexpr std::string_view text() const noexcept { return {text_, length_}; }
+  constexpr std::string_view text() const noexcept { return text_.view(); }
   /// The text, ended by a zero.
-  constexpr const char* c_str() const noexcept { return text_; }
-
-  constexpr void append(std::string_view piece) noexcept {
-    for (const char c : piece) append(c);
-  }
-  constexpr void append(const char* piece) noexcept { append(std::string_view(piece)); }
-  constexpr void append(char c) noexcept {
-    if (length_ == capacity) return;
-    text_[length_++] = c;
-    text_[length_] = '\0';
-  }
-  template <std::integral Integer>
-    requires(!std::same_as<Integer, char>)
-  constexpr void append(Integer value) noexcept {
-    char digits[24]{};
-    std::size_t n = 0;
-    const bool negative = value < Integer{};
-    do {
-      const int digit = static_cast<int>(value % 10);
-      digits[n++] = static_cast<char>('0' + (digit < 0 ? -digit : digit));
-      value = static_cast<Integer>(value / 10);
-    } while (value != 0);
-    if (negative) append('-');
-    while (n > 0) append(digits[--n]);
+  constexpr const char* c_str() const noexcept { return text_.c_str(); }
+  template <class Piece>
+  constexpr void append(const Piece& piece) noexcept {
+    text_.append(piece);
   }
 
  private:
   errc code_ = errc::ok;
-  unsigned char length_ = 0;
-  char text_[capacity + 1] = {};
+  polymac::text<capacity> text_;
 };
 
 /// A value, or the status that says why there is none. Dereferencing a result without value is a mistake of the caller.

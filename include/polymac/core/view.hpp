@@ -32,6 +32,7 @@ struct matrix_view {
       : matrix_view(other.data, other.rows, other.columns, other.stride) {}
 
   constexpr T* row(std::size_t r) const noexcept { return data + r * stride; }
+  constexpr T& operator()(std::size_t r, std::size_t c) const noexcept { return data[r * stride + c]; }
 };
 
 template <class T>
@@ -76,6 +77,9 @@ struct image_view {
 
   constexpr T* pixel(std::size_t n, std::size_t y, std::size_t x) const noexcept {
     return data + n * image_stride + y * line_stride + x * pixel_stride;
+  }
+  constexpr T& operator()(std::size_t n, std::size_t y, std::size_t x, std::size_t c) const noexcept {
+    return pixel(n, y, x)[c];
   }
 };
 

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// A short text in a fixed array: no heap, no locale, no stdio. What statuses and explanations are made of.
+#pragma once
+
+#include "polymac/core/config.hpp"
+
+#include <concepts>
+#include <cstddef>
+#include <string_view>
+
+namespace polymac {
+
+/// At most Capacity characters, always ended by a zero; what does not fit is cut. Trivially copyable.
+template <std::size_t Capacity>
+class text {
+ public:
+  constexpr text() noexcept = default;
+  /// Joins pieces: strings, characters and integers.
+  template <class... Pieces>
+  static constexpr text join(const Pieces&... pieces) noexcept {
+    text t;
+    (t.append(pieces), ...);
+    return t;
+  }
+
+  constexpr std::string_view view() const noexcept { return {characters_, length_}; }
+  constexpr const char* c_str() const noexcept { return characters_; }
+
+  constexpr void append(std::string_view piece) noexcept {
+    for (const char c : piece) append(c);
+  }
+  constexpr void append(const char* piece) noexcept { append(std::string_view(piece)); }
+  constexpr void append(char c) noexcept {
+    if (length_ == Capacity) return;
+    characters_[length_++] = c;
+    characters_[length_] = '\0';
+  }
+  template <std::integral Integer>
+    requires(!std::same_as<Integer, char>)
+  constexpr void append(Integer value) noexcept {
+    char digits[24]{};
+    std::size_t n = 0;
+    const bool negative = value < Integer{};
+    do {
+      const int digit = static_cast<int>(value % 10);
+      digits[n++] = static_cast<char>('0' + (digit < 0 ? -digit : digit));
+      value = static_cast<Integer>(value / 10);
+    } while (value != 0);
+    if (negative) append('-');
+    while (n > 0) append(digits[--n]);
+  }
+
+ private:
+  std::size_t length_ = 0;
+  char characters_[Capacity + 1] = {};
+};
+
+}  // namespace polymac

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+// Fully connected layer and matrix product: y = epilogue(x * w^T + bias).
+#pragma once
+
+#include "polymac/core/extents.hpp"
+#include "polymac/core/int4.hpp"
+#include "polymac/kernel/contract.hpp"
+#include "polymac/layer/quantization.hpp"
+
+#include <cstddef>
+#include <span>
+
+POLYMAC_BEGIN
+namespace layer {
+
+namespace detail {
+
+/// Rows of a matrix, read in place.
+template <class Activation>
+struct matrix_source {
+  matrix_view<const Activation> x;
+  constexpr std::size_t rows() const noexcept { return x.rows; }
+  constexpr kernel::row_access access(std::size_t, std::size_t) const noexcept { return {1, x.columns}; }
+  constexpr void pointers(std::size_t row, std::size_t count, kernel::row_access, const Activation** table) const noexcept {
+    for (std::size_t r = 0; r < count; ++r) table[r] = x.row(row + r);
+  }
+  constexpr void gather(std::size_t row, std::size_t count, Activation* block, std::size_t stride) const noexcept {
+    for (std::size_t r = 0; r < count; ++r)
+      for (std::size_t k = 0; k < x.columns; ++k) block[r * stride + k] = x.row(row + r)[k];
+  }
+};
+
+}  // namespace detail
+
+/// y[rows][columns] = epilogue(sum over k of x[rows][k] * w[columns][k] + bias[columns]).
+///
+///   M       the arithmetic; x holds M::activation, the epilogue takes mac_traits<M>::sum
+///   E       the epilogue; its result type is the type of y. epilogue::identity gives the raw sums
+///   I       the instruction set; the strongest that the compiler flags allow if left out
+///   Shape   extents<columns, depth>, each static or dynamic. With both static the packed weights live inside the object
+///           and a layer on isa::scalar can be constructed and run in a constant expression
+///
+/// Weights are checked and packed once, at construction; nothing given there needs to outlive it. Running is noexcept,
+/// allocates nothing, and may be done by several threads at once on different rows.
+template <Mac M, epilogue::Stage E = epilogue::identity, Isa I = isa::native, class Shape = extents<dynamic, dynamic>>
+class linear {
+ public:
+  using mac = M;
+  using atom = isa::best_atom<M, I>;
+  using activation = typename M::activation;
+  using sum = typename mac_traits<M>::sum;
+  using output = epilogue::output_of<E, sum>;
+
+  /// weights: columns x depth, k contiguous, of any integer type for integer arithmetics (`matrix_view`,
+  /// `int4_matrix_view`, or any type with rows, columns, data and operator()(column, k)); bias: one for each column, or
+  /// none, in units of the sum. Throws polymac::error (or sets `status()` where exceptions are off) on shapes and
+  /// parameters that do not fit. O(columns * depth).
+  template <class Weights, class Bias>
+  constexpr linear(const Weights& weights, std::span<const Bias> bias, E stages = {}, const quantization<M>& q = {})
+      : epilogue_(std::move(stages)), zero_point_(q.activation_zero_point) {
+    status_ = construct(weights, bias, q);
+    polymac::detail::raise_unless_ok(status_);
+  }
+
+  /// Why the layer could not be built; ok where it can run.
+  constexpr const polymac::status& status() const noexcept { return status_; }
+  constexpr std::size_t columns() const noexcept { return weights_.shape().columns; }
+  constexpr std::size_t depth() const noexcept { return weights_.shape().depth; }
+  /// Bytes of packed weights and start values.
+  constexpr std::size_t weight_bytes() const noexcept { return weights_.bytes(); }
+
+  /// Computes the rows of `rows` (all by default). x: rows x depth; y: rows x columns; they must not overlap.
+  constexpr polymac::status operator()(matrix_view<const activation> x, matrix_view<output> y,
+                                       row_range rows = {}) const noexcept {
+    if (!status_.ok()) return status_;
+    if (x.columns != depth() || y.columns != columns() || x.rows != y.rows)
+      return polymac::status::make(errc::shape, "linear: expected x of n x ", depth(), " and y of n x ", columns(),
+                                   ", got ", x.rows, " x ", x.columns, " and ", y.rows, " x ", y.columns);
+    if (x.rows == 0) return {};
+    if (x.stride < x.columns || y.stride < y.columns)
+      return polymac::status::make(errc::shape, "linear: expected strides of at least ", x.columns, " and ", y.columns,
+                                   " elements, got ", x.stride, " and ", y.stride);
+    const activation* table[atom::max_rows]{};
+    kernel::contract<atom>(weights_, 0, detail::matrix_source<activation>{x}, epilogue_, y, {table, nullptr}, rows);
+    return {};
+  }
+
+  /// Arithmetic, instruction set, tile and memory of this layer, in words.
+  constexpr text<511> explain() const noexcept {
+    return text<511>::join("linear<", M::name, "> ", columns(), " x ", depth(), ": ", atom::isa::name, " atom, tile ",
+                           atom::max_rows, " rows x ", atom::max_panels * atom::columns, " columns x ", atom::depth,
+                           " deep, dense weights ", weight_bytes(), " bytes",
+                           weights_.wide_sums() ? ", sums in 64 bits" : "", ", no workspace");
+  }
+
+ private:
+  template <class Weights, class Bias>
+  constexpr polymac::status construct(const Weights& weights, std::span<const Bias> bias, const quantization<M>& q) noexcept {
+    auto s = Shape::check("linear", {weights.rows, weights.columns}, {"columns", "deep"});
+    if (s.ok())
+      s = detail::check_weights("linear", q, weights.rows, weights.columns, bias.size(), weights.data != nullptr);
+    if (s.ok()) s = epilogue_.check(weights.rows);
+    if (!s.ok()) return s;
+    const auto reader = detail::make_weight_reader<M>(
+        [&](std::size_t c, std::size_t k) { return weights(c, k); }, q.weight_zero_points);
+    return weights_.pack(
+        {1, weights.rows, weights.columns, reader.terms(weights.rows, weights.columns)},
+        [&](std::size_t, std::size_t c, std::size_t term, std::size_t k) { return reader.term_of(c, term, k); },
+        [&](std::size_t, std::size_t c) {
+          return bias.empty() ? typename mac_traits<M>::wide{} : static_cast<typename mac_traits<M>::wide>(bias[c]);
+        },
+        q.activation_zero_point);
+  }
+
+  kernel::packed_weights<M, atom, Shape::at(0), Shape::at(1)> weights_;
+  E epilogue_;
+  activation zero_point_;
+  polymac::status status_;
+};
+
+}  // namespace layer
+
+/// Builds a layer::linear: `auto fc = linear<mac::int8>(weights, bias, stages)`. See there.
+template <Mac M, Isa I = isa::native, class Weights, class Bias, epilogue::Stage E = epilogue::identity>
+constexpr auto linear(const Weights& weights, const Bias& bias, E stages = {}, const layer::quantization<M>& q = {}) {
+  return layer::linear<M, E, I>(weights, std::span(std::data(bias), std::size(bias)), std::move(stages), q);
+}
+
+POLYMAC_END
