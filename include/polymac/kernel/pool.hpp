@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+// The loop nest of every pooling layer: a window slides over an image, a reducer folds what lies under it.
+#pragma once
+
+#include "polymac/core/view.hpp"
+#include "polymac/core/window.hpp"
+
+#include <cstddef>
+#include <type_traits>
+
+POLYMAC_BEGIN
+namespace kernel {
+
+namespace detail {
+
+/// Taps of one axis that lie on the input, and how many lie on the padded input.
+struct tap_range {
+  std::size_t first = 0;  ///< index of the first tap on the input
+  std::size_t count = 0;  ///< taps on the input
+  std::size_t padded = 0; ///< taps on the input or its padding
+  std::size_t start = 0;  ///< input coordinate of the first tap
+};
+
+constexpr tap_range taps_of(std::size_t position, std::size_t stride, std::size_t dilation, std::size_t kernel,
+                            std::size_t begin, std::size_t input, std::size_t end) noexcept {
+  const std::size_t origin = position * stride;  // in coordinates of the padded input
+  const auto below = [&](std::size_t limit) {    // taps whose coordinate is less than `limit`
+    if (origin >= limit) return std::size_t{0};
+    const std::size_t n = (limit - origin - 1) / dilation + 1;
+    return n < kernel ? n : kernel;
+  };
+  tap_range t;
+  t.first = below(begin);
+  t.count = below(begin + input) - t.first;
+  t.padded = below(begin + input + end);
+  t.start = origin + t.first * dilation - begin;
+  return t;
+}
+
+}  // namespace detail
+
+/// y[n][oy][ox][c] = reducer.finish(fold over the taps of x[n][..][..][c], taps on the input, taps on the padded input).
+/// The views fit the geometry (the layer checks). Channels are worked on in blocks that stay in L1.
+///   Reducer: type `accumulator`; `accumulator start()`, `accumulator fold(accumulator, T)`, `T finish(accumulator, inside,
+///   padded)`, all noexcept.
+template <class T, class Reducer>
+constexpr void pool(const window& w, const window_geometry& g, image_view<const T> x, image_view<T> y,
+                    const Reducer& reducer) noexcept {
+  constexpr std::size_t block = 64;
+  typename Reducer::accumulator sum[block]{};
+  for (std::size_t n = 0; n < y.batch; ++n)
+    for (std::size_t oy = 0; oy < y.height; ++oy) {
+      const auto v = detail::taps_of(oy, w.stride.height, w.dilation.height, w.kernel.height, g.padding.top, x.height,
+                                     g.padding.bottom);
+      for (std::size_t ox = 0; ox < y.width; ++ox) {
+        const auto h = detail::taps_of(ox, w.stride.width, w.dilation.width, w.kernel.width, g.padding.left, x.width,
+                                       g.padding.right);
+        for (std::size_t c = 0; c < x.channels; c += block) {
+          const std::size_t channels = x.channels - c < block ? x.channels - c : block;
+          for (std::size_t i = 0; i < channels; ++i) sum[i] = reducer.start();
+          for (std::size_t ky = 0; ky < v.count; ++ky)
+            for (std::size_t kx = 0; kx < h.count; ++kx) {
+              const T* from = x.pixel(n, v.start + ky * w.dilation.height, h.start + kx * w.dilation.width) + c;
+              for (std::size_t i = 0; i < channels; ++i) sum[i] = reducer.fold(sum[i], from[i]);
+            }
+          T* to = y.pixel(n, oy, ox) + c;
+          const std::size_t inside = v.count * h.count;
+          const std::size_t padded = v.padded * h.padded;
+          for (std::size_t i = 0; i < channels; ++i) to[i] = reducer.finish(sum[i], inside, padded);
+        }
+      }
+    }
+}
+
+}  // namespace kernel
+POLYMAC_END
