@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: MIT
+// A folder without a floor.
+#pragma once
