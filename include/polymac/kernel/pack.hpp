@@ -61,6 +61,44 @@ constexpr typename mac_traits<M>::wide product(typename M::activation a, typenam
   return static_cast<typename mac_traits<M>::wide>(M::multiply_add(typename M::accumulator{}, a, w));
 }
 
+/// The bias of a column with its zero point folded in, and whether every sum of the column stays within an accumulator
+/// whatever the activations are.
+template <Mac M>
+class folded_bias {
+  using traits = mac_traits<M>;
+  using wide = typename traits::wide;
+  using activation = typename traits::activation;
+  static constexpr bool folds = traits::integer && M::linear;
+
+ public:
+  constexpr folded_bias(wide bias, activation zero_point) noexcept : value_(bias), zero_point_(zero_point) {}
+
+  constexpr void add(typename traits::weight w) noexcept {
+    if constexpr (folds) {
+      value_ -= product<M>(zero_point_, w);
+      // The largest magnitude of a * w stands at an end of the range of a, as the product is linear in a.
+      const wide low = product<M>(std::numeric_limits<activation>::min(), w);
+      const wide high = product<M>(std::numeric_limits<activation>::max(), w);
+      const wide a = low < 0 ? -low : low, b = high < 0 ? -high : high;
+      reach_ += a > b ? a : b;
+    }
+  }
+  constexpr wide value() const noexcept { return value_; }
+  constexpr bool fits() const noexcept {
+    if constexpr (folds) {
+      constexpr wide most = std::numeric_limits<typename traits::accumulator>::max();
+      return value_ >= -most && value_ <= most && reach_ <= most - (value_ < 0 ? -value_ : value_);
+    } else {
+      return true;
+    }
+  }
+
+ private:
+  wide value_;
+  wide reach_{};
+  activation zero_point_;
+};
+
 }  // namespace detail
 
 /// Weights in the format of one atom, with the start values of their sums. Owns its memory: inside the object where
@@ -152,32 +190,17 @@ class packed_weights {
                              activation zero_point) noexcept {
     weight* const panel_data = panels_data_.data() + (set * panels_ + c / Atom::columns) * panel_stride();
     const std::size_t lane = c % Atom::columns;
-    wide bias = bias_of(set, c);
-    wide reach = 0;
+    detail::folded_bias<M> folded(bias_of(set, c), zero_point);
     for (std::size_t term = 0; term < shape_.terms; ++term) {
       for (std::size_t k = 0; k < shape_.depth; ++k) {
         const weight w = weight_of(set, c, term, k);
         const std::size_t group = term * term_groups_ + k / Atom::depth;
         panel_data[(group * Atom::columns + lane) * Atom::depth + k % Atom::depth] = w;
-        if constexpr (traits::integer && M::linear) {
-          bias -= detail::product<M>(zero_point, w);
-          reach += largest_product(w);
-        }
+        folded.add(w);
       }
     }
-    bias_[(set * panels_ + c / Atom::columns) * Atom::columns + lane] = bias;
-    if constexpr (traits::integer && M::linear)
-      return reach <= std::numeric_limits<accumulator>::max() - (bias < 0 ? -bias : bias);
-    else
-      return true;
-  }
-
-  /// Largest magnitude of a * w over all activations: at an end of their range, as the product is linear in a.
-  static constexpr wide largest_product(weight w) noexcept {
-    const wide low = detail::product<M>(std::numeric_limits<activation>::min(), w);
-    const wide high = detail::product<M>(std::numeric_limits<activation>::max(), w);
-    const wide a = low < 0 ? -low : low, b = high < 0 ? -high : high;
-    return a > b ? a : b;
+    bias_[(set * panels_ + c / Atom::columns) * Atom::columns + lane] = folded.value();
+    return folded.fits();
   }
 
   constexpr status make_starts() noexcept {
