@@ -52,6 +52,10 @@ inline constexpr std::int8_t golden_logits[16][10] = {
     {20, 13, 27, 41, 2, 16, -10, 13, 20, 18},
 };
 
+/// FNV-1a (64 bits) over the bytes of the logits of all test pictures in turn, in the two rounding profiles.
+inline constexpr std::uint64_t logits_checksum_litert = 0x87681C884DF8FF86;
+inline constexpr std::uint64_t logits_checksum_classic = 0xFC0E920B45EF37F2;
+
 /// The net. Aligned as FlatBuffers wants it.
 alignas(16) inline constexpr std::uint8_t digit_net[11840] = {
     24,0,0,0,84,70,76,51,14,0,24,0,4,0,8,0,12,0,16,0,20,0,0,0,16,0,0,0,3,0,0,0,16,0,0,0,168,0,0,0,196,19,0,0,216,19,0,0,

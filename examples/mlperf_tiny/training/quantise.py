@@ -103,9 +103,9 @@ def average_2x2(x):
     return np.where(sums > 0, (sums + 2) // 4, -((-sums + 2) // 4)).astype(np.int8)
 
 
-def fully_connected(layer, x):
+def fully_connected(layer, x, requantise):
     sums = contract(x.astype(np.int64) - layer.source.zero_point, layer.w.T) + layer.b
-    return finish(requantise_single(sums, layer.multiplier, layer.shift), layer.target, False)
+    return finish(requantise(sums, layer.multiplier, layer.shift), layer.target, False)
 
 
 class Quantised:
@@ -123,10 +123,11 @@ class Quantised:
         self.conv3 = Layer(network.conv3, t["add"], t["conv3"], 0)
         self.linear = Layer(network.linear, t["conv3"], t["logits"], None)
 
-    def forward(self, pixels):
-        """Logits, int8, for pixels u8 [n][16][16][1]."""
+    def forward(self, pixels, classic=False):
+        """Logits, int8, for pixels u8 [n][16][16][1]. Profile litert, or classic: fully connected rounds twice, too."""
         t = self.tensors
         b = convolution(self.conv2, convolution(self.conv1, (pixels.astype(np.int16) - 128).astype(np.int8)))
         d = convolution(self.pointwise, convolution(self.depthwise, b))
         e = convolution(self.conv3, add(b, d, t["conv2"], t["pointwise"], t["add"]))
-        return fully_connected(self.linear, average_2x2(e).reshape(len(pixels), -1))
+        flat = average_2x2(e).reshape(len(pixels), -1)
+        return fully_connected(self.linear, flat, requantise_double if classic else requantise_single)

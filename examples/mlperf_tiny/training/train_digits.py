@@ -38,6 +38,14 @@ def float_answers(net, pixels):
     return np.concatenate([net.forward(real(pixels[i:i + 1000])).argmax(1) for i in range(0, len(pixels), 1000)])
 
 
+def checksum_of(data):
+    """FNV-1a, 64 bits, as hexadecimal digits."""
+    total = 0xCBF29CE484222325
+    for byte in data:
+        total = (total ^ byte) * 0x100000001B3 % 2**64
+    return f"{total:016X}"
+
+
 def wrap(numbers, indent="    ", width=120):
     lines, line = [], indent
     for text in (f"{n}," for n in numbers):
@@ -79,6 +87,10 @@ inline constexpr std::size_t net_macs = {facts["macs"]};
 inline constexpr std::int8_t golden_logits[{len(goldens)}][10] = {{
 {rows}
 }};
+
+/// FNV-1a (64 bits) over the bytes of the logits of all test pictures in turn, in the two rounding profiles.
+inline constexpr std::uint64_t logits_checksum_litert = 0x{facts["litert"]};
+inline constexpr std::uint64_t logits_checksum_classic = 0x{facts["classic"]};
 
 /// The net. Aligned as FlatBuffers wants it.
 alignas(16) inline constexpr std::uint8_t digit_net[{len(file)}] = {{
@@ -130,6 +142,8 @@ def main():
     logits.tofile(options.work / "logits_i8_10000x10.bin")
     (options.work / "logits_tensor.txt").write_text(f"{logits_tensor}\n")
     facts = {"test_seed": options.test_seed, "train_seed": options.train_seed, "count": 1000, "checksum": checksum,
+             "litert": checksum_of(logits[:1000].tobytes()),
+             "classic": checksum_of(whole.forward(test_pixels[:1000], classic=True).tobytes()),
              "correct": right[:1000].sum(), "correct_float": right_float[:1000].sum(), "macs": MACS}
     options.header.write_text(header(file, logits[:16], log, facts))
     print(f"wrote {options.header}: {options.header.stat().st_size} bytes, net {len(file)} bytes, {MACS} MACs, "
