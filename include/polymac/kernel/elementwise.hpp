@@ -45,7 +45,7 @@ struct cursor {
 /// The innermost loop: contiguous where every operand is, so that the compiler vectorises it.
 template <class Op, class Out, class... In>
 constexpr void run(std::size_t count, const Op& op, cursor<Out> y, cursor<In>... x) noexcept {
-  if ((y.step == 1 && ... && (x.step == 1)))
+  if (y.step == 1 && ((x.step == 1) && ...))
     for (std::size_t i = 0; i < count; ++i) y.data[i] = op(x.data[i]...);
   else
     for (std::size_t i = 0; i < count; ++i) y.data[i * y.step] = op(x.data[i * x.step]...);
