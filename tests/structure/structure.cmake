@@ -74,6 +74,15 @@ if(count GREATER 1)
   endif()
 endif()
 
+# ---- without exceptions and RTTI -----------------------------------------------------------------------------------
+if(EXISTS "${PROJECT_SOURCE_DIR}/include/polymac/polymac.hpp")
+  add_executable(no_exceptions structure/no_exceptions.cpp)
+  polymac_own_program(no_exceptions)
+  target_compile_options(no_exceptions PRIVATE -fno-exceptions -fno-rtti)
+  add_test(NAME structure.no_exceptions COMMAND no_exceptions)
+  set_tests_properties(structure.no_exceptions PROPERTIES LABELS structure)
+endif()
+
 # ---- the README's example compiles and runs as it stands there -----------------------------------------------------
 set(readme "${PROJECT_SOURCE_DIR}/README.md")
 if(EXISTS "${readme}")
