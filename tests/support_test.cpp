@@ -113,35 +113,53 @@ TEST_CASE("the allocation trap sees every form of allocation") {
           sink = one;
           delete one;
         }) > 0);
-  CHECK(allocated([&] { sink = ::operator new[](100); ::operator delete[](sink); }) > 0);
-  CHECK(allocated([&] { sink = ::operator new(100, std::nothrow); ::operator delete(sink, std::nothrow); }) > 0);
   CHECK(allocated([&] {
-          sink = ::operator new(128, std::align_val_t{64});
-          ::operator delete(sink, std::align_val_t{64});
+          sink = ::operator new[](100);
+          ::operator delete[](sink);
+        }) > 0);
+  CHECK(allocated([&] {
+          sink = ::operator new(100, std::nothrow);
+          ::operator delete(sink, std::nothrow);
+        }) > 0);
+  CHECK(allocated([&] {
+          sink = ::operator new (128, std::align_val_t{64});
+          ::operator delete (sink, std::align_val_t{64});
         }) > 0);
   CHECK(allocated([&] {
           sink = ::operator new[](128, std::align_val_t{64}, std::nothrow);
           ::operator delete[](sink, std::align_val_t{64}, std::nothrow);
         }) > 0);
   if (malloc_is_counted()) {
-    CHECK(allocated([&] { sink = std::malloc(10); std::free(sink); }) > 0);
-    CHECK(allocated([&] { sink = std::calloc(10, 1); std::free(sink); }) > 0);
-    CHECK(allocated([&] { sink = std::aligned_alloc(64, 64); std::free(sink); }) > 0);
+    CHECK(allocated([&] {
+            sink = std::malloc(10);
+            std::free(sink);
+          }) > 0);
+    CHECK(allocated([&] {
+            sink = std::calloc(10, 1);
+            std::free(sink);
+          }) > 0);
+    CHECK(allocated([&] {
+            sink = std::aligned_alloc(64, 64);
+            std::free(sink);
+          }) > 0);
   }
   const no_allocation scope;
   sink = nullptr;
 }
 
 TEST_CASE("the kernel case reader reads what is there and names what is wrong") {
-  const case_folder folder("# comment\ncase a_1 ops=op_x,op_y\r\n\ndef A_1_SIZE -3\ndef A_1_DIM {  1, 2 }\n"
-                           "arr a_1_in i16 2 2\narr a_1_odd q7 9 0\n",
-                           std::string("\x01\x02\x03\x04\x05\x06\x07\xff", 8));
+  const case_folder folder(
+      "# comment\ncase a_1 ops=op_x,op_y\r\n\ndef A_1_SIZE -3\ndef A_1_DIM {  1, 2 }\n"
+      "arr a_1_in i16 2 2\narr a_1_odd q7 9 0\n",
+      std::string("\x01\x02\x03\x04\x05\x06\x07\xff", 8));
   const kernel_cases cases(folder.path());
   REQUIRE(cases.all().size() == 1);
   const kernel_case& c = cases.all()[0];
   CHECK(c.operators == std::vector<std::string>{"op_x", "op_y"});
   CHECK(c.get("SIZE") == -3);
-  CHECK_FALSE(c.find("WIDTH").has_value());
+  CHECK(c.get({"LENGTH", "SIZE"}) == -3);
+  CHECK_THROWS_AS(c.extent("SIZE"), case_error);
+  CHECK_FALSE(c.find({"WIDTH"}).has_value());
   CHECK_THROWS_AS(c.get("DIM"), case_error);
   CHECK(c.array({"input", "in"}).values<std::int16_t>() == std::vector<std::int16_t>{0x0403, 0x0605});
   CHECK_THROWS_AS(c.array({"in"}).values<std::int8_t>(), case_error);
@@ -158,10 +176,11 @@ TEST_CASE("the kernel case reader reads what is there and names what is wrong") 
 }
 
 TEST_CASE("the onnx case reader reads what is there and names what is wrong") {
-  const case_folder folder("case g/t op=Conv opset=11 nodes=1\nnode 0 Conv in=x,-,b out=y\nattr 0 pads ints 1,-2\n"
-                           "attr 0 auto_pad s SAME_UPPER\nattr 0 alpha f 0.5\nin 0 x i8 2,2 0 4\nin 1 - none\n"
-                           "init 0 b i32 - 4 4\nout 0 y i8 0 8 0\n",
-                           "12345678");
+  const case_folder folder(
+      "case g/t op=Conv opset=11 nodes=1\nnode 0 Conv in=x,-,b out=y\nattr 0 pads ints 1,-2\n"
+      "attr 0 auto_pad s SAME_UPPER\nattr 0 alpha f 0.5\nin 0 x i8 2,2 0 4\nin 1 - none\n"
+      "init 0 b i32 - 4 4\nout 0 y i8 0 8 0\n",
+      "12345678");
   const onnx_cases cases(folder.path());
   REQUIRE(cases.all().size() == 1);
   const onnx_case& c = cases.all()[0];

@@ -8,9 +8,11 @@
 #include "support/data.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <initializer_list>
 #include <map>
@@ -172,18 +174,26 @@ struct kernel_case {
   std::map<std::string, std::string> definitions;
   std::map<std::string, case_tensor> arrays;
 
-  /// Value of the definition PREFIX_NAME, PREFIX being the upper-case case name; nothing where there is none.
-  std::optional<std::int64_t> find(std::string_view suffix) const;
+  /// Value of the definition that ends in one of `suffixes` behind the upper-case case name (or that is one of them: the
+  /// nets of several layers write their layers in front of every name); the first that exists, or nothing.
+  std::optional<std::int64_t> find(std::initializer_list<std::string_view> suffixes) const;
   /// The same, or an error that names it.
-  std::int64_t get(std::string_view suffix) const {
-    const auto value = find(suffix);
-    if (!value) throw case_error(name + ": no definition that ends in " + std::string(suffix));
+  std::int64_t get(std::initializer_list<std::string_view> suffixes) const {
+    const auto value = find(suffixes);
+    if (!value) throw case_error(name + ": no definition that ends in _" + std::string(*suffixes.begin()));
     return *value;
   }
+  std::int64_t get(std::string_view suffix) const { return get({suffix}); }
   std::int64_t get_or(std::string_view suffix, std::int64_t otherwise) const {
-    return find(suffix).value_or(otherwise);
+    return find({suffix}).value_or(otherwise);
   }
-  /// The array whose name is the case name, an underscore and one of `suffixes`; the first that exists.
+  std::size_t extent(std::initializer_list<std::string_view> suffixes) const {
+    const std::int64_t value = get(suffixes);
+    if (value < 0) throw case_error(name + "_" + std::string(*suffixes.begin()) + ": expected at least 0");
+    return static_cast<std::size_t>(value);
+  }
+  std::size_t extent(std::string_view suffix) const { return extent({suffix}); }
+  /// The array whose name is the case name, an underscore and one of `suffixes`; the first that exists, or null.
   const case_tensor* find_array(std::initializer_list<std::string_view> suffixes) const;
   const case_tensor& array(std::initializer_list<std::string_view> suffixes) const {
     const case_tensor* found = find_array(suffixes);
@@ -200,16 +210,20 @@ inline std::string upper(std::string text) {
 }
 }  // namespace detail
 
-inline std::optional<std::int64_t> kernel_case::find(std::string_view suffix) const {
-  auto found = definitions.find(detail::upper(name) + "_" + std::string(suffix));
-  if (found == definitions.end()) found = definitions.find(std::string(suffix));
-  if (found == definitions.end()) return std::nullopt;
-  const std::string& text = found->second;
-  std::int64_t value = 0;
-  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (code != std::errc{} || end != text.data() + text.size())
-    throw case_error(name + ": " + found->first + ": expected an integer, got '" + text + "'");
-  return value;
+inline std::optional<std::int64_t> kernel_case::find(std::initializer_list<std::string_view> suffixes) const {
+  for (const std::string_view suffix : suffixes) {
+    auto found = definitions.find(detail::upper(name) + "_" + std::string(suffix));
+    if (found == definitions.end()) found = definitions.find(std::string(suffix));
+    if (found == definitions.end()) continue;
+    const std::string& text = found->second;
+    char* end = nullptr;
+    errno = 0;
+    const long long value = std::strtoll(text.c_str(), &end, 0);  // 0x... too
+    if (text.empty() || *end != '\0' || errno != 0)
+      throw case_error(name + ": " + found->first + ": expected an integer, got '" + text + "'");
+    return value;
+  }
+  return std::nullopt;
 }
 
 inline const case_tensor* kernel_case::find_array(std::initializer_list<std::string_view> suffixes) const {

@@ -99,6 +99,6 @@ std::vector<T> constant(std::size_t count, T value) {
 }  // namespace polymac_test
 
 /// Declares a random source `name`; every assertion that fails in its scope prints the seed of the run.
-#define POLYMAC_RANDOM(name, salt)            \
-  INFO(::polymac_test::seed_note());          \
+#define POLYMAC_RANDOM(name, salt)   \
+  INFO(::polymac_test::seed_note()); \
   ::polymac_test::random_source name(salt)
