@@ -10,8 +10,8 @@
 
 POLYMAC_BEGIN
 
-/// real = scale * (code - zero_point). The scale is a float, as files hold it: products of scales are then formed in the
-/// precision that the reference uses.
+/// real = scale * (code - zero_point). The scale is a float, as files hold it: products of scales are then formed in
+/// the precision that the reference uses.
 struct affine {
   float scale = 1.0f;
   std::int32_t zero_point = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// exp(x) for x <= 0 and 1/x in fixed point, bit for bit as gemmlowp defines them: what TFLite's int8 softmax is made of.
-// "Qi.f" is a 32-bit number with i integer bits, f = 31 - i fraction bits.
+// exp(x) for x <= 0 and 1/x in fixed point, bit for bit as gemmlowp defines them: what TFLite's int8 softmax is made
+// of. "Qi.f" is a 32-bit number with i integer bits, f = 31 - i fraction bits.
 #pragma once
 
 #include "polymac/core/fixed_point.hpp"

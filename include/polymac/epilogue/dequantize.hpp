@@ -14,7 +14,8 @@ POLYMAC_BEGIN
 namespace epilogue {
 
 /// y = float(sum) * scale[column]; two roundings to nearest even. The scale of a contraction is S_x * S_w[column]:
-/// finite and at least 0. `Columns` is 1 (one scale for every column), a static number, or `dynamic` (one scale per column).
+/// finite and at least 0. `Columns` is 1 (one scale for every column), a static number, or `dynamic` (one scale per
+/// column).
 template <std::size_t Columns = dynamic>
 class dequantize_stage : public stage {
  public:

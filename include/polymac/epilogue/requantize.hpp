@@ -78,8 +78,8 @@ struct factors<rounding::fp32_nearest_even, Columns> {
 ///
 /// The scale of a contraction is S_x * S_w[column] / S_y: finite, at least 0 (0 gives the zero point: a dead channel)
 /// and below 2^30. 32-bit sums follow `Mode`; 64-bit sums (int16 activations) follow TFLite's 16-bit rule in the
-/// integer modes. `Columns` is 1 (one scale for every column), a static number of columns, or `dynamic` (one scale per column,
-/// owned on the heap). A mistake in the parameters is reported by `check`, which every layer calls once.
+/// integer modes. `Columns` is 1 (one scale for every column), a static number of columns, or `dynamic` (one scale per
+/// column, owned on the heap). A mistake in the parameters is reported by `check`, which every layer calls once.
 /// Source: TFLite's quantisation specification; gemmlowp, ruy, XNNPACK for the modes.
 template <rounding Mode = rounding::gemmlowp, std::size_t Columns = dynamic, QuantizedType Out = std::int8_t>
 class requantize_stage : public stage {

@@ -15,10 +15,10 @@ namespace detail {
 
 /// Taps of one axis that lie on the input, and how many lie on the padded input.
 struct tap_range {
-  std::size_t first = 0;  ///< index of the first tap on the input
-  std::size_t count = 0;  ///< taps on the input
-  std::size_t padded = 0; ///< taps on the input or its padding
-  std::size_t start = 0;  ///< input coordinate of the first tap
+  std::size_t first = 0;   ///< index of the first tap on the input
+  std::size_t count = 0;   ///< taps on the input
+  std::size_t padded = 0;  ///< taps on the input or its padding
+  std::size_t start = 0;   ///< input coordinate of the first tap
 };
 
 constexpr tap_range taps_of(std::size_t position, std::size_t stride, std::size_t dilation, std::size_t kernel,
@@ -39,10 +39,10 @@ constexpr tap_range taps_of(std::size_t position, std::size_t stride, std::size_
 
 }  // namespace detail
 
-/// y[n][oy][ox][c] = reducer.finish(fold over the taps of x[n][..][..][c], taps on the input, taps on the padded input).
-/// The views fit the geometry (the layer checks). Channels are worked on in blocks that stay in L1.
-///   Reducer: type `accumulator`; `accumulator start()`, `accumulator fold(accumulator, T)`, `T finish(accumulator, inside,
-///   padded)`, all noexcept.
+/// y[n][oy][ox][c] = reducer.finish(fold over the taps of x[n][..][..][c], taps on the input, taps on the padded
+/// input). The views fit the geometry (the layer checks). Channels are worked on in blocks that stay in L1.
+///   Reducer: type `accumulator`; `accumulator start()`, `accumulator fold(accumulator, T)`, `T finish(accumulator,
+///   inside, padded)`, all noexcept.
 template <class T, class Reducer>
 constexpr void pool(const window& w, const window_geometry& g, image_view<const T> x, image_view<T> y,
                     const Reducer& reducer) noexcept {

@@ -12,13 +12,13 @@
 POLYMAC_BEGIN
 namespace layer {
 
-/// Fixed-point parameters of a quantised sum (TFLite's scheme): both inputs are lifted by `left_shift` bits, scaled to a
-/// common scale, added, and scaled to the output.
+/// Fixed-point parameters of a quantised sum (TFLite's scheme): both inputs are lifted by `left_shift` bits, scaled to
+/// a common scale, added, and scaled to the output.
 struct add_factors {
-  std::int32_t left_shift = 20;      ///< 20 for 8-bit, 15 for 16-bit codes
-  fixed_point::factor first{};       ///< S_a / (2 max(S_a, S_b)), at most 1/2
-  fixed_point::factor second{};      ///< S_b / (2 max(S_a, S_b))
-  fixed_point::factor output{};      ///< 2 max(S_a, S_b) / (2^left_shift S_y)
+  std::int32_t left_shift = 20;  ///< 20 for 8-bit, 15 for 16-bit codes
+  fixed_point::factor first{};   ///< S_a / (2 max(S_a, S_b)), at most 1/2
+  fixed_point::factor second{};  ///< S_b / (2 max(S_a, S_b))
+  fixed_point::factor output{};  ///< 2 max(S_a, S_b) / (2^left_shift S_y)
   std::int32_t first_zero_point = 0;
   std::int32_t second_zero_point = 0;
   std::int32_t output_zero_point = 0;
@@ -98,8 +98,10 @@ class add : public binary<T, detail::add_op<T, Mode>> {
                                    f.left_shift);
     for (const auto& factor : {f.first, f.second, f.output})
       if (factor.multiplier < 0 || factor.shift < fixed_point::min_shift || factor.shift > fixed_point::max_shift)
-        return polymac::status::make(errc::parameter, "add: expected multipliers of at least 0 and shifts in [-31, 30], "
-                                     "got ", factor.multiplier, " and ", factor.shift);
+        return polymac::status::make(errc::parameter,
+                                     "add: expected multipliers of at least 0 and shifts in [-31, 30], "
+                                     "got ",
+                                     factor.multiplier, " and ", factor.shift);
     for (const std::int32_t zero : {f.first_zero_point, f.second_zero_point, f.output_zero_point}) {
       const auto s = polymac::detail::check<T>("add", "tensor", {1.0f, zero});
       if (!s.ok()) return s;

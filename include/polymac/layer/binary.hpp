@@ -10,8 +10,8 @@
 POLYMAC_BEGIN
 namespace layer {
 
-/// y = Op(a, b), element by element. Each axis of a and b has the extent of y, or 1: then it is broadcast. y may be a or
-/// b itself where that one is not broadcast. `Op` has `T operator()(T, T)` and a static `name`.
+/// y = Op(a, b), element by element. Each axis of a and b has the extent of y, or 1: then it is broadcast. y may be a
+/// or b itself where that one is not broadcast. `Op` has `T operator()(T, T)` and a static `name`.
 template <class T, class Op>
 class binary {
  public:
@@ -41,7 +41,8 @@ class binary {
     return {};
   }
   /// The same for matrices; an input of one row is broadcast over the rows.
-  constexpr polymac::status operator()(matrix_view<const T> a, matrix_view<const T> b, matrix_view<T> y) const noexcept {
+  constexpr polymac::status operator()(matrix_view<const T> a, matrix_view<const T> b,
+                                       matrix_view<T> y) const noexcept {
     return (*this)(as_image(a), as_image(b), as_image(y));
   }
 

@@ -74,7 +74,8 @@ class mean {
     const finish last = finish_for(total);
     for (std::size_t n = 0; n < y.batch; ++n)
       for (std::size_t h = 0; h < y.height; ++h)
-        for (std::size_t w = 0; w < y.width; ++w) reduce(x.pixel(n, h, w), x, count, last, y.pixel(n, h, w), y.channels);
+        for (std::size_t w = 0; w < y.width; ++w)
+          reduce(x.pixel(n, h, w), x, count, last, y.pixel(n, h, w), y.channels);
     return {};
   }
 

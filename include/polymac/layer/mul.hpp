@@ -77,8 +77,10 @@ class mul : public binary<T, detail::mul_op<T, Mode>> {
     requires std::integral<T>
   {
     if (f.output.multiplier < 0 || f.output.shift < fixed_point::min_shift || f.output.shift > fixed_point::max_shift)
-      return polymac::status::make(errc::parameter, "mul: expected a multiplier of at least 0 and a shift in [-31, 30], "
-                                   "got ", f.output.multiplier, " and ", f.output.shift);
+      return polymac::status::make(errc::parameter,
+                                   "mul: expected a multiplier of at least 0 and a shift in [-31, 30], "
+                                   "got ",
+                                   f.output.multiplier, " and ", f.output.shift);
     for (const std::int32_t zero : {f.first_zero_point, f.second_zero_point, f.output_zero_point}) {
       const auto s = polymac::detail::check<T>("mul", "tensor", {1.0f, zero});
       if (!s.ok()) return s;

@@ -103,7 +103,8 @@ class pool2d {
 }  // namespace detail
 
 /// Largest value under the window, clamped to `range`. Padding does not take part; a window that lies on padding alone
-/// gives the lower end of the range, NaN is left out. int8, uint8, int16, float; input and output share one quantisation.
+/// gives the lower end of the range, NaN is left out. int8, uint8, int16, float; input and output share one
+/// quantisation.
 template <class T>
 class max_pool2d : public detail::pool2d<T, detail::max_reducer<T>> {
  public:
@@ -123,7 +124,8 @@ struct average_options {
 template <class T>
 class average_pool2d : public detail::pool2d<T, detail::average_reducer<T>> {
  public:
-  constexpr explicit average_pool2d(const window& w, activation_range<T> range = {}, const average_options& options = {})
+  constexpr explicit average_pool2d(const window& w, activation_range<T> range = {},
+                                    const average_options& options = {})
       : detail::pool2d<T, detail::average_reducer<T>>(
             "average_pool2d", w,
             {range, options.include_padding,

@@ -57,8 +57,8 @@ struct rescale_op {
 
 }  // namespace detail
 
-/// code = clamp(round(x / scale) + zero_point), half away from zero; NaN becomes the zero point. Out: int8, uint8, int16.
-/// Source: TFLite's QUANTIZE.
+/// code = clamp(round(x / scale) + zero_point), half away from zero; NaN becomes the zero point. Out: int8, uint8,
+/// int16. Source: TFLite's QUANTIZE.
 template <std::integral Out>
 class quantize : public unary<float, Out, detail::quantize_op<Out>> {
   static_assert(sizeof(Out) <= 2, "polymac: quantize makes codes of 8 or 16 bits");
@@ -84,7 +84,8 @@ class dequantize : public unary<In, float, detail::dequantize_op<In>> {
   }
 };
 
-/// Codes of one quantisation as those of another, clamped to a range: TFLite's QUANTIZE on codes, and its RELU and RELU6.
+/// Codes of one quantisation as those of another, clamped to a range: TFLite's QUANTIZE on codes, and its RELU and
+/// RELU6.
 template <std::integral In, std::integral Out = In, rounding Mode = rounding::gemmlowp>
 class rescale : public unary<In, Out, detail::rescale_op<In, Out, Mode>> {
   using op = detail::rescale_op<In, Out, Mode>;

@@ -75,7 +75,8 @@ struct softmax_rows<std::int8_t, Out> {
 struct code_table {
   std::array<std::int16_t, 513> point{};
 
-  /// f over [first, last]; outputs are codes of scale 1/32768 (1 saturates). The points lean against the midpoint error.
+  /// f over [first, last]; outputs are codes of scale 1/32768 (1 saturates). The points lean against the midpoint
+  /// error.
   template <class F>
   void fill(F f, double first, double last) noexcept {
     const double step = (last - first) / 512;
@@ -211,8 +212,10 @@ class softmax {
   {
     constexpr std::int32_t least_shift = std::same_as<In, std::int8_t> ? 0 : fixed_point::min_shift;
     if (f.multiplier < (1 << 30) || f.shift < least_shift || f.shift > 31) {
-      status_ = polymac::status::make(errc::parameter, "softmax: expected an input factor with a multiplier of at least "
-                                      "2^30 and a shift in [", least_shift, ", 31], got ", f.multiplier, " and ", f.shift,
+      status_ = polymac::status::make(errc::parameter,
+                                      "softmax: expected an input factor with a multiplier of at least "
+                                      "2^30 and a shift in [",
+                                      least_shift, ", 31], got ", f.multiplier, " and ", f.shift,
                                       " (is the input scale absurd?)");
       return;
     }

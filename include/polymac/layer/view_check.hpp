@@ -40,8 +40,8 @@ template <class T>
 constexpr status expect_extents(const char* who, const char* name, const image_view<T>& v, std::size_t batch,
                                 std::size_t height, std::size_t width, std::size_t channels) noexcept {
   if (!has_extents(v, batch, height, width, channels))
-    return status::make(errc::shape, who, ": expected ", name, " of ", batch, " x ", height, " x ", width, " x ", channels,
-                        ", got ", v.batch, " x ", v.height, " x ", v.width, " x ", v.channels);
+    return status::make(errc::shape, who, ": expected ", name, " of ", batch, " x ", height, " x ", width, " x ",
+                        channels, ", got ", v.batch, " x ", v.height, " x ", v.width, " x ", v.channels);
   return check_view(who, name, v);
 }
 
