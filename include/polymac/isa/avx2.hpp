@@ -13,7 +13,7 @@
 //
 //                     c0 .. c7         c8 .. c15
 //      k..k+3         even, odd        even, odd       4 registers of weights as words
-//   row 0..3   aaaa   s                s               8 sums, 2 activations (even, odd), 1 or 2 products: 15 or 16 of 16
+//   row 0..3   aaaa   s                s               8 sums, 2 activations (even, odd), 1 product or 2: at most 16
 //   price of a step: 6 + 11 x rows vector operations for 64 x rows products; 4 rows: 256 in about 17 cycles on 3 ports
 //
 //   tile of int16x8: up to 6 rows x 1 panel of 16 columns, 2 deep

@@ -34,7 +34,9 @@ namespace detail {
 
 struct zmm_dot : zmm {
   static POLYMAC_INLINE type flip_top_bits(type v) noexcept { return _mm512_xor_si512(v, _mm512_set1_epi8(-128)); }
-  static POLYMAC_INLINE type add_dot_u8i8(type sums, type a, type w) noexcept { return _mm512_dpbusd_epi32(sums, a, w); }
+  static POLYMAC_INLINE type add_dot_u8i8(type sums, type a, type w) noexcept {
+    return _mm512_dpbusd_epi32(sums, a, w);
+  }
   static POLYMAC_INLINE type add_dot_i16(type sums, type a, type w) noexcept { return _mm512_dpwssd_epi32(sums, a, w); }
 };
 

@@ -7,8 +7,9 @@
 //   row 0   a...a          sum    sum                  sum    sum          the group of activations in every lane
 //   row 1   a...a          sum    sum                  sum    sum
 //
-// No lane ever meets another one: nothing is added across at the end, and `start` and `store` are plain loads and stores.
-// An instruction set brings two things: its registers (`Vector`) and what one product of a lane is (`Product`).
+// No lane ever meets another one: nothing is added across at the end, and `start` and `store` are plain loads and
+// stores. An instruction set brings two things: its registers (`Vector`) and what one product of a lane is
+// (`Product`).
 #pragma once
 
 #include "polymac/isa/isa.hpp"
@@ -65,18 +66,18 @@ struct lane_tile {
     for (std::size_t r = 0; r < Rows; ++r) {
       const typename Product::activations a = Product::broadcast(rows[r] + offset);
       POLYMAC_UNROLL
-      for (std::size_t i = 0; i < Panels * Registers; ++i)
-        t.sums[r][i] = Product::multiply_add(t.sums[r][i], a, w[i]);
+      for (std::size_t i = 0; i < Panels * Registers; ++i) t.sums[r][i] = Product::multiply_add(t.sums[r][i], a, w[i]);
     }
   }
 
   template <std::size_t Rows, std::size_t Panels>
   static POLYMAC_INLINE void store(const tile<Rows, Panels>& t, accumulator* sums) noexcept {
     POLYMAC_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r)
+    for (std::size_t r = 0; r < Rows; ++r) {
       POLYMAC_UNROLL
       for (std::size_t i = 0; i < Panels * Registers; ++i)
         Vector::store(sums + r * Panels * columns + i * Vector::lanes, t.sums[r][i]);
+    }
   }
 };
 

@@ -8,17 +8,20 @@
 //   vld1_dup      ld1r                   1/cycle                            2/cycle
 //   (Arm's software optimisation guides)
 //
-//   tile of int8 and uint8: up to 6 rows x 1 panel of 16 columns, 2 deep
+//   tile of int8 and uint8: up to 4 rows x 1 panel of 16 columns, 2 deep
 //
 //                    c0 .. c3    c4 .. c7    c8 .. c11   c12 .. c15
 //      k, k+1        ww .. ww    ww .. ww    ww .. ww    ww .. ww       4 half registers
-//   row 0..5   aa    s .. s      s .. s      s .. s      s .. s         24 sums, 1 activation, 1 constant, 1 or 2 products
+//   row 0..3   aa    s .. s      s .. s      s .. s      s .. s         16 sums, 1 activation, 1 constant, products
 //
-// smull gives eight products in 16 bits, at most 128 * 128 = 16384, so each fits; sadalp adds them in pairs to the 32-bit
-// lanes modulo 2^32. (smlal of a second product would be cheaper and wrong: 2 * 16384 does not fit.) A u8 activation
-// becomes the signed a - 128 by flipping its top bit, and packing puts 128 * sum(w) back on.
+// Five rows would fit, but g++ 12 moves many smull ahead of their sadalp and spills then: with four rows it spills one
+// sum of int8 and three of uint8 per step, with five it spills four; clang 14 spills none.
 //
-//   tile of int16x8: up to 6 rows x 1 panel of 16 columns, 1 deep: 4 half registers of weights as words, 24 sums,
+// smull gives eight products in 16 bits, at most 128 * 128 = 16384, so each fits; sadalp adds them in pairs to the
+// 32-bit lanes modulo 2^32. (smlal of a second product would be cheaper and wrong: 2 * 16384 does not fit.) A u8
+// activation becomes the signed a - 128 by flipping its top bit, and packing puts 128 * sum(w) back on.
+//
+//   tile of int16x8: up to 5 rows x 1 panel of 16 columns, 1 deep: 4 half registers of weights as words, 20 sums,
 //   1 activation. smlal adds 16 x 16 bit products to 32-bit lanes.
 //
 // So all three equal the golden model for every input.
@@ -91,17 +94,17 @@ struct neon_word_product {
   }
 };
 
-template <class I, class Product>
-using neon_tile = lane_tile<I, neon_q, Product, 4, 6, 1>;
+template <class I, class Product, std::size_t MaxRows>
+using neon_tile = lane_tile<I, neon_q, Product, 4, MaxRows, 1>;
 
 }  // namespace detail
 
 template <>
-struct atom<mac::int8, neon> : detail::neon_tile<neon, detail::neon_byte_product<mac::int8>> {};
+struct atom<mac::int8, neon> : detail::neon_tile<neon, detail::neon_byte_product<mac::int8>, 4> {};
 template <>
-struct atom<mac::uint8, neon> : detail::neon_tile<neon, detail::neon_byte_product<mac::uint8>> {};
+struct atom<mac::uint8, neon> : detail::neon_tile<neon, detail::neon_byte_product<mac::uint8>, 4> {};
 template <>
-struct atom<mac::int16x8, neon> : detail::neon_tile<neon, detail::neon_word_product> {};
+struct atom<mac::int16x8, neon> : detail::neon_tile<neon, detail::neon_word_product, 5> {};
 
 }  // namespace isa
 POLYMAC_END

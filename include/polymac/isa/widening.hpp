@@ -8,13 +8,14 @@
 //   sum += odd_a . odd_w                              vpmaddwd, vpaddd
 //   sum += even_a . even_w                            vpmaddwd, vpaddd
 //
-// Splitting by parity keeps all four bytes in the lane they were loaded to. vpmovsxbw would save shifts, but it spreads a
-// column over two lanes: twice the sums (half the rows in 16 registers) and a horizontal addition per tile. And the panel
-// stays the one that vpdpbusd reads, 16 columns x 4 deep, so packed weights serve both.
+// Splitting by parity keeps all four bytes in the lane they were loaded to. vpmovsxbw would save shifts, but it
+// spreads a column over two lanes: twice the sums (half the rows in 16 registers) and a horizontal addition per tile.
+// And the panel stays the one that vpdpbusd reads, 16 columns x 4 deep, so packed weights serve both.
 //
 // vpmaddubsw, the usual choice, adds two products in 16 bits with saturation: 255 x 127 twice is already wrong. Here a
-// product is at most 255 * 128 < 2^15, or 32768 * 128 = 2^22 for words; vpmaddwd adds two of them in 32 bits and wraps only
-// for four factors of -32768, which no int8 weight is. Additions wrap like the golden model's modulus: equal for every input.
+// product is at most 255 * 128 < 2^15, or 32768 * 128 = 2^22 for words; vpmaddwd adds two of them in 32 bits and wraps
+// only for four factors of -32768, which no int8 weight is. Additions wrap like the golden model's modulus: equal for
+// every input.
 #pragma once
 
 #include "polymac/mac/int16x8.hpp"
