@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT
+// From operations with weights to layers: conv2d, depthwise_conv2d, fully_connected.
+#pragma once
+
+#include "polymac/epilogue/clamp.hpp"
+#include "polymac/epilogue/requantize.hpp"
+#include "polymac/layer/conv2d.hpp"
+#include "polymac/layer/depthwise_conv2d.hpp"
+#include "polymac/layer/linear.hpp"
+#include "polymac/mac/float32.hpp"
+#include "polymac/mac/int16x8.hpp"
+#include "polymac/mac/int8.hpp"
+#include "polymac/model/step.hpp"
+
+#include <cstdint>
+#include <vector>
+
+POLYMAC_BEGIN
+namespace model {
+
+/// Which rounding the requantisation of fully connected layers uses; all else rounds twice, as gemmlowp does.
+enum class rounding_profile : unsigned char {
+  litert,   ///< once, half up: LiteRT's reference kernels
+  classic,  ///< twice: older TFLite, TFLite Micro, CMSIS-NN
+};
+
+namespace step_detail {
+
+/// What the three layers have in common: their operands, and what becomes of their sums.
+struct contraction {
+  const graph& g;
+  const operation& op;
+  operand x, y;
+  const tensor_info& in;
+  const tensor_info& weights;
+  const tensor_info* bias;
+  const tensor_info& out;
+
+  contraction(const graph& g_, const operation& op_)
+      : g(g_),
+        op(op_),
+        x(g_, op_.inputs[0]),
+        y(g_, op_.outputs[0]),
+        in(*g_.input_of(op_, 0)),
+        weights(*g_.input_of(op_, 1)),
+        bias(g_.input_of(op_, 2)),
+        out(g_.output_of(op_)) {}
+
+  /// S_x * S_w[column] / S_y in double precision, one for each column.
+  std::vector<double> scales(std::size_t columns) const {
+    std::vector<double> s(columns);
+    for (std::size_t c = 0; c < columns; ++c)
+      s[c] = static_cast<double>(in.quantized.scale()) * static_cast<double>(weights.quantized.scale(c)) /
+             static_cast<double>(out.quantized.scale());
+    return s;
+  }
+
+  std::vector<std::int32_t> weight_zero_points() const {
+    for (const std::int32_t z : weights.quantized.zero_points)
+      if (z != 0) return weights.quantized.zero_points;
+    return {};
+  }
+
+  template <rounding Mode, class Out>
+  auto quantized_stages(std::size_t columns) const {
+    const activation_range<Out> range = range_of<Out>(op.fused, out);
+    const std::vector<double> s = scales(columns);
+    return epilogue::requantize<Mode, Out>(std::span<const double>(s), out.quantized.zero_point()) |
+           epilogue::clamp<std::int32_t>(range.low, range.high);
+  }
+  auto float_stages() const {
+    const activation_range<float> range = range_of<float>(op.fused, out);
+    return epilogue::clamp<float>(range.low, range.high);
+  }
+};
+
+/// Calls build(bias) with the bias as a vector of the type the file has; an empty one where there is none.
+template <class M, class Build>
+step_result with_bias(const contraction& c, const Build& build) {
+  if constexpr (!mac_traits<M>::integer) {
+    if (c.bias == nullptr) return build(std::vector<float>{});
+    auto values = constant_values<float>(*c.bias);
+    return values ? build(*values) : step_result(values.status());
+  } else {
+    if (c.bias == nullptr) return build(std::vector<std::int64_t>{});
+    auto values = constant_integers(*c.bias);
+    return values ? build(*values) : step_result(values.status());
+  }
+}
+
+/// Calls build(weights) with a view of the weights: int8 and int4 in the bytes of the file, float32 as a copy.
+template <class M, class Build>
+step_result with_weights(const contraction& c, const Build& build) {
+  const tensor_shape& s = c.weights.shape;
+  const bool image = s.rank == 4;
+  const auto view = [&]<class T>(const T* data) {
+    if (image) return build(image_view<const T>(data, s[0], s[1], s[2], s[3]));
+    return build(image_view<const T>(data, s[0], 1, 1, s.last()));
+  };
+  if constexpr (!mac_traits<M>::integer) {
+    auto values = constant_values<float>(c.weights);
+    return values ? view(static_cast<const float*>(values->data())) : step_result(values.status());
+  } else {
+    if (!c.weights.is_constant()) return unsupported("weights that are computed at run time");
+    const auto* data = c.weights.data.data();
+    if (c.weights.type == element_type::int8) return view(reinterpret_cast<const std::int8_t*>(data));
+    if (c.weights.type == element_type::int4) {
+      const auto* nibbles = reinterpret_cast<const std::uint8_t*>(data);
+      return image ? build(int4_image_view{nibbles, s[0], s[1], s[2], s[3]})
+                   : build(int4_image_view{nibbles, s[0], 1, 1, s.last()});
+    }
+    return unsupported("weights of type ", name(c.weights.type), ", expected int8, int4 or float32");
+  }
+}
+
+inline window_padding padding_of(const operation& op) noexcept {
+  return op.window.padding == padding::same ? polymac::same : polymac::valid;
+}
+
+template <class M, class E>
+step_result make_conv2d(const contraction& c, const E& stages) {
+  using layer_type = layer::conv2d<M, E>;
+  const auto zeros = c.weight_zero_points();
+  const window2d& w = c.op.window;
+  const layer::convolution geometry{{0, 0},
+                                    {w.stride.height, w.stride.width},
+                                    {w.dilation.height, w.dilation.width},
+                                    padding_of(c.op),
+                                    w.groups};
+  const layer::quantization<M> q{static_cast<typename M::activation>(affine_of(c.in).zero_point), zeros};
+  return with_weights<M>(c, [&](const auto& weights) {
+    return with_bias<M>(c, [&](const auto& bias) {
+      return make_step(layer_type(geometry, weights, std::span(bias.data(), bias.size()), stages, q),
+                       [x = c.x, y = c.y](const layer_type& l, const memory& m) noexcept {
+                         return l(x.image<typename M::activation>(m), y.output_image<typename layer_type::output>(m), m.scratch);
+                       });
+    });
+  });
+}
+
+template <class M, class E>
+step_result make_depthwise(const contraction& c, const E& stages) {
+  using layer_type = layer::depthwise_conv2d<M, E>;
+  const auto zeros = c.weight_zero_points();
+  const window2d& w = c.op.window;
+  const layer::depthwise_convolution geometry{{0, 0},
+                                              {w.stride.height, w.stride.width},
+                                              {w.dilation.height, w.dilation.width},
+                                              padding_of(c.op),
+                                              w.depth_multiplier};
+  const layer::quantization<M> q{static_cast<typename M::activation>(affine_of(c.in).zero_point), zeros};
+  return with_weights<M>(c, [&](const auto& weights) {
+    return with_bias<M>(c, [&](const auto& bias) {
+      return make_step(layer_type(geometry, weights, std::span(bias.data(), bias.size()), stages, q),
+                       [x = c.x, y = c.y](const layer_type& l, const memory& m) noexcept {
+                         return l(x.image<typename M::activation>(m), y.output_image<typename layer_type::output>(m), m.scratch);
+                       });
+    });
+  });
+}
+
+template <class M, class E>
+step_result make_linear(const contraction& c, const E& stages) {
+  using layer_type = layer::linear<M, E>;
+  const auto zeros = c.weight_zero_points();
+  const layer::quantization<M> q{static_cast<typename M::activation>(affine_of(c.in).zero_point), zeros};
+  const std::size_t columns = c.weights.shape[0], depth = c.weights.shape.last();
+  // The flattened input: TFLite reads rows of `depth` whatever its shape is.
+  const auto call = [x = c.x, y = c.y, depth, columns](const layer_type& l, const memory& m) noexcept {
+    using activation = typename M::activation;
+    return l({reinterpret_cast<const activation*>(m.read(x.tensor)), x.elements / depth, depth},
+             {reinterpret_cast<typename layer_type::output*>(m.write(y.tensor)), y.elements / columns, columns});
+  };
+  return with_weights<M>(c, [&](const auto& weights) {
+    struct matrix {
+      std::remove_cvref_t<decltype(weights)> view;
+      std::size_t rows, columns;
+      const void* data;
+      constexpr auto operator()(std::size_t r, std::size_t k) const noexcept { return view(r, 0, 0, k); }
+    };
+    return with_bias<M>(c, [&](const auto& bias) {
+      return make_step(layer_type(matrix{weights, columns, depth, weights.data}, std::span(bias.data(), bias.size()), stages, q), call);
+    });
+  });
+}
+
+}  // namespace step_detail
+
+/// Builds the step of a conv2d, depthwise_conv2d or fully_connected operation.
+inline step_result make_contraction_step(const graph& g, const operation& op, rounding_profile profile) {
+  const step_detail::contraction c(g, op);
+  if (c.in.type != c.out.type)
+    return unsupported("expected input and output of one type, got ", name(c.in.type), " and ", name(c.out.type));
+  if (integer_weights_only(g, op)) return unsupported("float32 activations with integer weights (dynamic range quantisation)");
+  const bool depthwise = op.kind == operation_kind::depthwise_conv2d;
+  const bool linear = op.kind == operation_kind::fully_connected;
+  const std::size_t columns = depthwise ? c.weights.shape.last() : c.weights.shape[0];
+  const auto make = [&]<class M>(M, const auto& stages) {
+    if (linear) return step_detail::make_linear<M>(c, stages);
+    return depthwise ? step_detail::make_depthwise<M>(c, stages) : step_detail::make_conv2d<M>(c, stages);
+  };
+  switch (c.in.type) {
+    case element_type::float32:
+      return make(mac::float32{}, c.float_stages());
+    case element_type::int8:
+      if (linear && profile == rounding_profile::litert)
+        return step_detail::make_linear<mac::int8>(c, c.quantized_stages<rounding::half_up, std::int8_t>(columns));
+      return make(mac::int8{}, c.quantized_stages<rounding::gemmlowp, std::int8_t>(columns));
+    case element_type::int16:
+      return make(mac::int16x8{}, c.quantized_stages<rounding::gemmlowp, std::int16_t>(columns));
+    default:
+      return unsupported("activations of type ", name(c.in.type), ", expected int8, int16 or float32");
+  }
+}
+
+}  // namespace model
+POLYMAC_END
