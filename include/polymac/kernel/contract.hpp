@@ -243,9 +243,22 @@ class loop_nest {
     const std::size_t offset = set * weights.shape().columns + first_column;
     for (std::size_t r = 0; r < Rows; ++r) {
       auto* const out = output.row(row + r) + offset;
-      for (std::size_t c = 0; c < columns; ++c)
-        out[c] = epilogue(static_cast<sum>(sums[r * width + c]), row + r, offset + c);
+      std::size_t c = 0;
+      // Whole panels have a constant trip count, so that compilers turn the stages into vector code.
+      for (; c + Atom::columns <= columns; c += Atom::columns)
+        finish_columns(row + r, offset + c, Atom::columns, sums + r * width + c, out + c);
+      if (c < columns) finish_columns(row + r, offset + c, columns - c, sums + r * width + c, out + c);
     }
+  }
+
+  template <class Value, class Out>
+  constexpr POLYMAC_INLINE void finish_columns(std::size_t row, std::size_t column, std::size_t count, const Value* sums,
+                                               Out* out) const noexcept {
+    // The results are gathered in an array of their own: a store to `out` might change the stages' parameters, as far
+    // as the compiler knows, and it would read them anew for every element.
+    Out results[Atom::columns];
+    for (std::size_t c = 0; c < count; ++c) results[c] = epilogue(static_cast<sum>(sums[c]), row, column + c);
+    for (std::size_t c = 0; c < count; ++c) out[c] = results[c];
   }
 };
 
