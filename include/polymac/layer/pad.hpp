@@ -24,7 +24,7 @@ class pad {
   using activation = T;
   using output = T;
 
-  constexpr explicit pad(const pad_extents& extents, T value = T{}) : extents_(extents), value_(value) {
+  constexpr pad(const pad_extents& extents, T value) : extents_(extents), value_(value) {
     constexpr std::size_t most = static_cast<std::size_t>(-1) / 4;
     for (const auto& side : {extents.before, extents.after})
       for (const std::size_t e : side)
