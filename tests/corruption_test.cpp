@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Damaged .tflite files: 10,000 seeded changes of a few bytes each. Whatever comes, the reader answers with a graph or a
-// status, reads only the file, and takes no more memory than a small multiple of it. Also run with the sanitizers.
+// Damaged .tflite files: 10,000 seeded changes of a few bytes each. Whatever comes, the reader answers with a graph or
+// a status, reads only the file, and takes no more memory than a small multiple of it. Also run with the sanitizers.
 #include "catch.hpp"
 #include "polymac/io/tflite.hpp"
 #include "support/data.hpp"
@@ -105,7 +105,7 @@ TEST_CASE("10,000 damaged files are answered with a graph or a reason", "[tflite
   CHECK(sum.without_reason == 0);
   CHECK(sum.outside == 0);
   CHECK(sum.accepted + sum.refused == 10000);
-  // Damage of weights is still a model; damage of tables is mostly found. Both must have been met for this to mean much.
+  // Damage of weights is still a model; damage of tables is mostly found. Both must have been met, or this means little.
   CHECK(sum.accepted > 500);
   CHECK(sum.refused > 2500);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The .tflite reader on the nets of data/mlperf_tiny: operators, options and every tensor against the dumps that another
-// program has written, constants included by their range and number of zeros.
+// The .tflite reader on the nets of data/mlperf_tiny: operators, options and every tensor against the dumps that
+// another program has written, constants included by their range and number of zeros.
 #include "catch.hpp"
 #include "polymac/io/tflite.hpp"
 #include "support/data.hpp"

@@ -146,7 +146,7 @@ class model_reader {
       return {};
     }
     const flatbuffer_table b = in_.element(buffers_, index, "buffer");
-    // Files above 2 GB keep data behind the flatbuffer: `offset` counts from the begin of the file, 0 and 1 mean unused.
+    // Files above 2 GB keep data behind the flatbuffer: `offset` counts from the begin of the file, 0 and 1 are unused.
     const auto offset = in_.scalar<std::uint64_t>(b, f::offset, 0);
     const auto size = in_.scalar<std::uint64_t>(b, f::size, 0);
     if (offset <= 1) return in_.bytes(b, f::data);
@@ -193,9 +193,9 @@ class model_reader {
 };
 
 /// Reads subgraph 0 of a .tflite file. Constants of the graph point into `file`, which must outlive it; any alignment
-/// will do. Nothing is run and nothing is trusted: sizes are checked against the file before memory is taken, which stays
-/// within a small multiple of the file's size. O(size of the tables). Errors: damage (`corrupt`, with the table and its
-/// byte), an operator, type or feature that polymac does not run (`unsupported`, with its name), shapes that do not fit.
+/// will do. Nothing is run and nothing is trusted: sizes are checked against the file before memory is taken, which
+/// stays within a small multiple of the file's size. O(size of the tables). Errors: damage (`corrupt`, with the table and its
+/// byte), an operator, type or feature that polymac does not run (`unsupported`, with its name), bad shapes.
 /// Format: TensorFlow Lite schema.fbs, versions 3 to 3c.
 inline result<model::graph> parse(std::span<const std::byte> file) { return model_reader(file).read(); }
 

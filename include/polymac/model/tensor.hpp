@@ -124,8 +124,8 @@ class shape_text {
   status text_;
 };
 
-/// Affine quantisation: real = scale * (code - zero_point). No scale: the tensor is not quantised. One: it holds for the
-/// whole tensor. Several: one for each index along `axis`.
+/// Affine quantisation: real = scale * (code - zero_point). No scale: the tensor is not quantised. One: it holds for
+/// the whole tensor. Several: one for each index along `axis`.
 struct quantization {
   std::vector<float> scales;              ///< finite and > 0
   std::vector<std::int32_t> zero_points;  ///< as many as `scales`, inside the range of the type
@@ -145,8 +145,8 @@ struct tensor_info {
   element_type type = element_type::float32;
   tensor_shape shape;
   quantization quantized;
-  /// Elements of a constant, little-endian, at any alignment, in memory of the caller (the bytes of the file). Empty for
-  /// a tensor that is computed.
+  /// Elements of a constant, little-endian, at any alignment, in memory of the caller (the bytes of the file). Empty
+  /// for a tensor that is computed.
   std::span<const std::byte> data;
 
   bool is_constant() const noexcept { return !data.empty(); }
