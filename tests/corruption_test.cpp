@@ -105,7 +105,8 @@ TEST_CASE("10,000 damaged files are answered with a graph or a reason", "[tflite
   CHECK(sum.without_reason == 0);
   CHECK(sum.outside == 0);
   CHECK(sum.accepted + sum.refused == 10000);
-  // Damage of weights is still a model; damage of tables is mostly found. Both must have been met, or this means little.
+  // Damage of weights is still a model; damage of tables is mostly found. Both must have been met, or this means
+  // little.
   CHECK(sum.accepted > 500);
   CHECK(sum.refused > 2500);
 }

@@ -65,7 +65,7 @@ class flatbuffer_source {
   flatbuffer_source& operator=(const flatbuffer_source&) = delete;
 
   /// The root table of `file`, whose bytes 4..7 are `identifier`. `file` may have any alignment: where the library
-  /// could not read it in place it is copied once. A part behind the first 2 GB cannot hold tables and is not looked at.
+  /// could not read it in place it is copied once. Nothing behind the first 2 GB can be a table.
   flatbuffer_table open(std::span<const std::byte> file, std::string_view identifier, const char* root_kind) {
     file_ = file;
     size_ = std::min<std::size_t>(file.size(), static_cast<std::size_t>(FLATBUFFERS_MAX_BUFFER_SIZE) - 1);

@@ -194,8 +194,8 @@ class model_reader {
 
 /// Reads subgraph 0 of a .tflite file. Constants of the graph point into `file`, which must outlive it; any alignment
 /// will do. Nothing is run and nothing is trusted: sizes are checked against the file before memory is taken, which
-/// stays within a small multiple of the file's size. O(size of the tables). Errors: damage (`corrupt`, with the table and its
-/// byte), an operator, type or feature that polymac does not run (`unsupported`, with its name), bad shapes.
+/// stays within a small multiple of the file's size. O(size of the tables). Errors: damage (`corrupt`, with the table
+/// and its byte), an operator, type or feature that polymac does not run (`unsupported`, with its name), bad shapes.
 /// Format: TensorFlow Lite schema.fbs, versions 3 to 3c.
 inline result<model::graph> parse(std::span<const std::byte> file) { return model_reader(file).read(); }
 

@@ -14,8 +14,8 @@ POLYMAC_BEGIN
 namespace model {
 
 /// Checks tensor `index` of `g` by itself: extents above 0, at most `tensor_shape::max_elements` elements, constant
-/// data of exactly the size of the shape, scales finite and above 0, zero points inside the range of the type, and as many
-/// scales as the axis is long. O(number of scales).
+/// data of exactly the size of the shape, scales finite and above 0, zero points inside the range of the type, and as
+/// many scales as the axis is long. O(number of scales).
 inline status validate_tensor(const graph& g, std::size_t index) {
   const tensor_info& t = g.tensors[index];
   const auto fail = [&](errc code, const auto&... pieces) {
