@@ -85,7 +85,9 @@ class operator_reader {
         break;
     }
     // Squeezes and expansions arrive as reshapes; the output tensor says the new shape, so the axes are not needed.
-    if (op.kind == model::operation_kind::reshape && op.inputs.size() > 1) op.inputs.resize(1);
+    // (erase, not resize: g++ 12 at -O3 sees resize write past the end.)
+    if (op.kind == model::operation_kind::reshape && op.inputs.size() > 1)
+      op.inputs.erase(op.inputs.begin() + 1, op.inputs.end());
     return op;
   }
 
