@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <sstream>
 #include <string>
+#include <type_traits>
 
 namespace polymac_test {
 
@@ -31,7 +32,12 @@ std::string describe_difference(const Expected& expected, const Actual& actual, 
 /// Empty where all values are equal; else a sentence.
 template <class Expected, class Actual>
 std::string difference(const Expected& expected, const Actual& actual) {
-  return detail::describe_difference(expected, actual, [](auto e, auto a) { return e == a; });
+  return detail::describe_difference(expected, actual, [](auto e, auto a) {
+    if constexpr (std::is_floating_point_v<decltype(e)> || std::is_floating_point_v<decltype(a)>)
+      return static_cast<double>(e) == static_cast<double>(a);
+    else
+      return e == a;
+  });
 }
 
 /// The same for floats: |actual - expected| may be `relative` of the expected value, or `absolute` where that is more.
