@@ -26,17 +26,20 @@ namespace detail {
 /// every column; which of the two it is, is a type, so that the inner loop has no branch, no stride.
 template <rounding Mode, std::size_t Columns>
 struct factors {
-  buffer<std::int32_t, Columns> multiplier;
-  buffer<std::int32_t, Columns> shift;
+  buffer<std::int32_t, Columns> multiplier;  ///< at least 0
+  buffer<std::int32_t, Columns> left;        ///< the shift where it is positive
+  buffer<std::int32_t, Columns> right;       ///< its negative where it is not
 
   constexpr status resize(std::size_t count) noexcept {
-    const status s = multiplier.resize(count);
-    return s.ok() ? shift.resize(count) : s;
+    status s = multiplier.resize(count);
+    if (s.ok()) s = left.resize(count);
+    return s.ok() ? right.resize(count) : s;
   }
-  constexpr std::size_t size() const noexcept { return shift.size(); }
+  constexpr std::size_t size() const noexcept { return right.size(); }
   constexpr void set(std::size_t i, fixed_point::factor f) noexcept {
     multiplier[i] = f.multiplier;
-    shift[i] = f.shift;
+    left[i] = f.shift > 0 ? f.shift : 0;
+    right[i] = f.shift > 0 ? 0 : -f.shift;
   }
   constexpr void set_real(std::size_t i, double real) noexcept { set(i, fixed_point::encode<Mode>(real)); }
   constexpr void set_fixed(std::size_t i, fixed_point::factor f) noexcept {
@@ -45,12 +48,39 @@ struct factors {
     else
       set(i, f);
   }
-  /// sum * scale, rounded, in [low, high].
+
+  /// sum * scale, rounded, in [low, high]. For 32-bit sums without branches and without 64-bit shifts by a variable,
+  /// which few vector units have.
   template <std::signed_integral Sum>
   constexpr std::int32_t apply(Sum sum, std::size_t i, std::int32_t low, std::int32_t high) const noexcept {
-    using Width = std::conditional_t<(sizeof(Sum) > 4), std::int64_t, std::int32_t>;
-    const std::int32_t y = fixed_point::multiply_by_quantized_multiplier<Mode>(Width{sum}, multiplier[i], shift[i]);
+    std::int32_t y = 0;
+    if constexpr (sizeof(Sum) > 4)
+      y = fixed_point::multiply_by_quantized_multiplier<Mode>(std::int64_t{sum}, multiplier[i], left[i] - right[i]);
+    else if constexpr (Mode == rounding::gemmlowp)
+      y = fixed_point::rounding_divide_by_power_of_two(
+          doubling_high(fixed_point::wrapping_shift_left(sum, left[i]), multiplier[i], 1 << 30), right[i]);
+    else
+      y = round_once(sum, multiplier[i], left[i], right[i]);
     return y < low ? low : y > high ? high : y;
+  }
+
+ private:
+  /// floor((a * b + nudge) / 2^31), b >= 0: it fits 32 bits, so the low half of a logical shift is it.
+  static constexpr std::int32_t doubling_high(std::int32_t a, std::int32_t b, std::int32_t nudge) noexcept {
+    const std::int64_t product = static_cast<std::int64_t>(a) * b + nudge;
+    return static_cast<std::int32_t>(static_cast<std::uint32_t>(static_cast<std::uint64_t>(product) >> 31));
+  }
+  /// floor(x * m * 2^(left - right - 31) + 1/2). A right shift rounds in two floors, of which the first drops the bits
+  /// below 2^31: floor(floor(p / 2^31) / 2^r + 1/2), whose half is the bit under the last one kept. A left shift saturates:
+  /// what it saturates is beyond 2^30 after the product, outside of every output type.
+  static constexpr std::int32_t round_once(std::int32_t x, std::int32_t m, std::int32_t left, std::int32_t right) noexcept {
+    const std::int32_t least = std::numeric_limits<std::int32_t>::min() >> left;
+    const std::int32_t most = std::numeric_limits<std::int32_t>::max() >> left;
+    const std::int32_t saturated = x < least ? least : x > most ? most : x;
+    const std::int32_t rounds = right > 0 ? 1 : 0;
+    const std::int32_t h =
+        doubling_high(fixed_point::wrapping_shift_left(saturated, left), m, (1 - rounds) << 30);
+    return (h >> right) + ((h >> (right - rounds)) & rounds);
   }
 };
 
