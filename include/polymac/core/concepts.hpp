@@ -44,6 +44,14 @@ consteval std::size_t max_depth_of() {
 }
 
 template <class M>
+consteval bool weight_linear_of() {
+  if constexpr (requires { M::weight_linear; })
+    return M::weight_linear;
+  else
+    return false;
+}
+
+template <class M>
 struct sum_of {
   using type = typename M::accumulator;
 };
@@ -67,6 +75,8 @@ struct mac_traits {
   using wide = std::conditional_t<std::is_integral_v<accumulator>, std::int64_t, accumulator>;
   /// Products that are safe in one accumulator, whatever the operands.
   static constexpr std::size_t max_depth = detail::max_depth_of<M>();
+  /// f(a, v + w) == f(a, v) + f(a, w): weights may be split into terms. `M::weight_linear`, else no.
+  static constexpr bool weight_linear = detail::weight_linear_of<M>();
   static constexpr bool integer = std::is_integral_v<accumulator>;
 };
 

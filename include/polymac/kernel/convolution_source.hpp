@@ -133,12 +133,5 @@ struct image_rows {
   }
 };
 
-/// Do the strides of a view keep its pixels and lines apart?
-template <class T>
-constexpr bool strides_fit(const image_view<T>& v) noexcept {
-  return v.pixel_stride >= v.channels && (v.height == 1 || v.line_stride >= (v.width - 1) * v.pixel_stride + v.channels) &&
-         (v.batch == 1 || v.image_stride >= (v.height - 1) * v.line_stride + (v.width - 1) * v.pixel_stride + v.channels);
-}
-
 }  // namespace kernel
 POLYMAC_END

@@ -82,15 +82,15 @@ namespace detail {
 /// Channels that are summed together: four 512-bit or eight 256-bit registers of 32-bit sums.
 inline constexpr std::size_t channel_block = 64;
 
-/// sums[c] += x[c / multiplier] * w[c] for `count` channels; `first` is the first one. Returns nothing past the views: the
-/// activations of a multiplied channel are spread into `spread` before.
+/// sums[c] += x[c] * w[c] for `count` channels, side by side in memory.
 template <Mac M>
 constexpr POLYMAC_INLINE void add_tap(typename M::accumulator* sums, const typename M::activation* x,
                                       const typename M::weight* w, std::size_t count) noexcept {
   for (std::size_t c = 0; c < count; ++c) sums[c] = M::multiply_add(sums[c], x[c], w[c]);
 }
 
-/// Products of the taps [first, last) of a pixel for `count` channels from `channel` on.
+/// Products of the taps [first, last) of a pixel for `count` channels from `channel` on. With a multiplier the
+/// activations are spread before, one for each output channel.
 template <Mac M, class Weights>
 constexpr POLYMAC_INLINE void sum_taps(const Weights& weights, const typename M::activation* const* taps,
                                        std::size_t multiplier, std::size_t channel, std::size_t count, std::size_t first,

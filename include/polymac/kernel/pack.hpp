@@ -68,7 +68,10 @@ class folded_bias {
   using traits = mac_traits<M>;
   using wide = typename traits::wide;
   using activation = typename traits::activation;
-  static constexpr bool folds = traits::integer && M::linear;
+  static constexpr bool folds = traits::integer && M::linear && std::is_integral_v<activation>;
+  /// May a sum fit 64 bits, but not the accumulator?
+  static constexpr bool narrows = traits::integer && sizeof(typename traits::accumulator) < sizeof(wide);
+  static constexpr wide most = static_cast<wide>(std::numeric_limits<typename traits::accumulator>::max());
 
  public:
   constexpr folded_bias(wide bias, activation zero_point) noexcept : value_(bias), zero_point_(zero_point) {}
@@ -76,17 +79,21 @@ class folded_bias {
   constexpr void add(typename traits::weight w) noexcept {
     if constexpr (folds) {
       value_ -= product<M>(zero_point_, w);
+    }
+    if constexpr (narrows && folds) {
       // The largest magnitude of a * w stands at an end of the range of a, as the product is linear in a.
       const wide low = product<M>(std::numeric_limits<activation>::min(), w);
       const wide high = product<M>(std::numeric_limits<activation>::max(), w);
       const wide a = low < 0 ? -low : low, b = high < 0 ? -high : high;
       reach_ += a > b ? a : b;
+    } else if constexpr (narrows) {
+      // All that is known of a product: max_depth of them fit.
+      reach_ += static_cast<wide>(static_cast<std::size_t>(most) / traits::max_depth);
     }
   }
   constexpr wide value() const noexcept { return value_; }
   constexpr bool fits() const noexcept {
-    if constexpr (folds) {
-      constexpr wide most = std::numeric_limits<typename traits::accumulator>::max();
+    if constexpr (narrows) {
       return value_ >= -most && value_ <= most && reach_ <= most - (value_ < 0 ? -value_ : value_);
     } else {
       return true;

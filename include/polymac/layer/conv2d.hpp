@@ -10,8 +10,10 @@
 #include "polymac/kernel/convolution_source.hpp"
 #include "polymac/kernel/scratch.hpp"
 #include "polymac/layer/quantization.hpp"
+#include "polymac/layer/view_bounds.hpp"
 
 #include <cstddef>
+#include <limits>
 #include <span>
 
 POLYMAC_BEGIN
@@ -50,10 +52,7 @@ constexpr status check_images(const char* who, const window& w, const image_view
     return status::make(errc::shape, who, ": expected y of ", x.batch, " x ", geometry.output.height, " x ",
                         geometry.output.width, " x ", out_channels, ", got ", y.batch, " x ", y.height, " x ", y.width,
                         " x ", y.channels);
-  if (!kernel::strides_fit(x) || !kernel::strides_fit(y))
-    return status::make(errc::shape, who, ": the strides of ", kernel::strides_fit(x) ? "y" : "x",
-                        " are smaller than its extents");
-  return {};
+  return x.batch == 0 ? status{} : check_memory(who, x, y);
 }
 
 }  // namespace detail
@@ -130,7 +129,7 @@ class conv2d {
   /// Arithmetic, instruction set, tile and memory of this layer, in words.
   constexpr text<511> explain() const noexcept {
     return text<511>::join("conv2d<", M::name, "> ", out_channels(), " x ", window_.kernel.height, " x ",
-                           window_.kernel.width, " x ", channels_, groups_ > 1 ? " in groups of columns" : "", ": ",
+                           window_.kernel.width, " x ", channels_, " in ", groups_, groups_ == 1 ? " group: " : " groups: ",
                            atom::isa::name, " atom, tile ", atom::max_rows, " rows x ", atom::max_panels * atom::columns,
                            " columns x ", atom::depth, " deep, dense weights ", weight_bytes(), " bytes",
                            weights_.wide_sums() ? ", sums in 64 bits" : "", ", workspace ", workspace_bytes(), " bytes",
@@ -151,8 +150,11 @@ class conv2d {
     auto s = Shape::check("conv2d", {w.batch, w.height, w.width, w.channels},
                           {"output channels", "kernel lines", "kernel columns", "input channels per group"});
     if (s.ok()) s = detail::resolve_window("conv2d", c, w.height, w.width, window_);
+    if (s.ok() && w.channels > std::numeric_limits<std::size_t>::max() / w.height / w.width)
+      s = polymac::status::make(errc::shape, "conv2d: weights of ", w.height, " x ", w.width, " x ", w.channels,
+                                " exceed the address space");
     if (s.ok())
-      s = detail::check_weights("conv2d", q, w.batch, w.height * w.width * w.channels, bias.size(), w.data != nullptr);
+      s = detail::check_weights("conv2d", q, w.batch, w.height * w.width * w.channels, bias, w.data != nullptr);
     if (s.ok() && (groups_ == 0 || w.batch % groups_ != 0))
       s = polymac::status::make(errc::shape, "conv2d: expected groups that divide ", w.batch, " output channels, got ", groups_);
     if (s.ok()) s = epilogue_.check(w.batch);
@@ -165,8 +167,10 @@ class conv2d {
     const auto reader = detail::make_weight_reader<M>(
         [&](std::size_t o, std::size_t k) { return w(o, k / line, k % line / w.channels, k % w.channels); },
         q.weight_zero_points);
+    std::size_t terms = 1;
+    if (s = reader.count_terms("conv2d", w.batch, depth, terms); !s.ok()) return s;
     return weights_.pack(
-        {groups_, columns, depth, reader.terms(w.batch, depth)},
+        {groups_, columns, depth, terms},
         [&](std::size_t g, std::size_t o, std::size_t term, std::size_t k) {
           return reader.term_of(g * columns + o, term, k);
         },

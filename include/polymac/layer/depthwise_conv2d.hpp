@@ -110,7 +110,7 @@ class depthwise_conv2d {
     if (s.ok())
       s = detail::resolve_window("depthwise_conv2d", {c.kernel, c.stride, c.dilation, c.padding, 1}, w.height, w.width, window_);
     if (s.ok())
-      s = detail::check_weights("depthwise_conv2d", q, w.channels, w.height * w.width, bias.size(), w.data != nullptr);
+      s = detail::check_weights("depthwise_conv2d", q, w.channels, w.height * w.width, bias, w.data != nullptr);
     if (s.ok() && (multiplier_ == 0 || w.channels % multiplier_ != 0))
       s = polymac::status::make(errc::shape, "depthwise_conv2d: expected a multiplier that divides ", w.channels,
                                 " output channels, got ", multiplier_);
@@ -125,8 +125,10 @@ class depthwise_conv2d {
     const auto reader = detail::make_weight_reader<M>(
         [&](std::size_t o, std::size_t k) { return w(0, k / w.width, k % w.width, o); }, q.weight_zero_points);
     const std::size_t taps = w.height * w.width;
+    std::size_t terms = 1;
+    if (s = reader.count_terms("depthwise_conv2d", w.channels, taps, terms); !s.ok()) return s;
     return weights_.pack(
-        w.channels, taps, reader.terms(w.channels, taps),
+        w.channels, taps, terms,
         [&](std::size_t o, std::size_t term, std::size_t tap) { return reader.term_of(o, term, tap); },
         [&](std::size_t o) {
           using wide = typename mac_traits<M>::wide;

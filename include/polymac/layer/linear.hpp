@@ -6,6 +6,7 @@
 #include "polymac/core/int4.hpp"
 #include "polymac/kernel/contract.hpp"
 #include "polymac/layer/quantization.hpp"
+#include "polymac/layer/view_bounds.hpp"
 
 #include <cstddef>
 #include <span>
@@ -57,7 +58,7 @@ class linear {
   /// parameters that do not fit. O(columns * depth).
   template <class Weights, class Bias>
   constexpr linear(const Weights& weights, std::span<const Bias> bias, E stages = {}, const quantization<M>& q = {})
-      : epilogue_(std::move(stages)), zero_point_(q.activation_zero_point) {
+      : epilogue_(std::move(stages)) {
     status_ = construct(weights, bias, q);
     polymac::detail::raise_unless_ok(status_);
   }
@@ -77,9 +78,7 @@ class linear {
       return polymac::status::make(errc::shape, "linear: expected x of n x ", depth(), " and y of n x ", columns(),
                                    ", got ", x.rows, " x ", x.columns, " and ", y.rows, " x ", y.columns);
     if (x.rows == 0) return {};
-    if (x.stride < x.columns || y.stride < y.columns)
-      return polymac::status::make(errc::shape, "linear: expected strides of at least ", x.columns, " and ", y.columns,
-                                   " elements, got ", x.stride, " and ", y.stride);
+    if (auto s = detail::check_memory("linear", x, y); !s.ok()) return s;
     const activation* table[atom::max_rows]{};
     kernel::contract<atom>(weights_, 0, detail::matrix_source<activation>{x}, epilogue_, y, {table, nullptr}, rows);
     return {};
@@ -98,13 +97,15 @@ class linear {
   constexpr polymac::status construct(const Weights& weights, std::span<const Bias> bias, const quantization<M>& q) noexcept {
     auto s = Shape::check("linear", {weights.rows, weights.columns}, {"columns", "deep"});
     if (s.ok())
-      s = detail::check_weights("linear", q, weights.rows, weights.columns, bias.size(), weights.data != nullptr);
+      s = detail::check_weights("linear", q, weights.rows, weights.columns, bias, weights.data != nullptr);
     if (s.ok()) s = epilogue_.check(weights.rows);
     if (!s.ok()) return s;
     const auto reader = detail::make_weight_reader<M>(
         [&](std::size_t c, std::size_t k) { return weights(c, k); }, q.weight_zero_points);
+    std::size_t terms = 1;
+    if (s = reader.count_terms("linear", weights.rows, weights.columns, terms); !s.ok()) return s;
     return weights_.pack(
-        {1, weights.rows, weights.columns, reader.terms(weights.rows, weights.columns)},
+        {1, weights.rows, weights.columns, terms},
         [&](std::size_t, std::size_t c, std::size_t term, std::size_t k) { return reader.term_of(c, term, k); },
         [&](std::size_t, std::size_t c) {
           return bias.empty() ? typename mac_traits<M>::wide{} : static_cast<typename mac_traits<M>::wide>(bias[c]);
@@ -114,7 +115,6 @@ class linear {
 
   kernel::packed_weights<M, atom, Shape::at(0), Shape::at(1)> weights_;
   E epilogue_;
-  activation zero_point_;
   polymac::status status_;
 };
 

@@ -27,6 +27,13 @@ struct quantization {
 
 namespace detail {
 
+/// Are the weights of M numbers that zero points can be taken off, and its sums integers?
+template <Mac M>
+inline constexpr bool has_integer_weights = mac_traits<M>::integer && std::is_integral_v<typename M::weight>;
+
+/// Most terms that a weight is split into: 9 bits in terms of 8 need three, as 255 = 127 + 127 + 1.
+inline constexpr std::size_t max_terms = 3;
+
 /// Reads weights as those of arithmetic M: zero points taken off, and split into terms where they do not fit.
 template <Mac M, class Read>
 struct weight_reader {
@@ -36,7 +43,10 @@ struct weight_reader {
 
   /// The stored weight less its zero point.
   constexpr auto value(std::size_t column, std::size_t k) const noexcept {
-    if constexpr (mac_traits<M>::integer) {
+    if constexpr (has_integer_weights<M>) {
+      using stored = std::remove_cvref_t<decltype(read(column, k))>;
+      static_assert(std::is_integral_v<stored> && sizeof(stored) <= 4,
+                    "polymac: give an arithmetic with integer sums weights of an integer type of at most 32 bits");
       const std::int64_t zero = zero_points.empty() ? 0 : zero_points[zero_points.size() == 1 ? 0 : column];
       return static_cast<std::int64_t>(read(column, k)) - zero;
     } else {
@@ -44,9 +54,12 @@ struct weight_reader {
     }
   }
 
-  /// Terms that every weight of columns x depth can be written in.
-  constexpr std::size_t terms(std::size_t columns, std::size_t depth) const noexcept {
-    if constexpr (mac_traits<M>::integer) {
+  /// Finds how many terms every weight of columns x depth can be written in; fails where these are too many, or more than
+  /// one while M is not linear in its weights.
+  constexpr status count_terms(const char* who, std::size_t columns, std::size_t depth,
+                               std::size_t& terms) const noexcept {
+    terms = 1;
+    if constexpr (has_integer_weights<M>) {
       std::int64_t low = 0, high = 0;
       for (std::size_t c = 0; c < columns; ++c)
         for (std::size_t k = 0; k < depth; ++k) {
@@ -56,15 +69,18 @@ struct weight_reader {
         }
       constexpr std::int64_t least = std::numeric_limits<weight>::min(), most = std::numeric_limits<weight>::max();
       const std::int64_t up = (high + most - 1) / most, down = least < 0 ? (low + least + 1) / least : 0;
-      const std::int64_t terms = up > down ? up : down;
-      return terms < 1 ? std::size_t{1} : static_cast<std::size_t>(terms);
-    } else {
-      return 1;
+      const std::int64_t needed = up > down ? up : down;
+      constexpr std::int64_t allowed = mac_traits<M>::weight_linear ? max_terms : 1;
+      if (needed > allowed || (least == 0 && low < 0))
+        return status::make(errc::parameter, who, ": expected weights less their zero points in [", allowed * least, ", ",
+                            allowed * most, "] for ", M::name, ", got values in [", low, ", ", high, "]");
+      if (needed > 1) terms = static_cast<std::size_t>(needed);
     }
+    return {};
   }
 
   constexpr weight term_of(std::size_t column, std::size_t term, std::size_t k) const noexcept {
-    if constexpr (mac_traits<M>::integer) {
+    if constexpr (has_integer_weights<M>) {
       std::int64_t left = value(column, k);
       constexpr std::int64_t least = std::numeric_limits<weight>::min(), most = std::numeric_limits<weight>::max();
       for (std::size_t t = 0;; ++t) {
@@ -85,25 +101,34 @@ constexpr weight_reader<M, Read> make_weight_reader(Read read, std::span<const s
 }
 
 /// Checks what every layer with weights checks. `who` begins the text.
-template <Mac M>
+template <Mac M, class Bias>
 constexpr status check_weights(const char* who, const quantization<M>& q, std::size_t columns, std::size_t depth,
-                               std::size_t bias_size, bool has_data) noexcept {
+                               std::span<const Bias> bias, bool has_data) noexcept {
+  static_assert(!mac_traits<M>::integer || (std::is_integral_v<Bias> && (std::is_signed_v<Bias> || sizeof(Bias) < 8)),
+                "polymac: give an arithmetic with integer sums a bias of a signed integer type");
   if (columns == 0 || depth == 0)
     return status::make(errc::shape, who, ": expected weights of at least 1 x 1, got ", columns, " columns x ", depth,
                         " deep");
   if (!has_data) return status::make(errc::parameter, who, ": the view of the weights has no data");
-  if (bias_size != 0 && bias_size != columns)
-    return status::make(errc::shape, who, ": expected a bias for each of ", columns, " columns or none, got ", bias_size);
+  if (!bias.empty() && bias.size() != columns)
+    return status::make(errc::shape, who, ": expected a bias for each of ", columns, " columns or none, got ",
+                        bias.size());
+  if constexpr (mac_traits<M>::integer && sizeof(Bias) == 8) {
+    // Leaves room for the products in 64 bits.
+    constexpr std::int64_t most = std::int64_t{1} << 62;
+    for (const Bias b : bias)
+      if (b < -most || b > most)
+        return status::make(errc::parameter, who, ": expected a bias in [", -most, ", ", most, "], got ", b);
+  }
   const std::size_t zeros = q.weight_zero_points.size();
   if (zeros > 1 && zeros != columns)
     return status::make(errc::shape, who, ": expected 0, 1 or ", columns, " weight zero points, got ", zeros);
-  if constexpr (mac_traits<M>::integer) {
-    // Bounds the number of terms: 8-bit weights less an 8-bit zero point need three at most.
+  if constexpr (has_integer_weights<M>) {
     for (const std::int32_t z : q.weight_zero_points)
       if (z < -256 || z > 256)
         return status::make(errc::parameter, who, ": expected weight zero points in [-256, 256], got ", z);
   }
-  if constexpr (!M::linear || !mac_traits<M>::integer) {
+  if constexpr (!M::linear || !has_integer_weights<M> || !std::is_integral_v<typename M::activation>) {
     if (q.activation_zero_point != typename M::activation{} || zeros != 0)
       return status::make(errc::parameter, who, ": zero points need an integer arithmetic that is linear, ", M::name,
                           " is not");

@@ -17,6 +17,7 @@ struct float32 {
   using accumulator = float;
   static constexpr const char* name = "float32";
   static constexpr bool linear = true;
+  static constexpr bool weight_linear = true;
   static constexpr bool exact = false;
   static constexpr accumulator multiply_add(accumulator c, activation a, weight w) noexcept { return c + a * w; }
   /// Bound of |computed - exact| for a sum of `depth` products with the given sum of magnitudes, bias included.

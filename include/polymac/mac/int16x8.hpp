@@ -20,6 +20,7 @@ struct int16x8 {
   using sum = std::int64_t;
   static constexpr const char* name = "int16x8";
   static constexpr bool linear = true;
+  static constexpr bool weight_linear = true;
   static constexpr bool exact = true;
   static constexpr int headroom_bits = 0;
   /// 511 products of -32768 x -128.

@@ -20,6 +20,7 @@ struct int8 {
   using accumulator = std::int32_t;
   static constexpr const char* name = "int8";
   static constexpr bool linear = true;
+  static constexpr bool weight_linear = true;
   static constexpr bool exact = true;
   static constexpr int headroom_bits = 0;
   /// 131,071: one more product of -128 x -128 makes 2^31.
@@ -34,6 +35,7 @@ struct uint8 {
   using accumulator = std::int32_t;
   static constexpr const char* name = "uint8";
   static constexpr bool linear = true;
+  static constexpr bool weight_linear = true;
   static constexpr bool exact = true;
   static constexpr int headroom_bits = 0;
   /// 65,793 products of 255 x -128.
