@@ -37,6 +37,10 @@ struct factors {
   }
   constexpr std::size_t size() const noexcept { return right.size(); }
   constexpr void set(std::size_t i, fixed_point::factor f) noexcept {
+    // One rounding depends on the product of both only: bring the multiplier into [2^30, 2^31), which round_once needs.
+    // Two roundings depend on each, and stay as they are.
+    if constexpr (Mode != rounding::gemmlowp)
+      for (; f.multiplier > 0 && f.multiplier < (1 << 30) && f.shift > fixed_point::min_shift; --f.shift) f.multiplier *= 2;
     multiplier[i] = f.multiplier;
     left[i] = f.shift > 0 ? f.shift : 0;
     right[i] = f.shift > 0 ? 0 : -f.shift;
@@ -61,7 +65,8 @@ struct factors {
           doubling_high(fixed_point::wrapping_shift_left(sum, left[i]), multiplier[i], 1 << 30), right[i]);
     else
       y = round_once(sum, multiplier[i], left[i], right[i]);
-    return y < low ? low : y > high ? high : y;
+    const std::int32_t raised = y < low ? low : y;
+    return raised > high ? high : raised;
   }
 
  private:
@@ -98,7 +103,8 @@ struct factors<rounding::fp32_nearest_even, Columns> {
     const float least = static_cast<float>(low);
     const float most = static_cast<float>(high);
     const float y = static_cast<float>(sum) * scale[i];
-    return fixed_point::round_small_to_nearest_even(y < least ? least : y > most ? most : y);
+    const float raised = y < least ? least : y;
+    return fixed_point::round_small_to_nearest_even(raised > most ? most : raised);
   }
 };
 
