@@ -2,11 +2,9 @@
 // What must hold for every linear layer whatever its arithmetic: the adjoint identity, the impulse response, linearity,
 // equivariance under permutation of channels, independence of images and rows. Data are small integers, so that every
 // arithmetic, floats included, is exact and every check is an equality.
-//
-// The shapes are those on which implementations are known to go wrong: kh != kw, k = 1, 2, 5, H != W, Ho != Wo, unequal
-// padding, a stride that leaves a remainder, odd depth, columns that do not fill a tile, one channel, one output column.
 #include "catch.hpp"
 #include "support/compare.hpp"
+#include "support/convolution_problems.hpp"
 #include "support/random.hpp"
 #include "support/reference.hpp"
 
@@ -20,7 +18,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <ostream>
 #include <tuple>
 #include <vector>
 
@@ -44,64 +41,6 @@ using arithmetics =
     std::tuple<on<mac::int8, isa::native>, on<mac::uint8, isa::native>, on<mac::int16x8, isa::native>,
                on<mac::float32, isa::native>, on<mac::int8, isa::scalar>, on<mac::float32, isa::scalar>>;
 
-/// A convolution: image, output channels, window.
-struct problem {
-  image_shape in;
-  std::size_t out_channels = 1;
-  window w;
-
-  image_shape out() const { return w.output(in, out_channels); }
-  std::size_t taps() const { return w.kernel_height * w.kernel_width; }
-  std::size_t weights() const { return out_channels * taps() * (in.channels / w.groups); }
-};
-
-std::ostream& operator<<(std::ostream& o, const problem& p) {
-  return o << p.in.batch << 'x' << p.in.height << 'x' << p.in.width << 'x' << p.in.channels << " -> " << p.out_channels
-           << ", kernel " << p.w.kernel_height << 'x' << p.w.kernel_width << ", stride " << p.w.stride_height << 'x'
-           << p.w.stride_width << ", dilation " << p.w.dilation_height << 'x' << p.w.dilation_width << ", padding "
-           << p.w.pad_top << ' ' << p.w.pad_left << ' ' << p.w.pad_bottom << ' ' << p.w.pad_right << ", groups "
-           << p.w.groups;
-}
-
-window make_window(std::size_t kh, std::size_t kw, std::size_t sh, std::size_t sw, std::size_t dh, std::size_t dw,
-                   std::size_t top, std::size_t left, std::size_t bottom, std::size_t right, std::size_t groups = 1) {
-  window w;
-  w.kernel_height = kh, w.kernel_width = kw;
-  w.stride_height = sh, w.stride_width = sw;
-  w.dilation_height = dh, w.dilation_width = dw;
-  w.pad_top = top, w.pad_left = left, w.pad_bottom = bottom, w.pad_right = right;
-  w.groups = groups;
-  return w;
-}
-
-std::vector<problem> problems() {
-  return {
-      {{1, 1, 1, 1}, 1, make_window(1, 1, 1, 1, 1, 1, 0, 0, 0, 0)},
-      {{2, 5, 7, 3}, 5, make_window(1, 1, 1, 1, 1, 1, 0, 0, 0, 0)},
-      {{1, 9, 4, 16}, 33, make_window(1, 1, 2, 3, 1, 1, 0, 0, 0, 0)},  // 1 x 1 with strides, 33 = 2 x 16 + 1 columns
-      {{1, 6, 5, 64}, 17, make_window(1, 1, 1, 1, 1, 1, 1, 2, 0, 1)},  // 1 x 1 with padding
-      {{2, 7, 6, 1}, 4, make_window(3, 3, 1, 1, 1, 1, 1, 1, 1, 1)},    // one input channel
-      {{1, 8, 6, 5}, 1, make_window(3, 3, 1, 1, 1, 1, 1, 1, 1, 1)},    // one output channel
-      {{1, 6, 9, 4}, 16, make_window(3, 2, 1, 1, 1, 1, 1, 0, 0, 1)},   // kh != kw, unequal padding
-      {{1, 9, 6, 3}, 7, make_window(2, 5, 1, 1, 1, 1, 0, 2, 1, 2)},
-      {{1, 10, 7, 3}, 9, make_window(5, 5, 2, 2, 1, 1, 2, 2, 2, 2)},    // odd depth 75
-      {{1, 11, 8, 2}, 3, make_window(2, 2, 3, 2, 1, 1, 0, 0, 0, 0)},    // both strides leave a remainder
-      {{1, 8, 8, 4}, 6, make_window(3, 3, 2, 2, 1, 1, 0, 0, 1, 1)},     // TensorFlow's SAME at stride 2
-      {{1, 9, 12, 3}, 5, make_window(3, 3, 1, 1, 2, 3, 2, 3, 2, 3)},    // dilation
-      {{1, 12, 11, 2}, 4, make_window(3, 2, 2, 3, 3, 2, 1, 4, 5, 0)},   // everything at once
-      {{1, 13, 4, 8}, 12, make_window(4, 4, 1, 1, 1, 1, 0, 0, 0, 0)},   // Wo = 1
-      {{1, 3, 20, 6}, 10, make_window(3, 1, 1, 1, 1, 1, 0, 0, 0, 0)},   // Ho = 1
-      {{1, 1, 30, 4}, 8, make_window(1, 7, 1, 2, 1, 1, 0, 3, 0, 3)},    // a signal
-      {{3, 5, 5, 8}, 8, make_window(3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 2)},  // groups
-      {{1, 6, 7, 6}, 9, make_window(2, 3, 1, 2, 1, 1, 1, 0, 0, 2, 3)},
-      {{1, 7, 7, 5}, 10, make_window(3, 3, 2, 1, 1, 2, 1, 2, 1, 2, 5)},  // depthwise with multiplier 2
-      {{1, 2, 2, 3}, 2, make_window(3, 3, 1, 1, 1, 1, 2, 2, 2, 2)},      // a kernel larger than the image
-      {{1, 3, 3, 4}, 4, make_window(1, 1, 1, 1, 1, 1, 3, 3, 3, 3)},      // outputs that see padding only
-      {{1, 5, 26, 32}, 40, make_window(3, 3, 1, 1, 1, 1, 1, 1, 1, 1)},   // 130 rows: tiles of 12 and a rest of 10
-      {{1, 4, 5, 20}, 65, make_window(3, 3, 1, 1, 1, 1, 1, 1, 1, 1)},
-  };
-}
-
 template <class T, class Config, class Build>
 std::vector<T> run_image(const problem& p, const std::vector<typename Config::activation>& x, const Build& build,
                          const std::vector<polymac::row_range>& parts) {
@@ -110,9 +49,7 @@ std::vector<T> run_image(const problem& p, const std::vector<typename Config::ac
   std::vector<T> y(out.count(), T{99});
   std::vector<std::byte> memory(layer.workspace_bytes());
   for (const polymac::row_range& rows : parts) {
-    const auto status = layer(polymac::image_view(x.data(), p.in.batch, p.in.height, p.in.width, p.in.channels),
-                              polymac::image_view(y.data(), out.batch, out.height, out.width, out.channels),
-                              polymac::workspace(memory), rows);
+    const auto status = layer(view_of(x.data(), p.in), view_of(y.data(), out), polymac::workspace(memory), rows);
     if (!status.ok()) FAIL(status.text());
   }
   return y;
@@ -126,15 +63,9 @@ std::vector<typename Config::sum> convolve(const problem& p, const std::vector<t
                                            typename Config::activation zero_point = 0,
                                            const std::vector<polymac::row_range>& parts = {{}}) {
   using M = typename Config::mac;
-  const polymac::layer::convolution c{{p.w.kernel_height, p.w.kernel_width},
-                                      {p.w.stride_height, p.w.stride_width},
-                                      {p.w.dilation_height, p.w.dilation_width},
-                                      {p.w.pad_top, p.w.pad_left, p.w.pad_bottom, p.w.pad_right},
-                                      p.w.groups};
-  const polymac::image_view w(weights.data(), p.out_channels, p.w.kernel_height, p.w.kernel_width,
-                              p.in.channels / p.w.groups);
   const auto build = [&] {
-    return polymac::conv2d<M, typename Config::isa>(c, w, bias, polymac::epilogue::identity{}, {zero_point, {}});
+    return polymac::conv2d<M, typename Config::isa>(p.convolution(), p.weight_view(weights.data()), bias,
+                                                    polymac::epilogue::identity{}, {zero_point, {}});
   };
   return run_image<typename Config::sum, Config>(p, x, build, parts);
 }
@@ -312,16 +243,11 @@ TEMPLATE_LIST_TEST_CASE("depthwise convolution is a convolution with as many gro
       std::vector<typename TestType::weight> filters(w.size());                    // OHWI
       for (std::size_t o = 0; o < p.out_channels; ++o)
         for (std::size_t tap = 0; tap < p.taps(); ++tap) filters[o * p.taps() + tap] = w[tap * p.out_channels + o];
-      const polymac::layer::depthwise_convolution c{{p.w.kernel_height, p.w.kernel_width},
-                                                    {p.w.stride_height, p.w.stride_width},
-                                                    {p.w.dilation_height, p.w.dilation_width},
-                                                    {p.w.pad_top, p.w.pad_left, p.w.pad_bottom, p.w.pad_right},
-                                                    multiplier};
       const typename TestType::activation zero = std::is_floating_point_v<typename TestType::activation> ? 0 : 2;
       const auto build = [&] {
         return polymac::depthwise_conv2d<M, typename TestType::isa>(
-            c, polymac::image_view(w.data(), std::size_t{1}, p.w.kernel_height, p.w.kernel_width, p.out_channels),
-            std::vector<typename TestType::sum>{}, polymac::epilogue::identity{}, {zero, {}});
+            p.depthwise(multiplier), p.depthwise_weight_view(w.data()), std::vector<typename TestType::sum>{},
+            polymac::epilogue::identity{}, {zero, {}});
       };
       const auto y = run_image<typename TestType::sum, TestType>(p, x, build, {{}});
       CHECK(difference(
