@@ -28,10 +28,12 @@ struct activation_range {
   T low = lowest;
   T high = highest;
 
-  /// Low for values below low, high for values above high; NaN passes through.
+  /// Low for values below low, high for values above high; NaN passes through. Two selects in a row vectorise, nested
+  /// ones do not.
   template <class V>
   constexpr V apply(V value) const noexcept {
-    return value < V{low} ? V{low} : value > V{high} ? V{high} : value;
+    const V raised = value < V{low} ? V{low} : value;
+    return raised > V{high} ? V{high} : raised;
   }
 };
 

@@ -31,7 +31,8 @@ struct clamp : stage {
   constexpr V operator()(V value, std::size_t, std::size_t) const noexcept {
     const V least = bound<V>(low);
     const V most = bound<V>(high);
-    return value < least ? least : value > most ? most : value;
+    const V raised = value < least ? least : value;
+    return raised > most ? most : raised;
   }
 
  private:

@@ -42,9 +42,10 @@ struct cursor {
   std::size_t step;
 };
 
-/// The innermost loop: contiguous where every operand is, so that the compiler vectorises it.
+/// The innermost loop: contiguous where every operand is, so that the compiler vectorises it. The operation is a copy:
+/// stores to bytes could alias a reference, and its parameters would be loaded again for every element.
 template <class Op, class Out, class... In>
-constexpr void run(std::size_t count, const Op& op, cursor<Out> y, cursor<In>... x) noexcept {
+constexpr void run(std::size_t count, Op op, cursor<Out> y, cursor<In>... x) noexcept {
   if (y.step == 1 && ((x.step == 1) && ...))
     for (std::size_t i = 0; i < count; ++i) y.data[i] = op(x.data[i]...);
   else

@@ -23,11 +23,13 @@ struct quantize_op {
     const float least = static_cast<float>(std::numeric_limits<Out>::min() - q.zero_point);
     const float most = static_cast<float>(std::numeric_limits<Out>::max() - q.zero_point);
     const float scaled = x / q.scale;
-    const float kept = scaled < least ? least : scaled > most ? most : scaled == scaled ? scaled : 0.0f;
+    const float number = scaled == scaled ? scaled : 0.0f;
+    const float raised = number < least ? least : number;
+    const float kept = raised > most ? most : raised;
     // Half away from zero. |kept| < 2^17, so that the fraction is exact.
     const auto whole = static_cast<std::int32_t>(kept);
     const float fraction = kept - static_cast<float>(whole);
-    const std::int32_t up = fraction >= 0.5f ? 1 : fraction <= -0.5f ? -1 : 0;
+    const std::int32_t up = static_cast<std::int32_t>(fraction >= 0.5f) - static_cast<std::int32_t>(fraction <= -0.5f);
     return static_cast<Out>(whole + up + q.zero_point);
   }
 };
