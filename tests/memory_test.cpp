@@ -2,21 +2,31 @@
 // Layers touch the memory they were given, and nothing else: every input, weight, bias, output and workspace lies between
 // unmapped pages (once at their end, once at their beginning), inputs are read-only, and no run allocates.
 #include "catch.hpp"
-#include "support/allocation_trap.hpp"
-#include "support/compare.hpp"
+#include "support/between_guards.hpp"
 #include "support/convolution_problems.hpp"
-#include "support/guarded_buffer.hpp"
 #include "support/random.hpp"
 
 #include <polymac/core/int4.hpp>
+#include <polymac/epilogue/activation.hpp>
 #include <polymac/epilogue/clamp.hpp>
 #include <polymac/epilogue/requantize.hpp>
+#include <polymac/layer/add.hpp>
+#include <polymac/layer/concatenate.hpp>
 #include <polymac/layer/conv2d.hpp>
 #include <polymac/layer/depthwise_conv2d.hpp>
 #include <polymac/layer/linear.hpp>
+#include <polymac/layer/map.hpp>
+#include <polymac/layer/mean.hpp>
+#include <polymac/layer/mul.hpp>
+#include <polymac/layer/pad.hpp>
+#include <polymac/layer/pool.hpp>
+#include <polymac/layer/quantize.hpp>
+#include <polymac/layer/reshape.hpp>
+#include <polymac/layer/softmax.hpp>
 #include <polymac/mac/float32.hpp>
 #include <polymac/mac/int16x8.hpp>
 #include <polymac/mac/int8.hpp>
+#include <polymac/model/network.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -32,42 +42,6 @@ namespace mac = polymac::mac;
 namespace {
 
 using arithmetics = std::tuple<mac::int8, mac::uint8, mac::int16x8, mac::float32>;
-
-/// An input that cannot be written and whose neighbours cannot be read.
-template <class T>
-guarded_buffer<T> read_only(const std::vector<T>& values, placement where) {
-  guarded_buffer<T> buffer(values, where);
-  buffer.make_read_only();
-  return buffer;
-}
-
-/// Runs `layer` as run(layer, x, y, workspace) in plain memory and between guards; everything must agree. The workspace
-/// has no more bytes than asked for and holds garbage.
-template <class Out, class In, class Layer, class Run>
-void check_between_guards(const Layer& layer, const std::vector<In>& x, std::size_t outputs, const Run& run) {
-  std::size_t bytes = 0;
-  if constexpr (requires { layer.workspace_bytes(); }) bytes = layer.workspace_bytes();
-  std::vector<Out> expected(outputs);
-  std::vector<std::byte> memory(bytes);
-  const auto plain = run(layer, x.data(), expected.data(), polymac::workspace(memory));
-  REQUIRE(plain.text() == "");
-  for (const placement where : both_placements) {
-    CAPTURE(where == placement::before_guard);
-    const auto input = read_only(x, where);
-    guarded_buffer<Out> output(outputs, where);
-    guarded_buffer<std::byte> scratch(bytes, where);
-    std::fill(scratch.begin(), scratch.end(), std::byte{0xEE});
-    polymac::status status;
-    {
-      const no_allocation trap;
-      status = run(layer, input.data(), output.data(), polymac::workspace(scratch.data(), scratch.size()));
-    }
-    CHECK(status.text() == "");
-    CHECK(difference(expected, output.values()) == "");
-    CHECK(output.slack_untouched());
-    CHECK(scratch.slack_untouched());
-  }
-}
 
 /// Stages that make codes of 8 bits where the arithmetic is 8-bit, and raw sums elsewhere.
 template <class M>
@@ -257,4 +231,171 @@ TEST_CASE("a workspace that is one byte short is refused and not touched", "[mem
     CHECK(scratch.slack_untouched());
   }
   CHECK(std::count(y.begin(), y.end(), 77) == static_cast<std::ptrdiff_t>(y.size()));
+}
+
+namespace {
+
+/// Channels around the widths of registers and of the layers' blocks.
+constexpr std::size_t channel_counts[] = {1, 3, 4, 15, 16, 17, 33, 64, 65};
+
+/// A layer from one image to another, without workspace.
+template <class Layer>
+void check_image_layer(const Layer& layer, const std::vector<typename Layer::activation>& x, const image_shape& in,
+                       const image_shape& out) {
+  using In = typename Layer::activation;
+  using Out = typename Layer::output;
+  check_between_guards<Out>(layer, x, out.count(), [&](const Layer& l, const In* from, Out* to, polymac::workspace) {
+    return l(view_of(from, in), view_of(to, out));
+  });
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("pooling, mean, pad, reshape and concatenate keep to their memory", "[memory]", std::int8_t,
+                   std::uint8_t, std::int16_t, float) {
+  using T = TestType;
+  POLYMAC_RANDOM(random, 6);
+  for (const std::size_t channels : channel_counts) {
+    CAPTURE(channels);
+    const image_shape in{2, 5, 6, channels};
+    const auto x = uniform<T>(random, in.count());
+    polymac::window w;
+    w.kernel = {3, 2};
+    w.stride = {2, 3};
+    w.padding = {1, 1, 2, 0};
+    const auto size = polymac::output_extent(w, {in.height, in.width});
+    const image_shape out{in.batch, size.height, size.width, channels};
+    check_image_layer(polymac::layer::average_pool2d<T>(w), x, in, out);
+    check_image_layer(polymac::layer::max_pool2d<T>(w), x, in, out);
+    const polymac::layer::axes plane{false, true, true, false};
+    if constexpr (std::is_floating_point_v<T>)
+      check_image_layer(polymac::layer::mean<T>(plane), x, in, {2, 1, 1, channels});
+    else
+      check_image_layer(polymac::layer::mean<T>(plane, {0.5f, 3}, {0.25f, 1}), x, in, {2, 1, 1, channels});
+    check_image_layer(polymac::layer::pad<T>({{0, 1, 2, 1}, {1, 0, 1, 2}}, T{5}), x, in, {3, 6, 9, channels + 3});
+    check_image_layer(polymac::layer::reshape<T>(), x, in, {1, 4, 15 * channels, 1});
+    // Two parts of a tensor, joined in front of each other: 2 x 5 x 12 x channels.
+    check_between_guards<T>(
+        polymac::layer::concatenate<T>(polymac::layer::axis::width), x, 2 * in.count(),
+        [&](const auto& l, const T* from, T* to, polymac::workspace) {
+          const polymac::image_view<const T> both[] = {view_of(from, in), view_of(from, in)};
+          return l(std::span<const polymac::image_view<const T>>(both), view_of(to, image_shape{2, 5, 12, channels}));
+        });
+  }
+}
+
+TEMPLATE_TEST_CASE("add and mul keep to their memory", "[memory]", std::int8_t, std::int16_t, float) {
+  using T = TestType;
+  POLYMAC_RANDOM(random, 7);
+  for (const std::size_t channels : channel_counts) {
+    CAPTURE(channels);
+    const image_shape shape{2, 3, 3, channels};
+    const auto x = uniform<T>(random, shape.count());
+    for (const image_shape& second : {shape, image_shape{1, 1, 1, channels}, image_shape{2, 3, 3, 1}}) {
+      const auto b = uniform<T>(random, second.count());
+      const auto check = [&](const auto& layer) {
+        for (const placement where : both_placements) {
+          const auto guarded_b = read_only(b, where);
+          check_between_guards<T>(layer, x, shape.count(), [&](const auto& l, const T* a, T* y, polymac::workspace) {
+            return l(view_of(a, shape), view_of(guarded_b.data(), second), view_of(y, shape));
+          });
+        }
+      };
+      if constexpr (std::is_floating_point_v<T>) {
+        check(polymac::layer::add<T>());
+        check(polymac::layer::mul<T>());
+      } else {
+        const polymac::affine a{0.5f, 0}, y{0.75f, 0};
+        check(polymac::layer::add<T>(a, a, y));
+        check(polymac::layer::mul<T>(a, a, y));
+      }
+    }
+  }
+}
+
+TEST_CASE("softmax, quantisation and activations keep to their memory", "[memory]") {
+  POLYMAC_RANDOM(random, 8);
+  for (const std::size_t channels : channel_counts) {
+    CAPTURE(channels);
+    const image_shape shape{1, 2, 3, channels};
+    const auto reals = uniform<float>(random, shape.count());
+    const auto bytes = uniform<std::int8_t>(random, shape.count());
+    const auto words = uniform<std::int16_t>(random, shape.count());
+    const polymac::affine q{0.05f, 0};
+    check_image_layer(polymac::layer::softmax<float>(), reals, shape, shape);
+    check_image_layer(polymac::layer::softmax<std::int8_t>(q), bytes, shape, shape);
+    check_image_layer(polymac::layer::softmax<std::int8_t, std::int16_t>(q), bytes, shape, shape);
+    check_image_layer(polymac::layer::softmax<std::int16_t>(q), words, shape, shape);
+    check_image_layer(polymac::layer::quantize<std::int8_t>(q), reals, shape, shape);
+    check_image_layer(polymac::layer::dequantize<std::int8_t>(q), bytes, shape, shape);
+    check_image_layer(polymac::layer::rescale<std::int16_t, std::int8_t>(q, {0.5f, 4}), words, shape, shape);
+    check_image_layer(polymac::layer::make_map<float>(polymac::relu6), reals, shape, shape);
+  }
+}
+
+namespace {
+
+using polymac::model::element_type;
+using polymac::model::operation_kind;
+using polymac::model::tensor_info;
+using polymac::model::tensor_shape;
+
+tensor_info tensor(const char* name, tensor_shape shape, float scale, std::span<const std::byte> data = {},
+                   element_type type = element_type::int8) {
+  return {name, type, shape, {{scale}, {0}, 0}, data};
+}
+
+}  // namespace
+
+TEST_CASE("a network keeps to its arena, its inputs and its outputs", "[memory]") {
+  POLYMAC_RANDOM(random, 9);
+  const auto filters = uniform<std::int8_t>(random, 5 * 3 * 3 * 3), matrix = uniform<std::int8_t>(random, 7 * 5);
+  polymac::model::graph g;
+  g.tensors = {tensor("x", tensor_shape(1, 9, 8, 3), 0.1f),
+               tensor("filters", tensor_shape(5, 3, 3, 3), 0.02f, std::as_bytes(std::span(filters))),
+               tensor("features", tensor_shape(1, 5, 4, 5), 0.2f),
+               tensor("pooled", tensor_shape(1, 1, 1, 5), 0.2f),
+               tensor("matrix", tensor_shape(7, 5), 0.03f, std::as_bytes(std::span(matrix))),
+               tensor("y", tensor_shape(1, 7), 0.3f)};
+  const auto operation = [&](operation_kind kind, std::vector<std::int32_t> inputs, std::int32_t output) {
+    polymac::model::operation op;
+    op.kind = kind;
+    op.inputs = std::move(inputs);
+    op.outputs = {output};
+    return op;
+  };
+  auto convolution = operation(operation_kind::conv2d, {0, 1, -1}, 2);
+  convolution.window = {{3, 3}, {2, 2}, {1, 1}, polymac::model::padding::same, 1, 1};
+  auto pool = operation(operation_kind::average_pool2d, {2}, 3);
+  pool.window = {{5, 4}, {1, 1}, {1, 1}, polymac::model::padding::valid, 1, 1};
+  g.operations = {convolution, pool, operation(operation_kind::fully_connected, {3, 4, -1}, 5)};
+  g.inputs = {0};
+  g.outputs = {5};
+  auto built = polymac::model::network::build(g);
+  INFO(built.status().text());
+  REQUIRE(built.ok());
+  const auto& net = *built;
+  const auto x = uniform<std::int8_t>(random, 9 * 8 * 3);
+  // With a size that is a multiple of the alignment, both ends can touch a guard.
+  const std::size_t arena = polymac::detail::round_up(net.arena_bytes(), polymac::model::network::arena_alignment);
+  REQUIRE(arena > 0);
+  std::vector<std::int8_t> first;
+  for (const placement where : both_placements) {
+    const auto in = read_only(x, where);
+    guarded_buffer<std::int8_t> out(7, where);
+    guarded_buffer<std::byte> memory(arena, where);
+    std::fill(memory.begin(), memory.end(), std::byte{0xEE});
+    polymac::status status;
+    {
+      const no_allocation trap;
+      status =
+          net.run(std::span<const std::int8_t>(in.data(), in.size()), std::span<std::int8_t>(out.data(), out.size()),
+                  polymac::workspace(memory.data(), memory.size()));
+    }
+    CHECK(status.text() == "");
+    CHECK(out.slack_untouched());
+    CHECK(memory.slack_untouched());
+    if (first.empty()) first = out.values();
+    CHECK(difference(first, out.values()) == "");
+  }
 }
