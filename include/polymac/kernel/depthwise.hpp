@@ -3,8 +3,8 @@
 // share; what is wide is the channels.
 //
 //     for each output pixel
-//       for each block of 64 channels
-//         sums = start values                                        registers, 64 lanes
+//       for each block of 64 channels (then 32, 16, 8, 1)
+//         sums = start values                                        vector code by the compiler
 //         for each tap: sums += activations[tap][channels] * weights[tap][channels]
 //         output = epilogue(sums)
 //
@@ -79,38 +79,79 @@ class depthwise_weights {
 
 namespace detail {
 
-/// Channels that are summed together: four 512-bit or eight 256-bit registers of 32-bit sums.
-inline constexpr std::size_t channel_block = 64;
+template <Mac M, class Weights, class Epilogue>
+struct depthwise_pixel {
+  using traits = mac_traits<M>;
+  using activation = typename traits::activation;
+  using accumulator = typename traits::accumulator;
+  using wide = typename traits::wide;
+  using sum = typename traits::sum;
 
-/// sums[c] += x[c] * w[c] for `count` channels, side by side in memory.
-template <Mac M>
-constexpr POLYMAC_INLINE void add_tap(typename M::accumulator* sums, const typename M::activation* x,
-                                      const typename M::weight* w, std::size_t count) noexcept {
-  for (std::size_t c = 0; c < count; ++c) sums[c] = M::multiply_add(sums[c], x[c], w[c]);
-}
+  const Weights& weights;
+  const Epilogue& epilogue;
+  std::size_t multiplier;
+  const activation* const* taps;  ///< of this pixel
+  std::size_t row;
 
-/// Products of the taps [first, last) of a pixel for `count` channels from `channel` on. With a multiplier the
-/// activations are spread before, one for each output channel.
-template <Mac M, class Weights>
-constexpr POLYMAC_INLINE void sum_taps(const Weights& weights, const typename M::activation* const* taps,
-                                       std::size_t multiplier, std::size_t channel, std::size_t count, std::size_t first,
-                                       std::size_t last, typename M::accumulator* sums) noexcept {
-  typename M::activation spread[channel_block]{};
-  for (std::size_t i = first; i < last; ++i) {
-    const typename M::activation* x = taps[i % weights.taps()];
-    const typename M::weight* w = weights.tap(i) + channel;
-    if (multiplier == 1) {
-      x += channel;
-    } else {
-      for (std::size_t c = 0; c < count; ++c) spread[c] = x[(channel + c) / multiplier];
-      x = spread;
-    }
-    if (count == channel_block)
-      add_tap<M>(sums, x, w, channel_block);
-    else
-      add_tap<M>(sums, x, w, count);
+  /// Channels from `channel` on, in blocks of Block as long as they fit, then in smaller ones. A constant trip count is
+  /// what lets compilers turn the loops over channels into vector code.
+  template <std::size_t Block, class Out>
+  constexpr POLYMAC_INLINE void blocks(std::size_t channel, Out* out) const noexcept {
+    for (; channel + Block <= weights.channels(); channel += Block) block<Block>(channel, out);
+    if constexpr (Block > 8)
+      blocks<Block / 2>(channel, out);
+    else if constexpr (Block > 1)
+      blocks<1>(channel, out);
   }
-}
+
+ private:
+  template <std::size_t Block, class Out>
+  constexpr POLYMAC_INLINE void block(std::size_t channel, Out* out) const noexcept {
+    const std::size_t products = weights.taps() * weights.terms();
+    const wide* const bias = weights.bias() + channel;
+    accumulator sums[Block];
+    sum results[Block];
+    if (!weights.wide_sums()) {
+      for (std::size_t c = 0; c < Block; ++c) sums[c] = wrap<accumulator>(bias[c]);
+      add_taps<Block>(channel, 0, products, sums);
+      for (std::size_t c = 0; c < Block; ++c) results[c] = static_cast<sum>(sums[c]);
+    } else {
+      wide totals[Block];
+      for (std::size_t c = 0; c < Block; ++c) totals[c] = bias[c];
+      for (std::size_t first = 0; first < products;) {
+        const std::size_t last = first + polymac::detail::smaller(traits::max_depth, products - first);
+        for (std::size_t c = 0; c < Block; ++c) sums[c] = accumulator{};
+        add_taps<Block>(channel, first, last, sums);
+        for (std::size_t c = 0; c < Block; ++c) totals[c] += static_cast<wide>(sums[c]);
+        first = last;
+      }
+      for (std::size_t c = 0; c < Block; ++c) results[c] = narrow<sum>(totals[c]);
+    }
+    // An array of their own, as in contract.hpp: stores to `out` might alias the parameters of the stages.
+    Out finished[Block];
+    for (std::size_t c = 0; c < Block; ++c) finished[c] = epilogue(results[c], row, channel + c);
+    for (std::size_t c = 0; c < Block; ++c) out[channel + c] = finished[c];
+  }
+
+  /// sums += products of the taps [first, last). With a multiplier the activations are spread before, one for each output
+  /// channel.
+  template <std::size_t Block>
+  constexpr POLYMAC_INLINE void add_taps(std::size_t channel, std::size_t first, std::size_t last,
+                                         accumulator* sums) const noexcept {
+    activation spread[Block]{};
+    for (std::size_t i = first; i < last; ++i) {
+      const activation* x = taps[i % weights.taps()];
+      const typename M::weight* const w = weights.tap(i) + channel;
+      if (multiplier == 1) {
+        x += channel;
+      } else {
+        for (std::size_t c = 0; c < Block; ++c) spread[c] = x[(channel + c) / multiplier];
+        x = spread;
+      }
+      for (std::size_t c = 0; c < Block; ++c) sums[c] = M::multiply_add(sums[c], x[c], w[c]);
+    }
+  }
+};
 
 }  // namespace detail
 
@@ -119,38 +160,11 @@ constexpr POLYMAC_INLINE void sum_taps(const Weights& weights, const typename M:
 template <Mac M, class Weights, class Source, class Epilogue, class Output>
 constexpr void depthwise(const Weights& weights, const Source& source, std::size_t multiplier, const Epilogue& epilogue,
                          const Output& output, const typename M::activation** taps, row_range range) noexcept {
-  using traits = mac_traits<M>;
-  using accumulator = typename traits::accumulator;
-  using wide = typename traits::wide;
-  using sum = typename traits::sum;
   const std::size_t last_row = polymac::detail::smaller(range.end, source.rows());
-  const std::size_t products = weights.taps() * weights.terms();
   for (std::size_t row = range.begin; row < last_row; ++row) {
     source.pointers(row, 1, {weights.taps(), source.x.channels}, taps);
-    auto* const out = output.row(row);
-    for (std::size_t channel = 0; channel < weights.channels(); channel += detail::channel_block) {
-      const std::size_t count = polymac::detail::smaller(detail::channel_block, weights.channels() - channel);
-      const wide* const bias = weights.bias() + channel;
-      accumulator sums[detail::channel_block];
-      if (!weights.wide_sums()) {
-        for (std::size_t c = 0; c < count; ++c) sums[c] = detail::wrap<accumulator>(bias[c]);
-        detail::sum_taps<M>(weights, taps, multiplier, channel, count, 0, products, sums);
-        for (std::size_t c = 0; c < count; ++c)
-          out[channel + c] = epilogue(static_cast<sum>(sums[c]), row, channel + c);
-      } else {
-        wide totals[detail::channel_block];
-        for (std::size_t c = 0; c < count; ++c) totals[c] = bias[c];
-        for (std::size_t first = 0; first < products;) {
-          const std::size_t last = first + polymac::detail::smaller(traits::max_depth, products - first);
-          for (std::size_t c = 0; c < count; ++c) sums[c] = accumulator{};
-          detail::sum_taps<M>(weights, taps, multiplier, channel, count, first, last, sums);
-          for (std::size_t c = 0; c < count; ++c) totals[c] += static_cast<wide>(sums[c]);
-          first = last;
-        }
-        for (std::size_t c = 0; c < count; ++c)
-          out[channel + c] = epilogue(detail::narrow<sum>(totals[c]), row, channel + c);
-      }
-    }
+    detail::depthwise_pixel<M, Weights, Epilogue>{weights, epilogue, multiplier, taps, row}.template blocks<64>(
+        0, output.row(row));
   }
 }
 
