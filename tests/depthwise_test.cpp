@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT
+// layer::depthwise_conv2d against the golden model: every arithmetic on every instruction set, one body.
+#include "catch.hpp"
+#include "support/arithmetic_data.hpp"
+#include "support/arithmetics.hpp"
+#include "support/golden.hpp"
+#include "support/strided.hpp"
+
+#include <polymac/core/int4.hpp>
+#include <polymac/layer/depthwise_conv2d.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <span>
+#include <sstream>
+#include <string>
+#include <vector>
+
+using namespace polymac_test;
+using polymac::extent2d;
+using polymac::image_view;
+using polymac::layer::depthwise_convolution;
+using polymac::layer::quantization;
+
+namespace {
+
+struct depthwise_case {
+  depthwise_convolution c{};
+  extent2d kernel{};
+  std::size_t batch = 1, height = 1, width = 1, in = 1;
+
+  polymac::window window() const { return {kernel, c.stride, c.dilation, c.padding}; }
+  std::string text() const {
+    std::ostringstream t;
+    t << batch << " x " << height << " x " << width << " x " << in << " times " << c.multiplier << ", kernel "
+      << kernel.height << " x " << kernel.width << ", stride " << c.stride.height << " x " << c.stride.width
+      << ", dilation " << c.dilation.height << " x " << c.dilation.width << ", padding rule "
+      << static_cast<int>(c.padding.rule) << " pixels " << c.padding.pixels.top << " " << c.padding.pixels.left << " "
+      << c.padding.pixels.bottom << " " << c.padding.pixels.right;
+    return t.str();
+  }
+};
+
+template <class T>
+bool same_bits(const T& a, const T& b) {
+  return std::memcmp(&a, &b, sizeof(T)) == 0;
+}
+
+/// Runs one layer on random data; empty where all is as it must be, else what is not.
+template <class M, class I>
+std::string run_case(random_source& random, const depthwise_case& k) {
+  using sum = typename polymac::mac_traits<M>::sum;
+  using wide = typename polymac::mac_traits<M>::wide;
+  const std::size_t out = k.in * k.c.multiplier;
+  const auto weights = random_weights<M>(random, k.kernel.height * k.kernel.width * out);
+  const auto bias = random_bias<M>(random, out);
+  const zero_points<M> zeros(random, out);
+  const image_view<const typename M::weight> w(weights.data(), 1, k.kernel.height, k.kernel.width, out);
+  strided_image<typename M::activation> x(k.batch, k.height, k.width, k.in, gaps(random));
+  x.assign(random_activations<M>(random, x.size()));
+
+  const polymac::layer::depthwise_conv2d<M, polymac::epilogue::identity, I> layer(
+      k.c, w, std::span<const wide>(bias), {}, quantization<M>{zeros.activation, zeros.weights});
+  polymac::window_geometry geometry{};
+  if (const auto s = resolve(k.window(), {k.height, k.width}, geometry); !s.ok()) return std::string(s.text());
+  const extent2d o = geometry.output;
+  if (layer.output_size({k.height, k.width}) != o) return "output_size() says otherwise";
+  const gaps y_gaps(random);
+  strided_image<sum> y(k.batch, o.height, o.width, out, y_gaps);
+  // Exactly the bytes asked for, at an odd address.
+  std::vector<std::byte> memory(layer.workspace_bytes() + 1);
+  const polymac::workspace ws(memory.data() + 1, layer.workspace_bytes());
+  if (const auto s = layer(x.view(), y.view(), ws); !s.ok()) return std::string(s.text());
+
+  const auto expected = golden_depthwise<M>(x.view(), w, k.window(), geometry.padding, o, k.c.multiplier,
+                                            golden_terms<M>{bias, zeros.activation, zeros.weights});
+  std::string wrong = disagreement(expected, [&](std::size_t i) { return y[i]; });
+  if (!y.gaps_untouched()) wrong += " wrote into the gaps of y";
+
+  // The same pixels in two parts: the same bits. Pixels outside of the range: not written.
+  const auto cut = static_cast<std::size_t>(random.integer(0, static_cast<std::int64_t>(k.batch * o.height * o.width)));
+  strided_image<sum> parts(k.batch, o.height, o.width, out, y_gaps);
+  if (!layer(x.view(), parts.view(), ws, {cut, polymac::row_range{}.end}).ok()) wrong += " refused a range";
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    if (i < cut * out ? !parts.untouched(i) : !same_bits(parts[i], y[i]))
+      return wrong + " a range of pixels gives other bits, or writes outside of it";
+  if (!layer(x.view(), parts.view(), ws, {0, cut}).ok()) wrong += " refused a range";
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    if (!same_bits(parts[i], y[i])) return wrong + " two ranges of pixels give other bits";
+  return wrong;
+}
+
+enum class padding_kind { same, same_lower, valid, asymmetric };
+
+}  // namespace
+
+TEMPLATE_LIST_TEST_CASE("depthwise_conv2d equals its golden model", "[depthwise_conv2d]", all_cells) {
+  using M = typename TestType::mac;
+  using I = typename TestType::isa;
+  POLYMAC_RANDOM(random, 21);
+  const auto small = [&](std::size_t least, std::size_t most) {
+    return static_cast<std::size_t>(random.integer(static_cast<std::int64_t>(least), static_cast<std::int64_t>(most)));
+  };
+  const extent2d kernels[] = {{1, 1}, {1, 3}, {3, 2}, {3, 3}, {5, 5}, {10, 4}};
+  const padding_kind paddings[] = {padding_kind::same, padding_kind::same_lower, padding_kind::valid,
+                                   padding_kind::asymmetric};
+  for (const extent2d kernel : kernels)
+    for (const padding_kind padding : paddings)
+      for (const std::size_t in : {1u, 3u, 4u, 16u, 17u, 63u, 64u, 65u, 130u}) {
+        if (in > 17 && kernel.height * kernel.width > 9) continue;
+        depthwise_case k;
+        k.kernel = kernel;
+        k.in = in;
+        k.c.multiplier = random.integer(0, 1) == 0 ? 1 : small(1, in > 17 ? 2 : 7);
+        k.c.stride = {small(1, 3), small(1, 3)};
+        k.c.dilation = {kernel.height == 10 ? 1 : small(1, 3), small(1, 3)};
+        k.batch = random.integer(0, 2) == 0 ? 2 : 1;
+        switch (padding) {
+          case padding_kind::same:
+            k.c.padding = polymac::same;
+            break;
+          case padding_kind::same_lower:
+            k.c.padding = polymac::same_lower;
+            break;
+          case padding_kind::valid:
+            k.c.padding = polymac::valid;
+            break;
+          case padding_kind::asymmetric:
+            k.c.padding = {small(0, 4), small(0, 4), small(0, 4), small(0, 4)};
+        }
+        const bool explicit_padding = padding == padding_kind::valid || padding == padding_kind::asymmetric;
+        k.height = small(1, 5) + (explicit_padding ? polymac::effective_kernel(kernel.height, k.c.dilation.height) : 0);
+        k.width = small(1, 5) + (explicit_padding ? polymac::effective_kernel(kernel.width, k.c.dilation.width) : 0);
+        const std::string wrong = run_case<M, I>(random, k);
+        INFO(M::name << " on " << I::name << ": " << k.text());
+        CHECK(wrong == "");
+      }
+}
+
+TEMPLATE_LIST_TEST_CASE("depthwise_conv2d splits many taps", "[depthwise_conv2d]", tested_isas) {
+  const auto check = [](auto mac, std::size_t extent, auto a, auto w, std::int64_t bias) {
+    using M = decltype(mac);
+    using sum = typename polymac::mac_traits<M>::sum;
+    const std::size_t channels = 3;
+    const std::vector<typename M::activation> x(extent * extent * channels, a);
+    const std::vector<typename M::weight> weights(x.size(), w);
+    const std::vector<std::int64_t> biases(channels, bias);
+    const polymac::layer::depthwise_conv2d<M, polymac::epilogue::identity, TestType> layer(
+        {}, image_view<const typename M::weight>(weights.data(), 1, extent, extent, channels),
+        std::span<const std::int64_t>(biases));
+    sum y[channels]{};
+    std::vector<std::byte> memory(layer.workspace_bytes());
+    REQUIRE(layer(image_view<const typename M::activation>(x.data(), 1, extent, extent, channels),
+                  image_view<sum>(y, 1, 1, 1, channels), polymac::workspace(memory))
+                .ok());
+    const std::int64_t exact = bias + static_cast<std::int64_t>(extent * extent) * a * w;
+    const std::int64_t low = std::numeric_limits<sum>::min(), high = std::numeric_limits<sum>::max();
+    INFO(M::name << " on " << TestType::name << ", " << extent << " x " << extent << " taps, bias " << bias);
+    CHECK(std::count(y, y + channels, static_cast<sum>(exact < low ? low : exact > high ? high : exact)) == 3);
+  };
+  for (const std::size_t extent : {22u, 23u, 40u})  // 484, 529 and 1600 taps; max_depth is 511
+    check(polymac::mac::int16x8{}, extent, std::int16_t{-32768}, std::int8_t{-128}, -9);
+  for (const std::int64_t bias : {std::int64_t{0}, std::int64_t{-5}, std::int64_t{-4'000'000'000}}) {
+    check(polymac::mac::int8{}, 362, std::int8_t{-128}, std::int8_t{-128}, bias);  // 131044 taps
+    check(polymac::mac::int8{}, 363, std::int8_t{-128}, std::int8_t{-128}, bias);
+    check(polymac::mac::uint8{}, 257, std::uint8_t{255}, std::int8_t{-128}, bias);  // 66049, max_depth is 65793
+  }
+}
+
+TEST_CASE("depthwise_conv2d takes int4 and unsigned weights", "[depthwise_conv2d]") {
+  using M = polymac::mac::int8;
+  POLYMAC_RANDOM(random, 22);
+  const extent2d kernel{3, 3};
+  const auto x = uniform<std::int8_t>(random, 7 * 6 * 5);
+  const image_view<const std::int8_t> x_view(x.data(), 1, 7, 6, 5);
+  const auto check = [&](const auto& w, std::size_t multiplier, std::span<const std::int32_t> weight_zeros) {
+    const polymac::layer::depthwise_conv2d<M> layer({.padding = polymac::same, .multiplier = multiplier}, w,
+                                                    std::span<const std::int32_t>{}, {},
+                                                    quantization<M>{-128, weight_zeros});
+    std::vector<std::int32_t> y(7 * 6 * w.channels);
+    std::vector<std::byte> memory(layer.workspace_bytes());
+    REQUIRE(layer(x_view, image_view<std::int32_t>(y.data(), 1, 7, 6, w.channels), polymac::workspace(memory)).ok());
+    const polymac::window window{kernel, {1, 1}, {1, 1}, polymac::same};
+    const auto expected = golden_depthwise<M>(x_view, w, window, polymac::same_padding(window, {7, 6}), {7, 6},
+                                              multiplier, golden_terms<M>{{}, -128, weight_zeros});
+    CHECK(disagreement(expected, [&](std::size_t i) { return y[i]; }) == "");
+  };
+  const auto nibbles = uniform<std::uint8_t>(random, (9 * 5 + 1) / 2);  // odd taps begin within a byte
+  check(polymac::int4_image_view{nibbles.data(), 1, 3, 3, 5}, 1, {});
+  const auto bytes = uniform<std::uint8_t>(random, 9 * 10);
+  const std::int32_t one[] = {128}, each[] = {0, 128, 255, 17, 200};
+  check(image_view<const std::uint8_t>(bytes.data(), 1, 3, 3, 10), 2, one);
+  check(image_view<const std::uint8_t>(bytes.data(), 1, 3, 3, 5), 1, each);
+}
+
+TEST_CASE("a depthwise convolution with static extents equals the one with dynamic extents", "[depthwise_conv2d]") {
+  using M = polymac::mac::uint8;
+  POLYMAC_RANDOM(random, 23);
+  const auto weights = uniform<std::int8_t>(random, 9 * 10);
+  const auto x = uniform<std::uint8_t>(random, 6 * 7 * 5);
+  const std::vector<std::int32_t> bias(10, -5);
+  const image_view<const std::int8_t> w(weights.data(), 1, 3, 3, 10);
+  const image_view<const std::uint8_t> x_view(x.data(), 1, 6, 7, 5);
+  const depthwise_convolution how{.stride = {2, 1}, .padding = polymac::same, .multiplier = 2};
+  const polymac::layer::depthwise_conv2d<M, polymac::epilogue::identity, polymac::isa::native,
+                                         polymac::extents<3, 3, 10>>
+      fixed(how, w, std::span<const std::int32_t>(bias), {}, quantization<M>{255, {}});
+  const polymac::layer::depthwise_conv2d<M> free(how, w, std::span<const std::int32_t>(bias), {},
+                                                 quantization<M>{255, {}});
+  std::vector<std::int32_t> first(3 * 7 * 10), second(3 * 7 * 10);
+  std::vector<std::byte> memory(fixed.workspace_bytes());
+  REQUIRE(fixed(x_view, image_view<std::int32_t>(first.data(), 1, 3, 7, 10), polymac::workspace(memory)).ok());
+  REQUIRE(free(x_view, image_view<std::int32_t>(second.data(), 1, 3, 7, 10), polymac::workspace(memory)).ok());
+  CHECK(first == second);
+  CHECK(free.macs({6, 7}) == 3 * 7 * 10 * 9);
+}
