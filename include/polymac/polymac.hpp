@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Everything but adapt/, io/ and probe/.
+// The library without model/, adapt/, io/ and probe/. model/network.hpp knows every layer in every arithmetic, which costs
+// seconds of compilation, and only programs that load networks need it; an application may also include single layers.
 #pragma once
 
+#include "polymac/core/affine.hpp"
 #include "polymac/core/buffer.hpp"
 #include "polymac/core/concepts.hpp"
 #include "polymac/core/config.hpp"
@@ -9,6 +11,7 @@
 #include "polymac/core/extents.hpp"
 #include "polymac/core/fixed_point.hpp"
 #include "polymac/core/int4.hpp"
+#include "polymac/core/text.hpp"
 #include "polymac/core/view.hpp"
 #include "polymac/core/window.hpp"
 #include "polymac/epilogue/activation.hpp"
@@ -17,11 +20,13 @@
 #include "polymac/epilogue/epilogue.hpp"
 #include "polymac/epilogue/requantize.hpp"
 #include "polymac/isa/all.hpp"
+#include "polymac/kernel/contract.hpp"
 #include "polymac/layer/add.hpp"
 #include "polymac/layer/concatenate.hpp"
 #include "polymac/layer/conv2d.hpp"
 #include "polymac/layer/depthwise_conv2d.hpp"
 #include "polymac/layer/linear.hpp"
+#include "polymac/layer/map.hpp"
 #include "polymac/layer/mean.hpp"
 #include "polymac/layer/mul.hpp"
 #include "polymac/layer/pad.hpp"
