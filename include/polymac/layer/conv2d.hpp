@@ -154,7 +154,7 @@ class conv2d {
       s = polymac::status::make(errc::shape, "conv2d: weights of ", w.height, " x ", w.width, " x ", w.channels,
                                 " exceed the address space");
     if (s.ok())
-      s = detail::check_weights("conv2d", q, w.batch, w.height * w.width * w.channels, bias, w.data != nullptr);
+      s = detail::check_weights("conv2d", q, w.batch, w.height * w.width * w.channels, bias, detail::has_data(w.data));
     if (s.ok() && (groups_ == 0 || w.batch % groups_ != 0))
       s = polymac::status::make(errc::shape, "conv2d: expected groups that divide ", w.batch, " output channels, got ", groups_);
     if (s.ok()) s = epilogue_.check(w.batch);

@@ -110,7 +110,7 @@ class depthwise_conv2d {
     if (s.ok())
       s = detail::resolve_window("depthwise_conv2d", {c.kernel, c.stride, c.dilation, c.padding, 1}, w.height, w.width, window_);
     if (s.ok())
-      s = detail::check_weights("depthwise_conv2d", q, w.channels, w.height * w.width, bias, w.data != nullptr);
+      s = detail::check_weights("depthwise_conv2d", q, w.channels, w.height * w.width, bias, detail::has_data(w.data));
     if (s.ok() && (multiplier_ == 0 || w.channels % multiplier_ != 0))
       s = polymac::status::make(errc::shape, "depthwise_conv2d: expected a multiplier that divides ", w.channels,
                                 " output channels, got ", multiplier_);

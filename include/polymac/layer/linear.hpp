@@ -97,7 +97,7 @@ class linear {
   constexpr polymac::status construct(const Weights& weights, std::span<const Bias> bias, const quantization<M>& q) noexcept {
     auto s = Shape::check("linear", {weights.rows, weights.columns}, {"columns", "deep"});
     if (s.ok())
-      s = detail::check_weights("linear", q, weights.rows, weights.columns, bias, weights.data != nullptr);
+      s = detail::check_weights("linear", q, weights.rows, weights.columns, bias, detail::has_data(weights.data));
     if (s.ok()) s = epilogue_.check(weights.rows);
     if (!s.ok()) return s;
     const auto reader = detail::make_weight_reader<M>(

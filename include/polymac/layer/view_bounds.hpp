@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <limits>
+#include <type_traits>
 
 POLYMAC_BEGIN
 namespace layer {
@@ -34,10 +35,17 @@ constexpr bool strides_fit(const matrix_view<T>& m) noexcept {
   return strides_fit(image_view<T>(m.data, m.rows, 1, 1, m.columns, m.stride, m.stride, m.stride));
 }
 
+/// Is there memory? In a constant expression using a null pointer is an error anyway, and g++ 12 refuses to compare the
+/// address of a temporary with it.
+template <class T>
+constexpr bool has_data(T* data) noexcept {
+  return std::is_constant_evaluated() || data != nullptr;
+}
+
 /// Says what is wrong with the memory of x and y, of which the extents are right.
 template <class X, class Y>
 constexpr status check_memory(const char* who, const X& x, const Y& y) noexcept {
-  if (x.data == nullptr || y.data == nullptr)
+  if (!has_data(x.data) || !has_data(y.data))
     return status::make(errc::parameter, who, ": the view ", x.data == nullptr ? "x" : "y", " has no data");
   if (!strides_fit(x) || !strides_fit(y))
     return status::make(errc::shape, who, ": the strides of ", strides_fit(x) ? "y" : "x",
