@@ -8,52 +8,19 @@
 // - The program succeeds and has printed a line that begins with SKIPPED: exits with 77. (ctest's own
 //   SKIP_REGULAR_EXPRESSION would report a failed program as skipped, too.)
 // - Else: the program's own exit code or signal.
+#include "polymac/cpu/features.hpp"
+
 #include <cstdio>
-#include <cstring>
+#include <string_view>
 
 #include <sys/wait.h>
 #include <unistd.h>
 #include <csignal>
-#if defined(__aarch64__)
-#include <sys/auxv.h>
-#endif
 
 namespace {
 
 constexpr int exit_skipped = 77;  // SKIP_RETURN_CODE in tests/CMakeLists.txt
 constexpr int exit_trouble = 2;
-
-enum class answer { yes, no, unknown };
-
-answer runs_here(const char* isa) {
-  const auto is = [isa](const char* name) { return std::strcmp(isa, name) == 0; };
-  const auto from = [](bool has) { return has ? answer::yes : answer::no; };
-  if (is("any")) return answer::yes;
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  if (is("scalar")) return answer::yes;
-  if (is("avx2")) return from(avx2);
-  if (is("avx512")) return from(avx512);
-  if (is("avx512_vnni")) return from(avx512 && __builtin_cpu_supports("avx512vnni"));
-  if (is("avx_vnni")) {
-    // Not every compiler has a name for it: CPUID leaf 7, subleaf 1, EAX bit 4.
-    unsigned eax = 7, ebx = 0, ecx = 1, edx = 0;
-    if (avx2) __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
-    return from(avx2 && (eax & (1U << 4)) != 0);
-  }
-#elif defined(__aarch64__)
-  constexpr unsigned long hwcap_dotprod = 1UL << 20;  // HWCAP_ASIMDDP
-  if (is("neon")) return answer::yes;
-  if (is("neon_dotprod")) return from((getauxval(AT_HWCAP) & hwcap_dotprod) != 0);
-#else
-  static_cast<void>(from);
-  if (is("scalar")) return answer::yes;
-#endif
-  return answer::unknown;
-}
 
 /// Copies what comes out of the pipe to the standard output; true if a line begins with SKIPPED.
 bool pass_on(int pipe_end) {
@@ -111,15 +78,8 @@ int main(int argc, char* argv[]) {
     std::fprintf(stderr, "launcher: expected ISA PROGRAM [ARGUMENT...], %d arguments came\n", argc - 1);
     return exit_trouble;
   }
-  switch (runs_here(argv[1])) {
-    case answer::yes:
-      return run(argv + 2);
-    case answer::no:
-      std::printf("SKIPPED: CPU has no %s\n", argv[1]);
-      return exit_skipped;
-    case answer::unknown:
-      break;
-  }
-  std::fprintf(stderr, "launcher: unknown ISA '%s'\n", argv[1]);
-  return exit_trouble;
+  const std::string_view isa = argv[1];
+  if (isa == "any" || polymac::cpu::runs(isa)) return run(argv + 2);
+  std::printf("SKIPPED: CPU has no %s\n", argv[1]);
+  return exit_skipped;
 }

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+// Eigen matrices and maps as views.
+#pragma once
+
+#include "polymac/core/view.hpp"
+
+#include <Eigen/Core>
+
+#include <cstddef>
+#include <type_traits>
+
+POLYMAC_BEGIN
+namespace adapt {
+
+namespace detail {
+
+template <class Derived>
+constexpr void require_rows() {
+  static_assert((Derived::Flags & Eigen::DirectAccessBit) != 0,
+                "polymac: an Eigen expression has no memory of its own; evaluate it into a matrix first");
+  static_assert(Derived::IsRowMajor || Derived::IsVectorAtCompileTime,
+                "polymac: views hold rows, and Eigen's default is column-major; use Eigen::RowMajor, or pass .transpose()");
+  static_assert(Derived::InnerStrideAtCompileTime == 1, "polymac: the elements of a row must be contiguous");
+}
+
+template <class Derived>
+std::size_t row_stride(const Derived& m) {
+  // A column vector is stored along its only column: one element to a row.
+  return static_cast<std::size_t>(Derived::IsRowMajor ? m.outerStride() : m.innerStride());
+}
+
+}  // namespace detail
+
+/// A row-major Eigen matrix, block or Map, or a vector (rows x 1 or 1 x columns), as a view. The matrix must outlive the
+/// view. Eigen's types may be aligned differently in translation units of different flags: the view does not care.
+template <class Derived>
+matrix_view<typename Derived::Scalar> view(Eigen::DenseBase<Derived>& m) {
+  detail::require_rows<Derived>();
+  Derived& d = m.derived();
+  return {d.data(), static_cast<std::size_t>(d.rows()), static_cast<std::size_t>(d.cols()), detail::row_stride(d)};
+}
+template <class Derived>
+matrix_view<const typename Derived::Scalar> view(const Eigen::DenseBase<Derived>& m) {
+  detail::require_rows<Derived>();
+  const Derived& d = m.derived();
+  return {d.data(), static_cast<std::size_t>(d.rows()), static_cast<std::size_t>(d.cols()), detail::row_stride(d)};
+}
+
+}  // namespace adapt
+POLYMAC_END
