@@ -23,6 +23,7 @@ using namespace polymac_test;
 using polymac::errc;
 using polymac::image_view;
 using polymac::matrix_view;
+using polymac::isa::scalar;
 using polymac::layer::quantization;
 using polymac::mac::float32;
 using polymac::mac::int8;
@@ -91,7 +92,7 @@ void expect(const polymac::status& s, errc code, std::string_view text) {
 
 TEST_CASE("linear: what its constructor refuses", "[error]") {
   const auto with = [](std::size_t columns, std::size_t depth, std::size_t bias) {
-    return made([=] { return polymac::linear<int8>(matrix(columns, depth), std::vector<std::int32_t>(bias)); });
+    return made([=] { return polymac::linear<int8, scalar>(matrix(columns, depth), std::vector<std::int32_t>(bias)); });
   };
   CHECK(with(3, 4, 0).ok());
   CHECK(with(3, 4, 3).ok());
@@ -99,16 +100,17 @@ TEST_CASE("linear: what its constructor refuses", "[error]") {
   expect(with(3, 0, 0), errc::shape, "linear: expected weights of at least 1 x 1, got 3 columns x 0 deep");
   expect(with(3, 4, 4), errc::shape, "linear: expected a bias for each of 3 columns or none, got 4");
   expect(with(3, 4, 1), errc::shape, "linear: expected a bias for each of 3 columns or none, got 1");
-  expect(made([] { return polymac::linear<int8>(matrix_view<const std::int8_t>(nullptr, 3, 4), nothing()); }),
+  expect(made([] { return polymac::linear<int8, scalar>(matrix_view<const std::int8_t>(nullptr, 3, 4), nothing()); }),
          errc::parameter, "linear: the view of the weights has no data");
   expect(made([] {
-           return polymac::linear<int8>(polymac::int4_matrix_view{nullptr, 3, 4}, nothing());
+           return polymac::linear<int8, scalar>(polymac::int4_matrix_view{nullptr, 3, 4}, nothing());
          }),
          errc::parameter, "linear: the view of the weights has no data");
 
   const auto quantized = [](std::vector<std::int32_t> z) {
     return made([&] {
-      return polymac::linear<int8>(matrix(3, 4), nothing(), polymac::epilogue::identity{}, quantization<int8>{5, z});
+      return polymac::linear<int8, scalar>(matrix(3, 4), nothing(), polymac::epilogue::identity{},
+                                           quantization<int8>{5, z});
     });
   };
   CHECK(quantized({}).ok());
@@ -119,18 +121,18 @@ TEST_CASE("linear: what its constructor refuses", "[error]") {
   expect(quantized({0, 0, -257}), errc::parameter, "linear: expected weight zero points in [-256, 256], got -257");
 
   const std::vector<std::int64_t> large{0, 0, (std::int64_t{1} << 62) + 1};
-  expect(made([&] { return polymac::linear<int8>(matrix(3, 4), large); }), errc::parameter,
+  expect(made([&] { return polymac::linear<int8, scalar>(matrix(3, 4), large); }), errc::parameter,
          "linear: expected a bias in [-4611686018427387904, 4611686018427387904], got 4611686018427387905");
   const std::vector<std::int64_t> lowest{std::numeric_limits<std::int64_t>::min(), 0, 0};
-  CHECK_FALSE(made([&] { return polymac::linear<int8>(matrix(3, 4), lowest); }).ok());
+  CHECK_FALSE(made([&] { return polymac::linear<int8, scalar>(matrix(3, 4), lowest); }).ok());
 }
 
 TEST_CASE("linear: weights that the arithmetic cannot hold", "[error]") {
   const auto with = [](auto mac, std::vector<std::int32_t> w, std::vector<std::int32_t> z = {}) {
     using M = decltype(mac);
     return made([&] {
-      return polymac::linear<M>(matrix_view<const std::int32_t>(w.data(), 1, w.size()), nothing(),
-                                polymac::epilogue::identity{}, quantization<M>{{}, z});
+      return polymac::linear<M, scalar>(matrix_view<const std::int32_t>(w.data(), 1, w.size()), nothing(),
+                                        polymac::epilogue::identity{}, quantization<M>{{}, z});
     });
   };
   CHECK(with(int8{}, {3 * 127, -3 * 128}).ok());
@@ -152,7 +154,8 @@ TEST_CASE("zero points need an integer arithmetic that is linear", "[error]") {
   const matrix_view<const float> w(float_zeros.data(), 3, 4);
   const std::vector<std::int32_t> one{1};
   const auto floats = [&](const quantization<float32>& q) {
-    return made([&] { return polymac::linear<float32>(w, nothing<float>(), polymac::epilogue::identity{}, q); });
+    return made(
+        [&] { return polymac::linear<float32, scalar>(w, nothing<float>(), polymac::epilogue::identity{}, q); });
   };
   CHECK(floats({}).ok());
   expect(floats({1.0f, {}}), errc::parameter,
@@ -160,8 +163,8 @@ TEST_CASE("zero points need an integer arithmetic that is linear", "[error]") {
   expect(floats({0.0f, one}), errc::parameter,
          "linear: zero points need an integer arithmetic that is linear, float32 is not");
   expect(made([] {
-           return polymac::linear<truncated>(matrix(3, 4), nothing(), polymac::epilogue::identity{},
-                                             quantization<truncated>{1, {}});
+           return polymac::linear<truncated, scalar>(matrix(3, 4), nothing(), polymac::epilogue::identity{},
+                                                     quantization<truncated>{1, {}});
          }),
          errc::parameter, "linear: zero points need an integer arithmetic that is linear, truncated is not");
 }
@@ -173,28 +176,31 @@ TEST_CASE("a stage that does not fit the columns is reported by the layer", "[er
     }
     std::int32_t operator()(std::int32_t v, std::size_t, std::size_t) const noexcept { return v; }
   };
-  CHECK(made([] { return polymac::linear<int8>(matrix(3, 4), nothing(), three_columns{}); }).ok());
-  expect(made([] { return polymac::linear<int8>(matrix(4, 4), nothing(), three_columns{}); }), errc::shape,
+  CHECK(made([] { return polymac::linear<int8, scalar>(matrix(3, 4), nothing(), three_columns{}); }).ok());
+  expect(made([] { return polymac::linear<int8, scalar>(matrix(4, 4), nothing(), three_columns{}); }), errc::shape,
          "three: got 4");
   // Groups: the columns of all of them together.
-  CHECK(made([] { return polymac::conv2d<int8>({.groups = 3}, image(3, 1, 1, 1), nothing(), three_columns{}); }).ok());
-  expect(made([] { return polymac::conv2d<int8>({}, image(4, 1, 1, 1), nothing(), three_columns{}); }), errc::shape,
-         "three: got 4");
-  expect(made([] { return polymac::depthwise_conv2d<int8>({}, image(1, 1, 1, 4), nothing(), three_columns{}); }),
+  CHECK(made([] {
+          return polymac::conv2d<int8, scalar>({.groups = 3}, image(3, 1, 1, 1), nothing(), three_columns{});
+        }).ok());
+  expect(made([] { return polymac::conv2d<int8, scalar>({}, image(4, 1, 1, 1), nothing(), three_columns{}); }),
          errc::shape, "three: got 4");
+  expect(
+      made([] { return polymac::depthwise_conv2d<int8, scalar>({}, image(1, 1, 1, 4), nothing(), three_columns{}); }),
+      errc::shape, "three: got 4");
 }
 
 TEST_CASE("static extents and those of the weights must agree", "[error]") {
   using polymac::epilogue::identity;
-  using polymac::isa::native;
-  using fixed_linear = polymac::layer::linear<int8, identity, native, polymac::extents<3, polymac::dynamic>>;
+
+  using fixed_linear = polymac::layer::linear<int8, identity, scalar, polymac::extents<3, polymac::dynamic>>;
   const auto linear = [](std::size_t columns, std::size_t depth) {
     return made([=] { return fixed_linear(matrix(columns, depth), std::span<const std::int32_t>{}); });
   };
   CHECK(linear(3, 9).ok());
   expect(linear(4, 9), errc::shape, "linear: expected 3 columns (static extent), got 4");
 
-  using fixed_conv = polymac::layer::conv2d<int8, identity, native, polymac::extents<4, 3, 3, 2>>;
+  using fixed_conv = polymac::layer::conv2d<int8, identity, scalar, polymac::extents<4, 3, 3, 2>>;
   const auto conv = [](std::size_t o, std::size_t h, std::size_t w, std::size_t c, std::size_t groups = 1) {
     return made([=] { return fixed_conv({.groups = groups}, image(o, h, w, c), std::span<const std::int32_t>{}); });
   };
@@ -205,7 +211,7 @@ TEST_CASE("static extents and those of the weights must agree", "[error]") {
   expect(conv(4, 3, 3, 1), errc::shape, "conv2d: expected 2 input channels per group (static extent), got 1");
   CHECK(conv(4, 3, 3, 2, 2).code() == errc::shape);  // a panel for each group: more than the static extents hold
 
-  using fixed_depthwise = polymac::layer::depthwise_conv2d<int8, identity, native, polymac::extents<3, 3, 6>>;
+  using fixed_depthwise = polymac::layer::depthwise_conv2d<int8, identity, scalar, polymac::extents<3, 3, 6>>;
   const auto depthwise = [](std::size_t h, std::size_t w, std::size_t c) {
     return made([=] { return fixed_depthwise({}, image(1, h, w, c), std::span<const std::int32_t>{}); });
   };
@@ -215,7 +221,7 @@ TEST_CASE("static extents and those of the weights must agree", "[error]") {
 }
 
 TEST_CASE("linear: what a call refuses", "[error]") {
-  const auto layer = polymac::linear<int8>(matrix(3, 4), nothing());
+  const auto layer = polymac::linear<int8, scalar>(matrix(3, 4), nothing());
   std::array<std::int32_t, 64> y{};
   y.fill(77);
   const matrix_view<std::int32_t> good(y.data(), 5, 3);
@@ -252,7 +258,7 @@ TEST_CASE("conv2d: what its constructor refuses", "[error]") {
   using polymac::layer::convolution;
   const auto with = [](const convolution& c, std::size_t o, std::size_t h, std::size_t w, std::size_t i,
                        std::size_t bias = 0) {
-    return made([&] { return polymac::conv2d<int8>(c, image(o, h, w, i), std::vector<std::int32_t>(bias)); });
+    return made([&] { return polymac::conv2d<int8, scalar>(c, image(o, h, w, i), std::vector<std::int32_t>(bias)); });
   };
   CHECK(with({}, 6, 3, 2, 4).ok());
   CHECK(with({.kernel = {3, 2}, .groups = 3}, 6, 3, 2, 4, 6).ok());
@@ -278,7 +284,9 @@ TEST_CASE("conv2d: what its constructor refuses", "[error]") {
     CHECK(s.code() == errc::parameter);
     CHECK(s.text().find("of at most") != std::string_view::npos);
   }
-  expect(made([] { return polymac::conv2d<int8>({}, image_view<const std::int8_t>(nullptr, 6, 3, 2, 4), nothing()); }),
+  expect(made([] {
+           return polymac::conv2d<int8, scalar>({}, image_view<const std::int8_t>(nullptr, 6, 3, 2, 4), nothing());
+         }),
          errc::parameter, "conv2d: the view of the weights has no data");
   // 3 x 2 x channels wraps around to a small depth.
   const auto s = with({}, 6, 3, 2, most / 6 + 2);
@@ -287,8 +295,8 @@ TEST_CASE("conv2d: what its constructor refuses", "[error]") {
 }
 
 TEST_CASE("conv2d: what a call refuses", "[error]") {
-  const auto layer =
-      polymac::conv2d<int8>({.stride = {2, 2}, .padding = polymac::same, .groups = 2}, image(6, 3, 3, 2), nothing());
+  const auto layer = polymac::conv2d<int8, scalar>({.stride = {2, 2}, .padding = polymac::same, .groups = 2},
+                                                   image(6, 3, 3, 2), nothing());
   std::array<std::int32_t, 256> y{};
   y.fill(77);
   std::vector<std::byte> memory(layer.workspace_bytes());
@@ -338,7 +346,7 @@ TEST_CASE("conv2d: what a call refuses", "[error]") {
   CHECK(layer(image(2, 5, 4, 4), good, enough).ok());
   CHECK((y[0] == 0 && y[71] == 0 && y[72] == 77));
 
-  const auto valid = polymac::conv2d<int8>({.dilation = {2, 2}}, image(1, 3, 3, 4), nothing());
+  const auto valid = polymac::conv2d<int8, scalar>({.dilation = {2, 2}}, image(1, 3, 3, 4), nothing());
   expect(
       valid(image(1, 4, 9, 4), image_view<std::int32_t>(y.data(), 1, 1, 5, 1), enough), errc::shape,
       "window height: the kernel reaches over 5 pixels (3 taps, dilation 2), but the padded input has 4 (0 + 4 + 0)");
@@ -350,7 +358,8 @@ TEST_CASE("depthwise_conv2d: what its constructor and its calls refuse", "[error
   using polymac::layer::depthwise_convolution;
   const auto with = [](const depthwise_convolution& c, std::size_t n, std::size_t h, std::size_t w, std::size_t o,
                        std::size_t bias = 0) {
-    return made([&] { return polymac::depthwise_conv2d<int8>(c, image(n, h, w, o), std::vector<std::int32_t>(bias)); });
+    return made(
+        [&] { return polymac::depthwise_conv2d<int8, scalar>(c, image(n, h, w, o), std::vector<std::int32_t>(bias)); });
   };
   CHECK(with({.kernel = {3, 2}, .multiplier = 3}, 1, 3, 2, 6, 6).ok());
   expect(with({}, 2, 3, 2, 6), errc::shape,
@@ -368,8 +377,8 @@ TEST_CASE("depthwise_conv2d: what its constructor and its calls refuse", "[error
   expect(with({.stride = {1, 0}}, 1, 3, 2, 6), errc::parameter,
          "window width: expected kernel, stride and dilation of at least 1, got 2, 0, 1");
 
-  const auto layer =
-      polymac::depthwise_conv2d<int8>({.padding = polymac::same, .multiplier = 2}, image(1, 3, 3, 6), nothing());
+  const auto layer = polymac::depthwise_conv2d<int8, scalar>({.padding = polymac::same, .multiplier = 2},
+                                                             image(1, 3, 3, 6), nothing());
   std::array<std::int32_t, 128> y{};
   y.fill(77);
   std::vector<std::byte> memory(layer.workspace_bytes());
