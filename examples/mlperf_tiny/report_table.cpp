@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+#include "report.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <vector>
+
+namespace example {
+
+namespace {
+
+constexpr std::size_t columns = 11;
+using cells = std::array<std::string, columns>;
+
+template <class... Values>
+std::string format(const char* pattern, Values... values) {
+  std::array<char, 96> text;
+  std::snprintf(text.data(), text.size(), pattern, values...);
+  return text.data();
+}
+
+/// 1234567 as 1,234,567.
+std::string grouped(std::uint64_t value) {
+  const std::string digits = std::to_string(value);
+  std::string text;
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
+  return text;
+}
+
+std::string result_text(const row& r) {
+  if (r.correct) return format("%zu/%zu = %.1f %%", *r.correct, r.inputs, 100 * *r.accuracy());
+  if (r.score) return format("mse %.4f", *r.score);
+  return "-";
+}
+
+std::string mismatch_text(const row& r) {
+  if (!r.mismatches) return "-";
+  return std::to_string(*r.mismatches) + (r.difference ? format(" (%.1e)", *r.difference) : "");
+}
+
+cells cells_of(const row& r) {
+  const double gmacs = r.median_us > 0 ? static_cast<double>(r.macs) / r.median_us * 1e-3 : 0;
+  return {r.net,
+          std::to_string(r.inputs),
+          result_text(r),
+          r.target.empty() ? "-" : r.target,
+          mismatch_text(r),
+          grouped(r.macs),
+          grouped(r.arena_bytes),
+          grouped(r.arena_lower_bound_bytes),
+          format("%.1f", r.median_us),
+          format("%.2f", gmacs),
+          r.isa};
+}
+
+}  // namespace
+
+std::optional<double> row::accuracy() const {
+  if (!correct || inputs == 0) return std::nullopt;
+  return static_cast<double>(*correct) / static_cast<double>(inputs);
+}
+
+row make_row(const std::string& name, const loaded_net& net, std::size_t inputs, const runs& results) {
+  row r;
+  r.net = name;
+  r.inputs = inputs;
+  r.macs = net.macs();
+  r.arena_bytes = net.arena_bytes();
+  r.arena_lower_bound_bytes = net.arena_lower_bound_bytes();
+  r.median_us = results.median_us;
+  r.isa = net.isa();
+  return r;
+}
+
+void print_table(std::span<const row> rows) {
+  std::vector<cells> lines{{"net", "inputs", "accuracy or score", "target", "mismatches", "MACs", "arena bytes",
+                            "at least", "median us", "GMAC/s", "ISA"}};
+  for (const row& r : rows) lines.push_back(cells_of(r));
+  std::array<std::size_t, columns> widths{};
+  for (const cells& line : lines)
+    for (std::size_t c = 0; c < columns; ++c) widths[c] = std::max(widths[c], line[c].size());
+  for (std::size_t l = 0; l < lines.size(); ++l) {
+    for (std::size_t c = 0; c < columns; ++c) {
+      const bool words = c == 0 || c + 1 == columns;  // words begin at the left, numbers end at the right
+      const int width = static_cast<int>(widths[c]);
+      if (c + 1 == columns)
+        std::printf("%s\n", lines[l][c].c_str());
+      else
+        std::printf("%*s  ", words ? -width : width, lines[l][c].c_str());
+    }
+    if (l > 0) continue;
+    std::size_t total = 2 * (columns - 1);
+    for (const std::size_t w : widths) total += w;
+    std::printf("%s\n", std::string(total, '-').c_str());
+  }
+}
+
+}  // namespace example
