@@ -14,6 +14,13 @@
 POLYMAC_BEGIN
 namespace kernel {
 
+// g++ 12 takes the undefined operand of its own AVX-512 intrinsics for a mistake (GCC bug 105593), wherever they end up.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
 /// y[i] = exp((x[i] - offset) * scale). x and y may be the same row. A value does not depend on where it stands.
 inline void exp_of(const float* x, float* y, std::size_t count, float offset, float scale) noexcept {
 #if POLYMAC_HAS_XSIMD
@@ -33,6 +40,10 @@ inline void exp_of(const float* x, float* y, std::size_t count, float offset, fl
   for (std::size_t i = 0; i < count; ++i) y[i] = std::exp((x[i] - offset) * scale);
 #endif
 }
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 }  // namespace kernel
 POLYMAC_END
