@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: MIT
+# The main example, run as a user runs it.
+if(TARGET mlperf_tiny)
+  add_executable(write_digit_net example/write_digit_net.cpp)
+  polymac_own_program(write_digit_net)
+  foreach(case IN ITEMS without_data errors model_file with_data)
+    add_test(NAME example.${case} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}"
+             COMMAND polymac_test_launcher any "${CMAKE_COMMAND}" -DCASE=${case} "-DPROGRAM=$<TARGET_FILE:mlperf_tiny>"
+                     "-DWRITER=$<TARGET_FILE:write_digit_net>" "-DSTAGE=${CMAKE_CURRENT_BINARY_DIR}/example/${case}"
+                     "-DSOURCE=${PROJECT_SOURCE_DIR}" -P "${CMAKE_CURRENT_LIST_DIR}/run.cmake")
+    set_tests_properties(example.${case} PROPERTIES LABELS example SKIP_RETURN_CODE 77)
+  endforeach()
+  set_tests_properties(example.with_data PROPERTIES LABELS "example;data")
+endif()
