@@ -19,7 +19,7 @@ inline constexpr double float_tolerance = 1e-4;
 void count_mismatches(row& r, std::span<const std::byte> actual, std::span<const std::byte> expected,
                       polymac::model::element_type type);
 
-/// How often the largest of the values of an inference (the first of equals) stands at the label: one byte per inference.
+/// How often the largest of the values of an inference (the first of equals) stands at the label.
 std::size_t count_correct(std::span<const std::byte> values, const tensor& info, std::span<const std::byte> labels);
 
 /// The reals that codes stand for (int8), or the floats themselves.

@@ -21,7 +21,7 @@ polymac::result<bytes> read_file(const std::filesystem::path& path);
 /// The same for a file whose size is known.
 polymac::result<bytes> read_file(const std::filesystem::path& path, std::size_t expected_size);
 
-/// The data folder to use. `chosen` (may be empty) comes from the command line, and it is an error where it is no folder.
+/// The data folder to use. `chosen` (may be empty) comes from the command line: an error where it is no folder.
 /// Else the environment variable POLYMAC_DATA if it is set, else ../shared/data beside the working directory or the
 /// sources. No folder: nothing.
 polymac::result<std::optional<std::filesystem::path>> find_data(const std::filesystem::path& chosen);

@@ -46,8 +46,9 @@ class loaded_net {
   /// Instruction sets of the atoms that multiply, for example "avx512_vnni".
   const std::string& isa() const noexcept { return isa_; }
 
-  /// Runs `all_inputs`: for each inference in turn the bytes of all input tensors. Errors: no whole number of inferences,
-  /// or none; the file that they came from is the caller's to name. A short series is repeated for the median.
+  /// Runs `all_inputs`: for each inference in turn the bytes of all input tensors. Errors: no whole number of
+  /// inferences, or none; the file that they came from is the caller's to name. A short series is repeated
+  /// for the median.
   polymac::result<runs> run(std::span<const std::byte> all_inputs, const std::string& name) const;
 
  private:

@@ -61,8 +61,8 @@ result<bytes> windows_of_frames(const bytes& content, const loaded_net&, const f
   return windows;
 }
 
-/// Real spectrograms as codes of the net's input: round half away from zero. Where the data folder also holds the codes that
-/// its references were made with, they must be the same.
+/// Real spectrograms as codes of the net's input: round half away from zero. Where the data folder also holds the codes
+/// that its references were made with, they must be the same.
 result<bytes> codes_of_spectrograms(const bytes& content, const loaded_net& net, const fs::path& data) {
   const polymac::affine q = net.inputs()[0].quantized;
   bytes codes;

@@ -14,7 +14,7 @@ const char* const help_text =
 
   mlperf_tiny [--data DIR] [--rounding litert|classic] [--json]
       One table of all MLPerf Tiny networks there is data for. DIR is also looked for in the environment variable
-      POLYMAC_DATA and at ../shared/data. Without data, a small network of polymac's own reads digits that are drawn now.
+      POLYMAC_DATA and at ../shared/data. Without data, a small network of polymac's own reads drawn digits.
 
   mlperf_tiny --model FILE.tflite --input FILE.bin [--output FILE.bin] [--rounding litert|classic] [--json]
       Runs any supported model. The input file holds the raw elements (little-endian) of one or more inferences: all

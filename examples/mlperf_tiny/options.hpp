@@ -20,8 +20,9 @@ struct options {
   std::string output;    ///< where its outputs go
 };
 
-/// Reads the arguments behind the program's name. `--option VALUE` and `--option=VALUE` are the same. Errors (errc::parameter)
-/// name the argument: an unknown or repeated one, a missing value, options that contradict each other.
+/// Reads the arguments behind the program's name. `--option VALUE` and `--option=VALUE` are the same. Errors
+/// (errc::parameter) name the argument: an unknown or repeated one, a missing value, options that contradict each
+/// other.
 polymac::result<options> parse_options(std::span<const char* const> arguments);
 
 /// The text of --help.

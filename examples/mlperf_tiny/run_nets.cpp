@@ -125,13 +125,13 @@ outcome run_nets(const fs::path& data, const options& chosen) {
 void explain_nets(const options& chosen) {
   std::printf(R"(
 mismatches  values that differ from the references in data/, logits and final outputs together, in rounding profile %s;
-            "-": no reference in this profile. Floats differ where they are more than %.0e of the tensor's largest magnitude
-            away; in brackets the largest such distance.
-accuracy    IC: the first 1000 images of the CIFAR-10 test batch; sww: 45 labelled spectrograms. KWS and VWW: the inputs here
-            have no labels, so only the values are compared.
-score       AD: mean squared error of the reconstruction, on 196 windows of one normal recording (published for fp32: 9.7071).
-target      of MLPerf Tiny's closed division, on its own test sets. AD's is an area under the ROC curve: it needs anomalous
-            recordings, which are not here. sww has none in data/.
+            "-": no reference in this profile. Floats differ where they are more than %.0e of the tensor's largest
+            magnitude away; in brackets the largest such distance.
+accuracy    IC: the first 1000 images of the CIFAR-10 test batch; sww: 45 labelled spectrograms. KWS and VWW: the inputs
+            here have no labels, so only the values are compared.
+score       AD: mean squared error of the reconstruction, on 196 windows of a normal recording (published: fp32 9.7071).
+target      of MLPerf Tiny's closed division, on its own test sets. AD's is an area under the ROC curve: it needs
+            anomalous recordings, which are not here. sww has none in data/.
 at least    no plan of the arena can be smaller. Inputs and outputs are the caller's and not counted.
 median us   of one inference on one thread. Absolute times on a shared machine cannot be compared; bench/ gives ratios.
 )",

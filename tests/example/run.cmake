@@ -152,8 +152,10 @@ elseif(CASE STREQUAL "model_file")
   file(WRITE "${STAGE}/short.bin" "seven..")
   file(WRITE "${STAGE}/empty.bin" "")
   file(WRITE "${STAGE}/noise.tflite" "this is no model at all, only words")
-  refuse(1 "multiple of 256 bytes of input, got 7" --model "${model}" --input "${STAGE}/short.bin" --output "${outputs}")
-  refuse(1 "multiple of 256 bytes of input, got 0" --model "${model}" --input "${STAGE}/empty.bin" --output "${outputs}")
+  refuse(1 "multiple of 256 bytes of input, got 7" --model "${model}" --input "${STAGE}/short.bin"
+         --output "${outputs}")
+  refuse(1 "multiple of 256 bytes of input, got 0" --model "${model}" --input "${STAGE}/empty.bin"
+         --output "${outputs}")
   refuse(1 "No such file" --model "${model}" --input "${STAGE}/none.bin" --output "${outputs}")
   refuse(1 "cannot open the output" --model "${model}" --input "${inputs}" --output "${STAGE}/none/answers.bin")
   refuse(1 "cannot open the output" --model "${model}" --input "${inputs}" --output "${STAGE}")
