@@ -27,7 +27,20 @@ struct float32 {
   }
 };
 
-static_assert(Mac<float32>);
+/// float32 with two roundings, of the product and of the sum, whatever instructions the machine has: the same bits on
+/// every instruction set for the same order of k. For graphs in which a float is quantised again at run time (dynamic range
+/// quantisation): there the last bit of a sum can decide about a code, and reference kernels do not fuse.
+struct float32_unfused : float32 {
+  static constexpr const char* name = "float32_unfused";
+  static constexpr accumulator multiply_add(accumulator c, activation a, weight w) noexcept {
+    const float product = a * w;
+    // The product is compared, too: compilers fuse a product only where nothing but a sum uses it. (g++ drops
+    // __builtin_assoc_barrier and narrows products in double when it vectorises, and then fuses.)
+    return product == product ? c + product : product;
+  }
+};
+
+static_assert(Mac<float32> && Mac<float32_unfused>);
 
 }  // namespace mac
 POLYMAC_END
