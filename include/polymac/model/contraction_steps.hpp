@@ -2,10 +2,12 @@
 // From operations with weights to layers: conv2d, depthwise_conv2d, fully_connected.
 #pragma once
 
+#include "polymac/epilogue/bias.hpp"
 #include "polymac/epilogue/clamp.hpp"
 #include "polymac/epilogue/requantize.hpp"
 #include "polymac/layer/conv2d.hpp"
 #include "polymac/layer/depthwise_conv2d.hpp"
+#include "polymac/layer/dynamic_range.hpp"
 #include "polymac/layer/linear.hpp"
 #include "polymac/mac/float32.hpp"
 #include "polymac/mac/int16x8.hpp"
@@ -117,23 +119,82 @@ inline window_padding padding_of(const operation& op) noexcept {
   return op.window.padding == padding::same ? polymac::same : polymac::valid;
 }
 
+template <class M>
+layer::quantization<M> quantization_of(const contraction& c, std::span<const std::int32_t> weight_zero_points) noexcept {
+  return {static_cast<typename M::activation>(affine_of(c.in).zero_point), weight_zero_points};
+}
+
+/// The layer of a conv2d operation. `Layer` is layer::conv2d of some arithmetic and epilogue.
+template <class Layer, class Weights, class Bias, class E>
+Layer conv2d_of(const contraction& c, const Weights& weights, const Bias& bias, const E& stages) {
+  const auto zeros = c.weight_zero_points();
+  const window2d& w = c.op.window;
+  return Layer({{0, 0},
+                {w.stride.height, w.stride.width},
+                {w.dilation.height, w.dilation.width},
+                padding_of(c.op),
+                w.groups},
+               weights, std::span(bias.data(), bias.size()), stages, quantization_of<typename Layer::mac>(c, zeros));
+}
+
+/// The layer of a depthwise_conv2d operation.
+template <class Layer, class Weights, class Bias, class E>
+Layer depthwise_of(const contraction& c, const Weights& weights, const Bias& bias, const E& stages) {
+  const auto zeros = c.weight_zero_points();
+  const window2d& w = c.op.window;
+  return Layer({{0, 0},
+                {w.stride.height, w.stride.width},
+                {w.dilation.height, w.dilation.width},
+                padding_of(c.op),
+                w.depth_multiplier},
+               weights, std::span(bias.data(), bias.size()), stages, quantization_of<typename Layer::mac>(c, zeros));
+}
+
+/// The layer of a fully_connected operation; its weights come as images of one pixel.
+template <class Layer, class Weights, class Bias, class E>
+Layer linear_of(const contraction& c, const Weights& weights, const Bias& bias, const E& stages) {
+  struct matrix {
+    const Weights& view;
+    std::size_t rows, columns;
+    const void* data;
+    constexpr auto operator()(std::size_t r, std::size_t k) const noexcept { return view(r, 0, 0, k); }
+  };
+  const auto zeros = c.weight_zero_points();
+  return Layer(matrix{weights, c.weights.shape[0], c.weights.shape.last(), weights.data},
+               std::span(bias.data(), bias.size()), stages, quantization_of<typename Layer::mac>(c, zeros));
+}
+
+/// Images from and to memory.
+template <class In, class Out>
+auto contraction_images(const contraction& c) {
+  return [x = c.x, y = c.y](const auto& l, const memory& m) noexcept {
+    return l(x.image<In>(m), y.output_image<Out>(m), m.scratch);
+  };
+}
+
+/// Matrices from and to memory: TFLite reads rows of the weights' depth whatever the shape of the input is.
+struct contraction_rows {
+  operand x, y;
+  std::size_t depth, columns;
+  explicit contraction_rows(const contraction& c)
+      : x(c.x), y(c.y), depth(c.weights.shape.last()), columns(c.weights.shape[0]) {}
+  template <class T>
+  matrix_view<const T> input(const memory& m) const noexcept {
+    return {reinterpret_cast<const T*>(m.read(x.tensor)), x.elements / depth, depth};
+  }
+  template <class T>
+  matrix_view<T> output(const memory& m) const noexcept {
+    return {reinterpret_cast<T*>(m.write(y.tensor)), y.elements / columns, columns};
+  }
+};
+
 template <class M, class E>
 step_result make_conv2d(const contraction& c, const E& stages) {
   using layer_type = layer::conv2d<M, E>;
-  const auto zeros = c.weight_zero_points();
-  const window2d& w = c.op.window;
-  const layer::convolution geometry{{0, 0},
-                                    {w.stride.height, w.stride.width},
-                                    {w.dilation.height, w.dilation.width},
-                                    padding_of(c.op),
-                                    w.groups};
-  const layer::quantization<M> q{static_cast<typename M::activation>(affine_of(c.in).zero_point), zeros};
   return with_weights<M>(c, [&](const auto& weights) {
     return with_bias<M>(c, [&](const auto& bias) {
-      return make_step(layer_type(geometry, weights, std::span(bias.data(), bias.size()), stages, q),
-                       [x = c.x, y = c.y](const layer_type& l, const memory& m) noexcept {
-                         return l(x.image<typename M::activation>(m), y.output_image<typename layer_type::output>(m), m.scratch);
-                       });
+      return make_step(conv2d_of<layer_type>(c, weights, bias, stages),
+                       contraction_images<typename M::activation, typename layer_type::output>(c));
     });
   });
 }
@@ -141,20 +202,25 @@ step_result make_conv2d(const contraction& c, const E& stages) {
 template <class M, class E>
 step_result make_depthwise(const contraction& c, const E& stages) {
   using layer_type = layer::depthwise_conv2d<M, E>;
-  const auto zeros = c.weight_zero_points();
-  const window2d& w = c.op.window;
-  const layer::depthwise_convolution geometry{{0, 0},
-                                              {w.stride.height, w.stride.width},
-                                              {w.dilation.height, w.dilation.width},
-                                              padding_of(c.op),
-                                              w.depth_multiplier};
-  const layer::quantization<M> q{static_cast<typename M::activation>(affine_of(c.in).zero_point), zeros};
   return with_weights<M>(c, [&](const auto& weights) {
     return with_bias<M>(c, [&](const auto& bias) {
-      return make_step(layer_type(geometry, weights, std::span(bias.data(), bias.size()), stages, q),
-                       [x = c.x, y = c.y](const layer_type& l, const memory& m) noexcept {
-                         return l(x.image<typename M::activation>(m), y.output_image<typename layer_type::output>(m), m.scratch);
-                       });
+      return make_step(depthwise_of<layer_type>(c, weights, bias, stages),
+                       contraction_images<typename M::activation, typename layer_type::output>(c));
+    });
+  });
+}
+
+/// float32 with the roundings of TFLite's reference kernel: products and sums in turn, the bias last. A layer with integer
+/// weights that follows quantises these results again, and in kws_dscnn_fp32 last bits decide about codes.
+inline step_result make_float_depthwise(const contraction& c) {
+  using M = mac::float32_unfused;
+  if (c.bias == nullptr) return make_depthwise<M>(c, c.float_stages());
+  return with_weights<M>(c, [&](const auto& weights) {
+    return with_bias<M>(c, [&](const std::vector<float>& bias) {
+      const auto stages = epilogue::bias(bias) | c.float_stages();
+      using layer_type = layer::depthwise_conv2d<M, std::remove_const_t<decltype(stages)>>;
+      return make_step(depthwise_of<layer_type>(c, weights, std::vector<float>{}, stages),
+                       contraction_images<float, float>(c));
     });
   });
 }
@@ -162,24 +228,59 @@ step_result make_depthwise(const contraction& c, const E& stages) {
 template <class M, class E>
 step_result make_linear(const contraction& c, const E& stages) {
   using layer_type = layer::linear<M, E>;
-  const auto zeros = c.weight_zero_points();
-  const layer::quantization<M> q{static_cast<typename M::activation>(affine_of(c.in).zero_point), zeros};
-  const std::size_t columns = c.weights.shape[0], depth = c.weights.shape.last();
-  // The flattened input: TFLite reads rows of `depth` whatever its shape is.
-  const auto call = [x = c.x, y = c.y, depth, columns](const layer_type& l, const memory& m) noexcept {
-    using activation = typename M::activation;
-    return l({reinterpret_cast<const activation*>(m.read(x.tensor)), x.elements / depth, depth},
-             {reinterpret_cast<typename layer_type::output*>(m.write(y.tensor)), y.elements / columns, columns});
-  };
   return with_weights<M>(c, [&](const auto& weights) {
-    struct matrix {
-      std::remove_cvref_t<decltype(weights)> view;
-      std::size_t rows, columns;
-      const void* data;
-      constexpr auto operator()(std::size_t r, std::size_t k) const noexcept { return view(r, 0, 0, k); }
-    };
     return with_bias<M>(c, [&](const auto& bias) {
-      return make_step(layer_type(matrix{weights, columns, depth, weights.data}, std::span(bias.data(), bias.size()), stages, q), call);
+      return make_step(linear_of<layer_type>(c, weights, bias, stages),
+                       [rows = contraction_rows(c)](const layer_type& l, const memory& m) noexcept {
+                         return l(rows.input<typename M::activation>(m),
+                                  rows.template output<typename layer_type::output>(m));
+                       });
+    });
+  });
+}
+
+/// A layer::dynamic_range with the workspace it needs for the extents of the operation.
+template <class Layer>
+struct sized_dynamic_range {
+  layer::dynamic_range<Layer> layer;
+  std::size_t bytes;
+
+  sized_dynamic_range(layer::dynamic_range<Layer> l, std::size_t batch, const contraction& c)
+      : layer(std::move(l)), bytes(layer.workspace_bytes(batch, c.x.elements, c.y.elements)) {}
+  const polymac::status& status() const noexcept { return layer.status(); }
+  std::size_t workspace_bytes() const noexcept { return bytes; }
+  text<511> explain() const noexcept { return layer.explain(); }
+};
+
+/// Float activations with integer weights. Each image of the batch, each row of a matrix is quantised by itself.
+inline step_result make_dynamic_range(const contraction& c) {
+  using stages = epilogue::identity;
+  const std::vector<std::int32_t> no_bias;
+  const std::span<const float> scales(c.weights.quantized.scales);
+  return with_weights<mac::int8>(c, [&](const auto& weights) {
+    return with_bias<mac::float32>(c, [&](const std::vector<float>& bias) {
+      const auto wrapped = [&]<class Layer>(Layer inner, std::size_t batch) {
+        return sized_dynamic_range<Layer>(
+            layer::dynamic_range<Layer>(std::move(inner), scales, std::span(bias), range_of<float>(c.op.fused, c.out)),
+            batch, c);
+      };
+      if (c.op.kind == operation_kind::fully_connected) {
+        using layer_type = layer::linear<mac::int8, stages>;
+        const contraction_rows rows(c);
+        return make_step(wrapped(linear_of<layer_type>(c, weights, no_bias, stages{}), c.x.elements / rows.depth),
+                         [rows](const sized_dynamic_range<layer_type>& l, const memory& m) noexcept {
+                           return l.layer(rows.input<float>(m), rows.output<float>(m), m.scratch);
+                         });
+      }
+      const auto images = [call = contraction_images<float, float>(c)](const auto& l, const memory& m) noexcept {
+        return call(l.layer, m);
+      };
+      if (c.op.kind == operation_kind::depthwise_conv2d)
+        return make_step(wrapped(depthwise_of<layer::depthwise_conv2d<mac::int8, stages>>(c, weights, no_bias, stages{}),
+                                 c.x.extents.batch),
+                         images);
+      return make_step(
+          wrapped(conv2d_of<layer::conv2d<mac::int8, stages>>(c, weights, no_bias, stages{}), c.x.extents.batch), images);
     });
   });
 }
@@ -191,17 +292,19 @@ inline step_result make_contraction_step(const graph& g, const operation& op, ro
   const step_detail::contraction c(g, op);
   if (c.in.type != c.out.type)
     return unsupported("expected input and output of one type, got ", name(c.in.type), " and ", name(c.out.type));
-  if (integer_weights_only(g, op)) return unsupported("float32 activations with integer weights (dynamic range quantisation)");
+  if (integer_weights_only(g, op)) return step_detail::make_dynamic_range(c);
   const bool depthwise = op.kind == operation_kind::depthwise_conv2d;
   const bool linear = op.kind == operation_kind::fully_connected;
   const std::size_t columns = depthwise ? c.weights.shape.last() : c.weights.shape[0];
   const auto make = [&]<class M>(M, const auto& stages) {
     if (linear) return step_detail::make_linear<M>(c, stages);
-    return depthwise ? step_detail::make_depthwise<M>(c, stages) : step_detail::make_conv2d<M>(c, stages);
+    if constexpr (mac_traits<M>::integer)
+      if (depthwise) return step_detail::make_depthwise<M>(c, stages);
+    return step_detail::make_conv2d<M>(c, stages);
   };
   switch (c.in.type) {
     case element_type::float32:
-      return make(mac::float32{}, c.float_stages());
+      return depthwise ? step_detail::make_float_depthwise(c) : make(mac::float32{}, c.float_stages());
     case element_type::int8:
       if (linear && profile == rounding_profile::litert)
         return step_detail::make_linear<mac::int8>(c, c.quantized_stages<rounding::half_up, std::int8_t>(columns));
