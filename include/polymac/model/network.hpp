@@ -137,6 +137,7 @@ class network {
     for (const std::int32_t i : g.inputs) n.inputs_.push_back(port_of(*g.tensor(i)));
     for (const std::int32_t i : g.outputs) n.outputs_.push_back(port_of(*g.tensor(i)));
     if (status s = n.place_ports(g); !s.ok()) return s;
+    n.find_roots(g);
     if (status s = n.make_steps(g, options); !s.ok()) return s;
     if (status s = n.place_tensors(g); !s.ok()) return s;
     return n;
@@ -162,13 +163,29 @@ class network {
            locations_[static_cast<std::size_t>(op.outputs[0])].where == tensor_location::place::nowhere;
   }
 
+  /// The step of one operation; what a layer's constructor throws becomes a status, to which the caller adds the name.
+  static step_result make_one(const graph& g, const operation& op, bool weights, const network_options& options) {
+    const auto make = [&] {
+      return weights ? make_contraction_step(g, op, options.rounding) : make_elementwise_step(g, op);
+    };
+#if POLYMAC_HAS_EXCEPTIONS
+    try {
+      return make();
+    } catch (const error& e) {
+      return e.status();
+    }
+#else
+    return make();
+#endif
+  }
+
   status make_steps(const graph& g, const network_options& options) {
     for (std::size_t i = 0; i < g.operations.size(); ++i) {
       const operation& op = g.operations[i];
       if (is_alias(op)) continue;
       const bool weights = op.kind == operation_kind::conv2d || op.kind == operation_kind::depthwise_conv2d ||
                            op.kind == operation_kind::fully_connected;
-      auto made = weights ? make_contraction_step(g, op, options.rounding) : make_elementwise_step(g, op);
+      auto made = make_one(g, op, weights, options);
       if (!made.ok())
         return status::make(made.status().code(), "operation ", i, " (", name(op.kind), "): ", made.status().text());
       if (status s = keep_constants(g, op, weights); !s.ok()) return s;
@@ -184,9 +201,11 @@ class network {
     const bool all = op.kind == operation_kind::add || op.kind == operation_kind::multiply ||
                      op.kind == operation_kind::concatenate;
     for (std::size_t k = 0; k < (all ? op.inputs.size() : 1); ++k) {
-      const tensor_info* t = g.input_of(op, k);
-      if (t == nullptr || !t->is_constant()) continue;
-      tensor_location& l = locations_[static_cast<std::size_t>(op.inputs[k])];
+      if (op.inputs[k] < 0) continue;
+      const std::int32_t root = root_[static_cast<std::size_t>(op.inputs[k])];  // a reshape of a constant is one
+      const tensor_info* t = g.tensor(root);
+      if (!t->is_constant()) continue;
+      tensor_location& l = locations_[static_cast<std::size_t>(root)];
       if (l.where != tensor_location::place::nowhere) continue;
       if (weights && t->type == element_type::int4)
         return status::make(errc::unsupported, "network: int4 activations in tensor ", op.inputs[k]);
@@ -200,22 +219,20 @@ class network {
   }
 
   /// Follows reshapes to the tensor whose memory is used.
-  static std::vector<std::int32_t> roots_of(const graph& g, const network& n) {
-    std::vector<std::int32_t> root(g.tensors.size());
-    for (std::size_t i = 0; i < root.size(); ++i) root[i] = static_cast<std::int32_t>(i);
+  void find_roots(const graph& g) {
+    root_.resize(g.tensors.size());
+    for (std::size_t i = 0; i < root_.size(); ++i) root_[i] = static_cast<std::int32_t>(i);
     for (const operation& op : g.operations)
-      if (n.is_alias(op))
-        root[static_cast<std::size_t>(op.outputs[0])] = root[static_cast<std::size_t>(op.inputs[0])];
-    return root;
+      if (is_alias(op))
+        root_[static_cast<std::size_t>(op.outputs[0])] = root_[static_cast<std::size_t>(op.inputs[0])];
   }
 
   status place_tensors(const graph& g) {
-    const std::vector<std::int32_t> root = roots_of(g, *this);
     std::vector<arena_request> requests;
     std::vector<std::size_t> request_of(g.tensors.size(), 0);  // index + 1
     const auto touch = [&](std::int32_t tensor, std::size_t step) {
       if (tensor < 0) return;
-      const auto at = static_cast<std::size_t>(root[static_cast<std::size_t>(tensor)]);
+      const auto at = static_cast<std::size_t>(root_[static_cast<std::size_t>(tensor)]);
       if (request_of[at] == 0) return;
       arena_request& r = requests[request_of[at] - 1];
       r.last = r.last < step ? step : r.last;
@@ -240,13 +257,15 @@ class network {
     for (std::size_t i = 0; i < g.tensors.size(); ++i)
       if (request_of[i] > 0) locations_[i] = {tensor_location::place::arena, plan_.offsets[request_of[i] - 1], nullptr};
     for (std::size_t i = 0; i < g.tensors.size(); ++i)
-      if (root[i] != static_cast<std::int32_t>(i)) locations_[i] = locations_[static_cast<std::size_t>(root[i])];
+      if (root_[i] != static_cast<std::int32_t>(i)) locations_[i] = locations_[static_cast<std::size_t>(root_[i])];
     plan_.offsets.clear();
+    root_.clear();
     return {};
   }
 
   std::vector<port> inputs_, outputs_;
   std::vector<tensor_location> locations_;
+  std::vector<std::int32_t> root_;  ///< of each tensor, while the network is built
   std::vector<std::unique_ptr<step>> steps_;
   std::vector<std::size_t> step_operation_;
   std::vector<std::string_view> names_;

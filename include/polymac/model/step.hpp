@@ -158,8 +158,9 @@ activation_range<T> range_of(activation fused, const tensor_info& output) noexce
       const float scaled = real / q.scale;
       const float limit = 1e6F;  // far outside of every code, and safe to convert
       const float clamped = scaled > limit ? limit : scaled < -limit ? -limit : scaled;
-      const auto rounded = static_cast<std::int32_t>(clamped < 0 ? clamped - 0.5F : clamped + 0.5F);
-      return rounded + q.zero_point;
+      const auto whole = static_cast<std::int32_t>(clamped);
+      const float fraction = clamped - static_cast<float>(whole);  // exact
+      return whole + (fraction >= 0.5F ? 1 : fraction <= -0.5F ? -1 : 0) + q.zero_point;
     };
     const auto fit = [](std::int32_t c) {
       constexpr std::int32_t least = std::numeric_limits<T>::min(), most = std::numeric_limits<T>::max();
