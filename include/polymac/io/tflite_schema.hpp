@@ -63,7 +63,8 @@ inline constexpr flatbuffer_field padding{4, "padding"}, stride_width{6, "stride
     filter_width{10, "filter_width"}, filter_height{12, "filter_height"}, activation{14, "fused_activation_function"};
 }
 namespace fully_connected {
-inline constexpr flatbuffer_field activation{4, "fused_activation_function"}, weights_format{6, "weights_format"};
+inline constexpr flatbuffer_field activation{4, "fused_activation_function"}, weights_format{6, "weights_format"},
+    asymmetric_inputs{10, "asymmetric_quantize_inputs"};
 }
 namespace softmax {
 inline constexpr flatbuffer_field beta{4, "beta"};
