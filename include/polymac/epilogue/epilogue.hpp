@@ -26,9 +26,26 @@ concept Stage = std::derived_from<std::remove_cvref_t<S>, stage> && requires(con
   { s.check(std::size_t{}) } noexcept -> std::same_as<status>;
 };
 
+namespace detail {
+
+template <class S, class V>
+concept takes = requires(const S& s, V value) { s(value, std::size_t{}, std::size_t{}); };
+
+template <class S, class V>
+struct output_type {
+  static_assert(Stage<S>,
+                "polymac: an epilogue is made of stages: derive from epilogue::stage and give it check(columns) noexcept");
+  static_assert(takes<S, V>,
+                "polymac: this epilogue does not take the sums of the arithmetic: requantize needs integer sums, "
+                "relu6 and leaky_relu need floats; put dequantize in between, or choose another arithmetic");
+  using type = std::remove_cvref_t<decltype(std::declval<const S&>()(std::declval<V>(), std::size_t{}, std::size_t{}))>;
+};
+
+}  // namespace detail
+
 /// The output type of stage S for a sum of type V.
 template <class S, class V>
-using output_of = std::remove_cvref_t<decltype(std::declval<const S&>()(std::declval<V>(), std::size_t{}, std::size_t{}))>;
+using output_of = typename detail::output_type<S, V>::type;
 
 /// Hands on the raw sums.
 struct identity : stage {
@@ -58,8 +75,10 @@ struct chain : stage {
 
 /// Joins two stages: `bias | requantize | clamp`.
 template <class First, class Second>
-  requires Stage<First> && Stage<Second>
+  requires std::derived_from<std::remove_cvref_t<First>, stage> && std::derived_from<std::remove_cvref_t<Second>, stage>
 constexpr auto operator|(First&& first, Second&& second) {
+  static_assert(Stage<First> && Stage<Second>,
+                "polymac: a stage needs check(columns) const noexcept -> status, which says whether it fits a layer");
   return chain<std::remove_cvref_t<First>, std::remove_cvref_t<Second>>(std::forward<First>(first),
                                                                         std::forward<Second>(second));
 }
