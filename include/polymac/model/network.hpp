@@ -179,12 +179,25 @@ class network {
 #endif
   }
 
+  /// Every operation packs weights of its own, but a small file can let thousands share one tensor. This much is packed at
+  /// most: generous for recurrent nets that were unrolled, and bounded by the file.
+  static std::size_t most_packed_bytes(const graph& g) noexcept {
+    std::size_t constants = 0;
+    for (const tensor_info& t : g.tensors) constants += t.data.size();
+    return (std::size_t{64} << 20) + 16 * constants;
+  }
+
   status make_steps(const graph& g, const network_options& options) {
+    const std::size_t most_packed = most_packed_bytes(g);
+    std::size_t packed = 0;
     for (std::size_t i = 0; i < g.operations.size(); ++i) {
       const operation& op = g.operations[i];
       if (is_alias(op)) continue;
       const bool weights = op.kind == operation_kind::conv2d || op.kind == operation_kind::depthwise_conv2d ||
                            op.kind == operation_kind::fully_connected;
+      if (weights && (packed += g.input_of(op, 1)->data.size()) > most_packed)
+        return status::make(errc::unsupported, "operation ", i, " (", name(op.kind), "): expected at most ", most_packed,
+                            " bytes of weights over all operations that share them, got ", packed);
       auto made = make_one(g, op, weights, options);
       if (!made.ok())
         return status::make(made.status().code(), "operation ", i, " (", name(op.kind), "): ", made.status().text());
