@@ -32,7 +32,8 @@ TEST_CASE("a stronger set implies the weaker ones", "[cpu]") {
 
 TEST_CASE("the strongest variant that runs is chosen", "[cpu]") {
   unsetenv("POLYMAC_MAX_ISA");
-  const cpu::variant<int()> table[] = {{"scalar", one}, {polymac::isa::native::name, two}, {"none of this world", three}};
+  const cpu::variant<int()> table[] = {
+      {"scalar", one}, {polymac::isa::native::name, two}, {"none of this world", three}};
   CHECK(cpu::best(table)() == 2);
   setenv("POLYMAC_MAX_ISA", "scalar", 1);
   CHECK(cpu::best(table)() == 1);

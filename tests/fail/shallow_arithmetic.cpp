@@ -9,4 +9,5 @@ struct overflowing : polymac::mac::int8 {
   static constexpr std::size_t max_depth = 0;
 };
 
-auto layer = polymac::linear<overflowing, polymac::isa::scalar>(polymac::matrix_view<const std::int8_t>{}, std::vector<std::int32_t>{});
+auto layer = polymac::linear<overflowing, polymac::isa::scalar>(polymac::matrix_view<const std::int8_t>{},
+                                                                std::vector<std::int32_t>{});

@@ -18,8 +18,9 @@ template <class Derived>
 constexpr void require_rows() {
   static_assert((Derived::Flags & Eigen::DirectAccessBit) != 0,
                 "polymac: an Eigen expression has no memory of its own; evaluate it into a matrix first");
-  static_assert(Derived::IsRowMajor || Derived::IsVectorAtCompileTime,
-                "polymac: views hold rows, and Eigen's default is column-major; use Eigen::RowMajor, or pass .transpose()");
+  static_assert(
+      Derived::IsRowMajor || Derived::IsVectorAtCompileTime,
+      "polymac: views hold rows, and Eigen's default is column-major; use Eigen::RowMajor, or pass .transpose()");
   static_assert(Derived::InnerStrideAtCompileTime == 1, "polymac: the elements of a row must be contiguous");
 }
 
@@ -31,8 +32,8 @@ std::size_t row_stride(const Derived& m) {
 
 }  // namespace detail
 
-/// A row-major Eigen matrix, block or Map, or a vector (rows x 1 or 1 x columns), as a view. The matrix must outlive the
-/// view. Eigen's types may be aligned differently in translation units of different flags: the view does not care.
+/// A row-major Eigen matrix, block or Map, or a vector (rows x 1 or 1 x columns), as a view. The matrix must outlive
+/// the view. Eigen's types may be aligned differently in translation units of different flags: the view does not care.
 template <class Derived>
 matrix_view<typename Derived::Scalar> view(Eigen::DenseBase<Derived>& m) {
   detail::require_rows<Derived>();

@@ -14,8 +14,9 @@ POLYMAC_BEGIN
 /// An extent that is known at run time only.
 inline constexpr std::size_t dynamic = static_cast<std::size_t>(-1);
 
-/// Elements of trivial type T on a cache-line boundary. A static `Extent` keeps them inside the object (no heap, usable in
-/// constant expressions); a dynamic one allocates in `resize` once, at construction of its owner, never in a kernel.
+/// Elements of trivial type T on a cache-line boundary. A static `Extent` keeps them inside the object (no heap,
+/// usable in constant expressions); a dynamic one allocates in `resize` once, at construction of its owner, never in a
+/// kernel.
 template <class T, std::size_t Extent = dynamic>
 class buffer {
   static_assert(std::is_trivially_copyable_v<T>, "polymac: a buffer holds plain values");
@@ -23,8 +24,7 @@ class buffer {
  public:
   /// Sets the number of elements; fails where it is more than the static extent. New elements are zero.
   constexpr status resize(std::size_t count) noexcept {
-    if (count > Extent)
-      return status::make(errc::shape, "buffer: expected at most ", Extent, " elements, got ", count);
+    if (count > Extent) return status::make(errc::shape, "buffer: expected at most ", Extent, " elements, got ", count);
     size_ = count;
     return {};
   }
@@ -76,7 +76,8 @@ class buffer<T, dynamic> {
       data_ = new T[count]{};
     } else {
       data_ = static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t{alignment}, std::nothrow));
-      if (data_ == nullptr) return status::make(errc::short_buffer, "buffer: no memory for ", count * sizeof(T), " bytes");
+      if (data_ == nullptr)
+        return status::make(errc::short_buffer, "buffer: no memory for ", count * sizeof(T), " bytes");
       for (std::size_t i = 0; i < count; ++i) ::new (static_cast<void*>(data_ + i)) T{};
     }
     size_ = count;

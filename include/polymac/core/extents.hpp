@@ -24,7 +24,8 @@ struct extents {
                                 const std::array<const char*, rank>& axes) noexcept {
     for (std::size_t i = 0; i < rank; ++i)
       if (values[i] != dynamic && values[i] != given[i])
-        return status::make(errc::shape, who, ": expected ", values[i], " ", axes[i], " (static extent), got ", given[i]);
+        return status::make(errc::shape, who, ": expected ", values[i], " ", axes[i], " (static extent), got ",
+                            given[i]);
     return {};
   }
 };

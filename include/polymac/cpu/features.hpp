@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What the processor and the operating system run, asked at run time, and the choice among variants of a function.
 //
-// Never included by kernels: the choice is made once, by the caller, above them. Include this from code that is compiled for
-// the baseline; a translation unit compiled for AVX-512 may not run far enough to ask.
+// Never included by kernels: the choice is made once, by the caller, above them. Include this from code that is
+// compiled for the baseline; a translation unit compiled for AVX-512 may not run far enough to ask.
 #pragma once
 
 #include "polymac/core/config.hpp"
@@ -44,8 +44,9 @@ constexpr bool all(std::uint64_t value, std::uint64_t bits) noexcept { return (v
 
 }  // namespace detail
 
-/// May code compiled for the instruction set of that name (`isa::...::name`, and the names of polymac_add_isa_variants) be
-/// run here? Asks for the instructions and for the operating system's support of their registers. Unknown names: false.
+/// May code compiled for the instruction set of that name (`isa::...::name`, and the names of
+/// polymac_add_isa_variants) be run here? Asks for the instructions and for the operating system's support of their
+/// registers. Unknown names: false.
 inline bool runs(std::string_view name) noexcept {
   if (name == "scalar") return true;
 #if defined(__x86_64__)

@@ -12,8 +12,8 @@
 POLYMAC_BEGIN
 namespace epilogue {
 
-/// y = sum + bias[column]. Layers take a bias at construction and start their sums from it; this stage adds it at the end,
-/// for whoever needs the rounding of that order (TFLite's float kernels) or a bias behind another stage.
+/// y = sum + bias[column]. Layers take a bias at construction and start their sums from it; this stage adds it at the
+/// end, for whoever needs the rounding of that order (TFLite's float kernels) or a bias behind another stage.
 class bias_stage : public stage {
  public:
   constexpr explicit bias_stage(std::span<const float> bias) {

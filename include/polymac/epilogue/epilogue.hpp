@@ -29,12 +29,15 @@ concept Stage = std::derived_from<std::remove_cvref_t<S>, stage> && requires(con
 namespace detail {
 
 template <class S, class V>
-concept takes = requires(const S& s, V value) { s(value, std::size_t{}, std::size_t{}); };
+concept takes = requires(const S& s, V value) {
+  s(value, std::size_t{}, std::size_t{});
+};
 
 template <class S, class V>
 struct output_type {
-  static_assert(Stage<S>,
-                "polymac: an epilogue is made of stages: derive from epilogue::stage and give it check(columns) noexcept");
+  static_assert(
+      Stage<S>,
+      "polymac: an epilogue is made of stages: derive from epilogue::stage and give it check(columns) noexcept");
   static_assert(takes<S, V>,
                 "polymac: this epilogue does not take the sums of the arithmetic: requantize needs integer sums, "
                 "relu6 and leaky_relu need floats; put dequantize in between, or choose another arithmetic");
@@ -75,7 +78,7 @@ struct chain : stage {
 
 /// Joins two stages: `bias | requantize | clamp`.
 template <class First, class Second>
-  requires std::derived_from<std::remove_cvref_t<First>, stage> && std::derived_from<std::remove_cvref_t<Second>, stage>
+requires std::derived_from<std::remove_cvref_t<First>, stage> && std::derived_from<std::remove_cvref_t<Second>, stage>
 constexpr auto operator|(First&& first, Second&& second) {
   static_assert(Stage<First> && Stage<Second>,
                 "polymac: a stage needs check(columns) const noexcept -> status, which says whether it fits a layer");

@@ -97,9 +97,9 @@ struct contains<I, std::tuple<Is...>> : std::bool_constant<(std::is_same_v<I, Is
 template <Isa I>
 inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 
-/// A register tile for one arithmetic on one instruction set. Specialised once per hand-written pair, in the file of the
-/// instruction set; `best_atom` finds the strongest one along the chain of bases, and ends at the generic atom that is
-/// made from the golden model.
+/// A register tile for one arithmetic on one instruction set. Specialised once per hand-written pair, in the file of
+/// the instruction set; `best_atom` finds the strongest one along the chain of bases, and ends at the generic atom
+/// that is made from the golden model.
 ///
 /// An atom holds
 ///   mac, isa                       what it was written for
@@ -110,7 +110,8 @@ inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 ///   tile<Rows, Panels>             the registers; Rows <= max_rows, Panels <= max_panels
 ///   start(tile, starts, stride)    sets every row to the start values of the panels (columns each, `stride` apart)
 ///   step(tile, rows, offset, weights, stride)
-///                                  adds the products of rows[r][offset .. offset + depth) with one group of each panel;
+///                                  adds the products of rows[r][offset .. offset + depth) with one group of each
+///                                  panel;
 ///                                  `stride` is the distance of two panels in weights
 ///   store(tile, sums)              writes Rows x (Panels * columns) sums
 /// and reads exactly depth activations per row and step: never past them.
@@ -123,7 +124,7 @@ namespace detail {
 template <class M, class I>
 struct find_atom : find_atom<M, typename I::base> {};
 template <class M, class I>
-  requires requires { sizeof(atom<M, I>); }
+requires requires { sizeof(atom<M, I>); }
 struct find_atom<M, I> {
   using type = atom<M, I>;
 };

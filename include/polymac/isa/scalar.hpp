@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The generic atom: any arithmetic, straight from its golden model, in plain C++. It is constexpr, so a whole layer can be
-// evaluated at compile time, and it is what every hand-written atom is tested against.
+// The generic atom: any arithmetic, straight from its golden model, in plain C++. It is constexpr, so a whole layer
+// can be evaluated at compile time, and it is what every hand-written atom is tested against.
 //
 //                     column 0 1 2 ... 15
 //            step k:  w[k]  .  .  .  .  .        one group of a panel (16 weights)

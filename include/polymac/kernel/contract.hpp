@@ -13,7 +13,8 @@
 //
 // Sums that could leave the accumulator are cut into chunks of groups and gathered in 64 bits.
 //
-// Costs: rows x columns x depth multiply-adds; weights are read rows / max_rows times, from L2 where a block fits there.
+// Costs: rows x columns x depth multiply-adds; weights are read rows / max_rows times, from L2 where a block fits
+// there.
 #pragma once
 
 #include "polymac/core/view.hpp"
@@ -92,11 +93,11 @@ class loop_nest {
   /// The rows of a tile, ready to be read.
   template <std::size_t Rows>
   struct tile_rows {
-    const activation* const* table;   ///< [segment][row]
+    const activation* const* table;  ///< [segment][row]
     std::size_t segments;
-    std::size_t segment_groups;       ///< groups of a segment, the short one at its end included
-    std::size_t whole_groups;         ///< groups that can be read through the table
-    const activation* ends[Rows];     ///< the last, short group of every row, filled up with zeros
+    std::size_t segment_groups;    ///< groups of a segment, the short one at its end included
+    std::size_t whole_groups;      ///< groups that can be read through the table
+    const activation* ends[Rows];  ///< the last, short group of every row, filled up with zeros
   };
 
  public:
@@ -123,7 +124,8 @@ class loop_nest {
  private:
   /// Tiles of Rows rows as long as they fit, then smaller ones: 12, 6, 3, 1.
   template <std::size_t Rows>
-  constexpr void rows_from(std::size_t row, std::size_t last_row, std::size_t panel, std::size_t panel_end) const noexcept {
+  constexpr void rows_from(std::size_t row, std::size_t last_row, std::size_t panel,
+                           std::size_t panel_end) const noexcept {
     for (; row + Rows <= last_row && row < last_row; row += Rows) row_tile<Rows>(row, panel, panel_end);
     if constexpr (Rows > 1)
       if (row < last_row) rows_from<Rows / 2>(row, last_row, panel, panel_end);
@@ -142,8 +144,7 @@ class loop_nest {
       rows.whole_groups = access.segment_depth / Atom::depth;
       const std::size_t rest = access.segment_depth % Atom::depth;
       for (std::size_t r = 0; r < Rows; ++r) {
-        for (std::size_t d = 0; d < rest; ++d)
-          ends[r][d] = memory.pointers[r][rows.whole_groups * Atom::depth + d];
+        for (std::size_t d = 0; d < rest; ++d) ends[r][d] = memory.pointers[r][rows.whole_groups * Atom::depth + d];
         rows.ends[r] = ends[r];
       }
     } else {
@@ -252,8 +253,8 @@ class loop_nest {
   }
 
   template <class Value, class Out>
-  constexpr POLYMAC_INLINE void finish_columns(std::size_t row, std::size_t column, std::size_t count, const Value* sums,
-                                               Out* out) const noexcept {
+  constexpr POLYMAC_INLINE void finish_columns(std::size_t row, std::size_t column, std::size_t count,
+                                               const Value* sums, Out* out) const noexcept {
     // The results are gathered in an array of their own: a store to `out` might change the stages' parameters, as far
     // as the compiler knows, and it would read them anew for every element.
     Out results[Atom::columns];
@@ -273,7 +274,7 @@ constexpr void contract(const Packed& weights, std::size_t set, const Source& so
   using M = typename Atom::mac;
   static_assert(SourceFor<Source, M>);
   static_assert(epilogue::Stage<Epilogue>);
-  detail::loop_nest<M, Atom, Packed, Source, Epilogue, Output, KSource>{weights, set,    source, epilogue,
+  detail::loop_nest<M, Atom, Packed, Source, Epilogue, Output, KSource>{weights, set,      source, epilogue,
                                                                         output,  k_source, memory}
       .run(range);
 }

@@ -18,8 +18,8 @@
 POLYMAC_BEGIN
 namespace kernel {
 
-/// Windows over an NHWC image, for an atom that takes `AtomDepth` k at a time. `x` is limited to the channels of one group;
-/// padding_row holds x.channels zero points.
+/// Windows over an NHWC image, for an atom that takes `AtomDepth` k at a time. `x` is limited to the channels of one
+/// group; padding_row holds x.channels zero points.
 template <class Activation, std::size_t AtomDepth>
 struct convolution_source {
   image_view<const Activation> x;
@@ -44,7 +44,8 @@ struct convolution_source {
     return {};
   }
 
-  constexpr void pointers(std::size_t row, std::size_t count, row_access access, const Activation** table) const noexcept {
+  constexpr void pointers(std::size_t row, std::size_t count, row_access access,
+                          const Activation** table) const noexcept {
     const bool lines = access.segments == kernel.height && access.segment_depth == kernel.width * x.channels;
     position p = at(row);
     for (std::size_t r = 0; r < count; ++r, advance(p)) {
@@ -67,7 +68,8 @@ struct convolution_source {
     }
   }
 
-  constexpr void gather(std::size_t row, std::size_t count, Activation* block, std::size_t block_stride) const noexcept {
+  constexpr void gather(std::size_t row, std::size_t count, Activation* block,
+                        std::size_t block_stride) const noexcept {
     position p = at(row);
     for (std::size_t r = 0; r < count; ++r, advance(p)) {
       Activation* to = block + r * block_stride;

@@ -68,7 +68,9 @@ class depthwise_weights {
   /// Weights of a tap (terms one after another), for all channels.
   constexpr const weight* tap(std::size_t i) const noexcept { return weights_.data() + i * channels_; }
   constexpr const wide* bias() const noexcept { return bias_.data(); }
-  constexpr std::size_t bytes() const noexcept { return weights_.size() * sizeof(weight) + bias_.size() * sizeof(wide); }
+  constexpr std::size_t bytes() const noexcept {
+    return weights_.size() * sizeof(weight) + bias_.size() * sizeof(wide);
+  }
 
  private:
   std::size_t channels_ = 0, taps_ = 0, terms_ = 1;
@@ -133,8 +135,8 @@ struct depthwise_pixel {
     for (std::size_t c = 0; c < Block; ++c) out[channel + c] = finished[c];
   }
 
-  /// sums += products of the taps [first, last). With a multiplier the activations are spread before, one for each output
-  /// channel.
+  /// sums += products of the taps [first, last). With a multiplier the activations are spread before, one for each
+  /// output channel.
   template <std::size_t Block>
   constexpr POLYMAC_INLINE void add_taps(std::size_t channel, std::size_t first, std::size_t last,
                                          accumulator* sums) const noexcept {

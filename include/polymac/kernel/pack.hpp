@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Packing: weights are brought once into the order in which an atom reads them.
 //
-// What is packing? A layer gives its weights as columns x depth. An atom wants, for a panel of `columns` output columns,
-// the weights of one group of k (`depth` of them) for all its columns side by side, and group after group:
+// What is packing? A layer gives its weights as columns x depth. An atom wants, for a panel of `columns` output
+// columns, the weights of one group of k (`depth` of them) for all its columns side by side, and group after group:
 //
 //     panel p:   group 0                     group 1                        ...   last group (padded with zeros)
 //                c0: k0 k1 k2 k3 | c1: k0 .. | c0: k4 k5 k6 k7 | c1: k4 .. |
@@ -26,8 +26,8 @@ POLYMAC_BEGIN
 namespace kernel {
 
 /// The extents of a product: `sets` independent products (convolution groups), each with `columns` output columns and
-/// sums over `depth` k. Two `terms` mean that every weight is the sum of two, which doubles the work: weights whose zero
-/// point makes them 9 bits wide.
+/// sums over `depth` k. Two `terms` mean that every weight is the sum of two, which doubles the work: weights whose
+/// zero point makes them 9 bits wide.
 struct product_shape {
   std::size_t sets = 1;
   std::size_t columns = 0;
@@ -118,9 +118,12 @@ class packed_weights {
   /// Groups of k whose sum is safe in one accumulator.
   static constexpr std::size_t safe_groups =
       traits::max_depth / Atom::depth > 0 ? traits::max_depth / Atom::depth : std::size_t{1};
-  static_assert(traits::max_depth >= Atom::depth, "polymac: an atom must not take more k in a step than max_depth allows");
+  static_assert(traits::max_depth >= Atom::depth,
+                "polymac: an atom must not take more k in a step than max_depth allows");
 
-  static constexpr std::size_t panels_for(std::size_t columns) { return polymac::detail::divide_up(columns, Atom::columns); }
+  static constexpr std::size_t panels_for(std::size_t columns) {
+    return polymac::detail::divide_up(columns, Atom::columns);
+  }
   static constexpr std::size_t groups_for(std::size_t depth) { return polymac::detail::divide_up(depth, Atom::depth); }
   static constexpr std::size_t chunks_for(std::size_t groups) {
     return groups == 0 ? 1 : polymac::detail::divide_up(groups, safe_groups);
@@ -148,7 +151,8 @@ class packed_weights {
     constexpr std::size_t limit = std::numeric_limits<std::size_t>::max() / 8;
     if (shape.depth > limit / 4 || shape.columns > limit / 64 ||
         (groups_ > 0 && panels_ * shape.sets > limit / groups_ / group_size))
-      return status::make(errc::shape, "weights: ", shape.columns, " columns x ", shape.depth, " deep exceed the address space");
+      return status::make(errc::shape, "weights: ", shape.columns, " columns x ", shape.depth,
+                          " deep exceed the address space");
     if (status s = panels_data_.resize(shape.sets * panels_ * groups_ * group_size); !s.ok()) return s;
     if (status s = bias_.resize(shape.sets * panels_ * Atom::columns); !s.ok()) return s;
 
@@ -222,7 +226,8 @@ class packed_weights {
           if constexpr (Atom::activation_offset != 0)
             for (std::size_t group = first; group < last; ++group)
               for (std::size_t d = 0; d < Atom::depth; ++d)
-                start -= static_cast<wide>(Atom::activation_offset) * w[(group * Atom::columns + lane) * Atom::depth + d];
+                start -=
+                    static_cast<wide>(Atom::activation_offset) * w[(group * Atom::columns + lane) * Atom::depth + d];
           starts_[(p * chunks_ + chunk) * Atom::columns + lane] = detail::wrap<accumulator>(start);
         }
       }
@@ -231,7 +236,8 @@ class packed_weights {
   }
 
   static constexpr std::size_t panel_extent = is_static ? static_panels * static_groups * group_size : dynamic;
-  static constexpr std::size_t start_extent = is_static ? static_panels * chunks_for(static_groups) * Atom::columns : dynamic;
+  static constexpr std::size_t start_extent =
+      is_static ? static_panels * chunks_for(static_groups) * Atom::columns : dynamic;
   static constexpr std::size_t bias_extent = is_static ? static_panels * Atom::columns : dynamic;
 
   product_shape shape_{};

@@ -31,8 +31,8 @@ struct convolution {
 namespace detail {
 
 /// The window that convolution c slides over an image, its kernel taken from the weights where c leaves it open.
-constexpr status resolve_window(const char* who, const convolution& c, std::size_t kernel_height, std::size_t kernel_width,
-                                window& out) noexcept {
+constexpr status resolve_window(const char* who, const convolution& c, std::size_t kernel_height,
+                                std::size_t kernel_width, window& out) noexcept {
   if (c.kernel != extent2d{0, 0} && c.kernel != extent2d{kernel_height, kernel_width})
     return status::make(errc::shape, who, ": the kernel is given as ", c.kernel.height, " x ", c.kernel.width,
                         ", but the weights have ", kernel_height, " x ", kernel_width);
@@ -58,21 +58,23 @@ constexpr status check_images(const char* who, const window& w, const image_view
 }  // namespace detail
 
 /// y[n][oy][ox][o] = epilogue(bias[o] + sum over ky, kx, c of
-///                            (x[n][oy * sh + ky * dh - top][ox * sw + kx * dw - left][g * C + c] - zero_point) * w[o][ky][kx][c])
+///                            (x[n][oy * sh + ky * dh - top][ox * sw + kx * dw - left][g * C + c] - zero_point) *
+///                            w[o][ky][kx][c])
 /// where g = o / (O / groups), C = input channels / groups, and pixels outside of x count as zero_point.
 ///
 ///   M, E, I  as in layer::linear
 ///   Shape    extents<output channels, kernel height, kernel width, input channels per group>, each static or dynamic
 ///
-/// Activations are read in place (kernel/convolution_source.hpp says when a tile of rows is copied instead). Weights are
-/// checked and packed once, at construction. Running is noexcept and allocates nothing; several threads may run it at
-/// once, each with its own workspace, on different rows (output pixels, counted through the batch).
+/// Activations are read in place (kernel/convolution_source.hpp says when a tile of rows is copied instead). Weights
+/// are checked and packed once, at construction. Running is noexcept and allocates nothing; several threads may run it
+/// at once, each with its own workspace, on different rows (output pixels, counted through the batch).
 template <Mac M, epilogue::Stage E = epilogue::identity, Isa I = isa::native,
           class Shape = extents<dynamic, dynamic, dynamic, dynamic>>
 class conv2d {
-  static constexpr std::size_t static_depth = Shape::at(1) != dynamic && Shape::at(2) != dynamic && Shape::at(3) != dynamic
-                                                  ? Shape::at(1) * Shape::at(2) * Shape::at(3)
-                                                  : dynamic;
+  static constexpr std::size_t static_depth =
+      Shape::at(1) != dynamic && Shape::at(2) != dynamic && Shape::at(3) != dynamic
+          ? Shape::at(1) * Shape::at(2) * Shape::at(3)
+          : dynamic;
 
  public:
   using mac = M;
@@ -106,21 +108,28 @@ class conv2d {
     return o.height * o.width * out_channels() * weights_.shape().depth;
   }
 
-  /// Computes the output pixels of `rows` (all by default). x: n x h x w x in_channels; y: n x oh x ow x out_channels; they
-  /// must not overlap. `ws` needs workspace_bytes().
+  /// Computes the output pixels of `rows` (all by default). x: n x h x w x in_channels; y: n x oh x ow x out_channels;
+  /// they must not overlap. `ws` needs workspace_bytes().
   constexpr polymac::status operator()(image_view<const activation> x, image_view<output> y, workspace ws = {},
                                        row_range rows = {}) const noexcept {
     if (!status_.ok()) return status_;
     window_geometry geometry{};
-    if (auto s = detail::check_images("conv2d", window_, x, y, in_channels(), out_channels(), geometry); !s.ok()) return s;
+    if (auto s = detail::check_images("conv2d", window_, x, y, in_channels(), out_channels(), geometry); !s.ok())
+      return s;
     return kernel::with_scratch<activation>("conv2d", scratch_needed(), ws, [&](kernel::scratch<activation> memory) {
       for (std::size_t g = 0; g < groups_; ++g) {
         image_view<const activation> group = x;
         group.data += g * channels_;
         group.channels = channels_;
-        const kernel::convolution_source<activation, atom::depth> source{
-            group,           geometry.output,       window_.kernel,         window_.stride, window_.dilation,
-            geometry.padding.top, geometry.padding.left, padding_row_.data(), zero_point_};
+        const kernel::convolution_source<activation, atom::depth> source{group,
+                                                                         geometry.output,
+                                                                         window_.kernel,
+                                                                         window_.stride,
+                                                                         window_.dilation,
+                                                                         geometry.padding.top,
+                                                                         geometry.padding.left,
+                                                                         padding_row_.data(),
+                                                                         zero_point_};
         kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
       }
     });
@@ -129,9 +138,10 @@ class conv2d {
   /// Arithmetic, instruction set, tile and memory of this layer, in words.
   constexpr text<511> explain() const noexcept {
     return text<511>::join("conv2d<", M::name, "> ", out_channels(), " x ", window_.kernel.height, " x ",
-                           window_.kernel.width, " x ", channels_, " in ", groups_, groups_ == 1 ? " group: " : " groups: ",
-                           atom::isa::name, " atom, tile ", atom::max_rows, " rows x ", atom::max_panels * atom::columns,
-                           " columns x ", atom::depth, " deep, dense weights ", weight_bytes(), " bytes",
+                           window_.kernel.width, " x ", channels_, " in ", groups_,
+                           groups_ == 1 ? " group: " : " groups: ", atom::isa::name, " atom, tile ", atom::max_rows,
+                           " rows x ", atom::max_panels * atom::columns, " columns x ", atom::depth,
+                           " deep, dense weights ", weight_bytes(), " bytes",
                            weights_.wide_sums() ? ", sums in 64 bits" : "", ", workspace ", workspace_bytes(), " bytes",
                            copies() ? ", rows at the border are copied" : ", activations read in place");
   }
@@ -156,7 +166,8 @@ class conv2d {
     if (s.ok())
       s = detail::check_weights("conv2d", q, w.batch, w.height * w.width * w.channels, bias, detail::has_data(w.data));
     if (s.ok() && (groups_ == 0 || w.batch % groups_ != 0))
-      s = polymac::status::make(errc::shape, "conv2d: expected groups that divide ", w.batch, " output channels, got ", groups_);
+      s = polymac::status::make(errc::shape, "conv2d: expected groups that divide ", w.batch, " output channels, got ",
+                                groups_);
     if (s.ok()) s = epilogue_.check(w.batch);
     channels_ = w.channels;
     if (s.ok()) s = padding_row_.resize(channels_);

@@ -21,13 +21,15 @@ struct depthwise_convolution {
 };
 
 /// y[n][oy][ox][o] = epilogue(bias[o] + sum over ky, kx of
-///                            (x[n][oy * sh + ky * dh - top][ox * sw + kx * dw - left][o / multiplier] - zero_point) * w[ky][kx][o])
+///                            (x[n][oy * sh + ky * dh - top][ox * sw + kx * dw - left][o / multiplier] - zero_point) *
+///                            w[ky][kx][o])
 /// Pixels outside of x count as zero_point.
 ///
 ///   M, E, I  as in layer::linear
 ///   Shape    extents<kernel height, kernel width, output channels>, each static or dynamic
 ///
-/// Weights are checked and packed once, at construction. Running is noexcept and allocates nothing; threads as in conv2d.
+/// Weights are checked and packed once, at construction. Running is noexcept and allocates nothing; threads as in
+/// conv2d.
 template <Mac M, epilogue::Stage E = epilogue::identity, Isa I = isa::native,
           class Shape = extents<dynamic, dynamic, dynamic>>
 class depthwise_conv2d {
@@ -50,8 +52,8 @@ class depthwise_conv2d {
   using output = epilogue::output_of<E, sum>;
 
   /// weights: 1 x kernel height x kernel width x output channels (TFLite's layout), of any integer type for integer
-  /// arithmetics; bias: one for each output channel, or none. Throws polymac::error (or sets `status()` where exceptions
-  /// are off) on what does not fit.
+  /// arithmetics; bias: one for each output channel, or none. Throws polymac::error (or sets `status()` where
+  /// exceptions are off) on what does not fit.
   template <class Weights, class Bias>
   constexpr depthwise_conv2d(const depthwise_convolution& c, const Weights& weights, std::span<const Bias> bias,
                              E stages = {}, const quantization<M>& q = {})
@@ -73,30 +75,37 @@ class depthwise_conv2d {
     return o.height * o.width * out_channels() * weights_.taps();
   }
 
-  /// Computes the output pixels of `rows` (all by default). x: n x h x w x in_channels; y: n x oh x ow x out_channels; they
-  /// must not overlap. `ws` needs workspace_bytes().
+  /// Computes the output pixels of `rows` (all by default). x: n x h x w x in_channels; y: n x oh x ow x out_channels;
+  /// they must not overlap. `ws` needs workspace_bytes().
   constexpr polymac::status operator()(image_view<const activation> x, image_view<output> y, workspace ws = {},
                                        row_range rows = {}) const noexcept {
     if (!status_.ok()) return status_;
     window_geometry geometry{};
-    if (auto s = detail::check_images("depthwise_conv2d", window_, x, y, in_channels(), out_channels(), geometry); !s.ok())
+    if (auto s = detail::check_images("depthwise_conv2d", window_, x, y, in_channels(), out_channels(), geometry);
+        !s.ok())
       return s;
-    const kernel::convolution_source<activation, 1> source{
-        x,           geometry.output,  window_.kernel, window_.stride, window_.dilation, geometry.padding.top, geometry.padding.left,
-        padding_row_.data(), zero_point_};
-    return kernel::with_scratch<activation>("depthwise_conv2d", table_extent{weights_.taps()}, ws,
-                                            [&](kernel::scratch<activation> memory) {
-                                              kernel::depthwise<M>(weights_, source, multiplier_, epilogue_,
-                                                                   kernel::image_rows<output>(y), memory.pointers, rows);
-                                            });
+    const kernel::convolution_source<activation, 1> source{x,
+                                                           geometry.output,
+                                                           window_.kernel,
+                                                           window_.stride,
+                                                           window_.dilation,
+                                                           geometry.padding.top,
+                                                           geometry.padding.left,
+                                                           padding_row_.data(),
+                                                           zero_point_};
+    return kernel::with_scratch<activation>(
+        "depthwise_conv2d", table_extent{weights_.taps()}, ws, [&](kernel::scratch<activation> memory) {
+          kernel::depthwise<M>(weights_, source, multiplier_, epilogue_, kernel::image_rows<output>(y), memory.pointers,
+                               rows);
+        });
   }
 
   /// Arithmetic, instruction set and memory of this layer, in words.
   constexpr text<511> explain() const noexcept {
-    return text<511>::join("depthwise_conv2d<", M::name, "> ", window_.kernel.height, " x ", window_.kernel.width, " x ",
-                           out_channels(), ": golden model, vectorised by the compiler for ", I::name, ", weights ", weight_bytes(),
-                           " bytes", weights_.wide_sums() ? ", sums in 64 bits" : "", ", workspace ", workspace_bytes(),
-                           " bytes");
+    return text<511>::join("depthwise_conv2d<", M::name, "> ", window_.kernel.height, " x ", window_.kernel.width,
+                           " x ", out_channels(), ": golden model, vectorised by the compiler for ", I::name,
+                           ", weights ", weight_bytes(), " bytes", weights_.wide_sums() ? ", sums in 64 bits" : "",
+                           ", workspace ", workspace_bytes(), " bytes");
   }
 
  private:
@@ -106,9 +115,11 @@ class depthwise_conv2d {
     auto s = Shape::check("depthwise_conv2d", {w.height, w.width, w.channels},
                           {"kernel lines", "kernel columns", "output channels"});
     if (s.ok() && w.batch != 1)
-      s = polymac::status::make(errc::shape, "depthwise_conv2d: expected weights of 1 x height x width x channels, got ", w.batch);
+      s = polymac::status::make(errc::shape,
+                                "depthwise_conv2d: expected weights of 1 x height x width x channels, got ", w.batch);
     if (s.ok())
-      s = detail::resolve_window("depthwise_conv2d", {c.kernel, c.stride, c.dilation, c.padding, 1}, w.height, w.width, window_);
+      s = detail::resolve_window("depthwise_conv2d", {c.kernel, c.stride, c.dilation, c.padding, 1}, w.height, w.width,
+                                 window_);
     if (s.ok())
       s = detail::check_weights("depthwise_conv2d", q, w.channels, w.height * w.width, bias, detail::has_data(w.data));
     if (s.ok() && (multiplier_ == 0 || w.channels % multiplier_ != 0))
@@ -148,11 +159,13 @@ class depthwise_conv2d {
 
 }  // namespace layer
 
-/// Builds a layer::depthwise_conv2d: `depthwise_conv2d<mac::int8>({.padding = same}, weights, bias, stages)`. See there.
+/// Builds a layer::depthwise_conv2d: `depthwise_conv2d<mac::int8>({.padding = same}, weights, bias, stages)`. See
+/// there.
 template <Mac M, Isa I = isa::native, class Weights, class Bias, epilogue::Stage E = epilogue::identity>
-constexpr auto depthwise_conv2d(const layer::depthwise_convolution& c, const Weights& weights, const Bias& bias, E stages = {},
-                                const layer::quantization<M>& q = {}) {
-  return layer::depthwise_conv2d<M, E, I>(c, weights, std::span(std::data(bias), std::size(bias)), std::move(stages), q);
+constexpr auto depthwise_conv2d(const layer::depthwise_convolution& c, const Weights& weights, const Bias& bias,
+                                E stages = {}, const layer::quantization<M>& q = {}) {
+  return layer::depthwise_conv2d<M, E, I>(c, weights, std::span(std::data(bias), std::size(bias)), std::move(stages),
+                                          q);
 }
 
 POLYMAC_END

@@ -22,7 +22,8 @@ struct matrix_source {
   matrix_view<const Activation> x;
   constexpr std::size_t rows() const noexcept { return x.rows; }
   constexpr kernel::row_access access(std::size_t, std::size_t) const noexcept { return {1, x.columns}; }
-  constexpr void pointers(std::size_t row, std::size_t count, kernel::row_access, const Activation** table) const noexcept {
+  constexpr void pointers(std::size_t row, std::size_t count, kernel::row_access,
+                          const Activation** table) const noexcept {
     for (std::size_t r = 0; r < count; ++r) table[r] = x.row(row + r);
   }
   constexpr void gather(std::size_t row, std::size_t count, Activation* block, std::size_t stride) const noexcept {
@@ -38,7 +39,8 @@ struct matrix_source {
 ///   M       the arithmetic; x holds M::activation, the epilogue takes mac_traits<M>::sum
 ///   E       the epilogue; its result type is the type of y. epilogue::identity gives the raw sums
 ///   I       the instruction set; the strongest that the compiler flags allow if left out
-///   Shape   extents<columns, depth>, each static or dynamic. With both static the packed weights live inside the object
+///   Shape   extents<columns, depth>, each static or dynamic. With both static the packed weights live inside the
+///   object
 ///           and a layer on isa::scalar can be constructed and run in a constant expression
 ///
 /// Weights are checked and packed once, at construction; nothing given there needs to outlive it. Running is noexcept,
@@ -94,14 +96,15 @@ class linear {
 
  private:
   template <class Weights, class Bias>
-  constexpr polymac::status construct(const Weights& weights, std::span<const Bias> bias, const quantization<M>& q) noexcept {
+  constexpr polymac::status construct(const Weights& weights, std::span<const Bias> bias,
+                                      const quantization<M>& q) noexcept {
     auto s = Shape::check("linear", {weights.rows, weights.columns}, {"columns", "deep"});
     if (s.ok())
       s = detail::check_weights("linear", q, weights.rows, weights.columns, bias, detail::has_data(weights.data));
     if (s.ok()) s = epilogue_.check(weights.rows);
     if (!s.ok()) return s;
-    const auto reader = detail::make_weight_reader<M>(
-        [&](std::size_t c, std::size_t k) { return weights(c, k); }, q.weight_zero_points);
+    const auto reader = detail::make_weight_reader<M>([&](std::size_t c, std::size_t k) { return weights(c, k); },
+                                                      q.weight_zero_points);
     std::size_t terms = 1;
     if (s = reader.count_terms("linear", weights.rows, weights.columns, terms); !s.ok()) return s;
     return weights_.pack(

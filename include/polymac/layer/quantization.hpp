@@ -29,7 +29,7 @@ namespace detail {
 
 /// Are the weights of M numbers that zero points can be taken off, and its sums integers?
 template <Mac M>
-inline constexpr bool has_integer_weights = mac_traits<M>::integer && std::is_integral_v<typename M::weight>;
+inline constexpr bool has_integer_weights = mac_traits<M>::integer&& std::is_integral_v<typename M::weight>;
 
 /// Most terms that a weight is split into: 9 bits in terms of 8 need three, as 255 = 127 + 127 + 1.
 inline constexpr std::size_t max_terms = 3;
@@ -54,8 +54,8 @@ struct weight_reader {
     }
   }
 
-  /// Finds how many terms every weight of columns x depth can be written in; fails where these are too many, or more than
-  /// one while M is not linear in its weights.
+  /// Finds how many terms every weight of columns x depth can be written in; fails where these are too many, or more
+  /// than one while M is not linear in its weights.
   constexpr status count_terms(const char* who, std::size_t columns, std::size_t depth,
                                std::size_t& terms) const noexcept {
     terms = 1;
@@ -72,8 +72,8 @@ struct weight_reader {
       const std::int64_t needed = up > down ? up : down;
       constexpr std::int64_t allowed = mac_traits<M>::weight_linear ? max_terms : 1;
       if (needed > allowed || (least == 0 && low < 0))
-        return status::make(errc::parameter, who, ": expected weights less their zero points in [", allowed * least, ", ",
-                            allowed * most, "] for ", M::name, ", got values in [", low, ", ", high, "]");
+        return status::make(errc::parameter, who, ": expected weights less their zero points in [", allowed * least,
+                            ", ", allowed * most, "] for ", M::name, ", got values in [", low, ", ", high, "]");
       if (needed > 1) terms = static_cast<std::size_t>(needed);
     }
     return {};

@@ -28,8 +28,8 @@ struct float32 {
 };
 
 /// float32 with two roundings, of the product and of the sum, whatever instructions the machine has: the same bits on
-/// every instruction set for the same order of k. For graphs in which a float is quantised again at run time (dynamic range
-/// quantisation): there the last bit of a sum can decide about a code, and reference kernels do not fuse.
+/// every instruction set for the same order of k. For graphs in which a float is quantised again at run time (dynamic
+/// range quantisation): there the last bit of a sum can decide about a code, and reference kernels do not fuse.
 struct float32_unfused : float32 {
   static constexpr const char* name = "float32_unfused";
   static constexpr accumulator multiply_add(accumulator c, activation a, weight w) noexcept {

@@ -11,8 +11,8 @@ POLYMAC_BEGIN
 namespace mac {
 
 /// s16 x s8 -> s64, exact: TFLite's 16x8 scheme. Activations in [-32768, 32767] (zero point 0 there), weights in
-/// [-128, 127]. Registers hold 32-bit partial sums of at most `max_depth` products; the kernel adds those up in 64 bits,
-/// which is also what the epilogue receives.
+/// [-128, 127]. Registers hold 32-bit partial sums of at most `max_depth` products; the kernel adds those up in 64
+/// bits, which is also what the epilogue receives.
 struct int16x8 {
   using activation = std::int16_t;
   using weight = std::int8_t;
