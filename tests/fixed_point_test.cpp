@@ -205,7 +205,7 @@ TEST_CASE("64-bit sums take the 16-bit multiplier") {
     const std::int64_t m16 = m < 0x7FFF0000 ? (std::int64_t{m} + 32768) / 65536 : 32767;
     std::int64_t expected = floor_divide(x * m16 + unit / 2, unit);
     expected = expected < lowest ? lowest : expected > highest ? highest : expected;
-    const std::int32_t came = fp::multiply_by_quantized_multiplier<rounding::half_up>(x, m, s);
+    const std::int32_t came = fp::multiply_by_quantized_multiplier<rounding::rndnu>(x, m, s);
     if (came != expected) {
       CAPTURE(x, m, s, polymac_test::seed_note());
       REQUIRE(came == expected);
@@ -215,6 +215,44 @@ TEST_CASE("64-bit sums take the 16-bit multiplier") {
   CHECK(fp::multiply_by_quantized_multiplier(most, highest, 30) == highest);
   CHECK(fp::multiply_by_quantized_multiplier(-most, highest, 30) == lowest);
   CHECK(fp::multiply_by_quantized_multiplier(std::int64_t{1}, 1 << 30, 16) == 1 << 15);
+}
+
+TEST_CASE("64-bit sums take the whole multiplier where one rounding is asked for") {
+  const auto scaled_once = [](std::int64_t x, std::int32_t m, std::int32_t s) {
+    return fp::multiply_by_quantized_multiplier<rounding::half_up>(x, m, s);
+  };
+  CHECK(scaled_once(3, 1 << 30, 0) == 2);
+  CHECK(scaled_once(-3, 1 << 30, 0) == -1);
+  // What LiteRT's fully connected gives for a sum of 600 * 32767 * 127 and scale 2^-20.
+  CHECK(scaled_once(std::int64_t{600} * 32767 * 127, 1 << 30, -19) == 2381);
+  polymac_test::random_source random(5);
+  for (int i = 0; i < 200000; ++i) {
+    const auto m = static_cast<std::int32_t>(random.integer(0, highest));
+    const auto s = static_cast<std::int32_t>(random.integer(-31, 30));
+    // A multiple of 2^31 leaves a product of 32 bits to round: what 64 bits can check, over the whole range of sums.
+    const std::int64_t x = random.integer(lowest, highest);
+    const std::int64_t unit = std::int64_t{1} << (s < 0 ? -s : 0);
+    const std::int64_t product = x * m;
+    std::int64_t expected = s < 0 ? floor_divide(product + unit / 2, unit) : product;
+    for (int k = 0; k < s && expected <= highest && expected >= lowest; ++k) expected *= 2;
+    expected = expected < lowest ? lowest : expected > highest ? highest : expected;
+    const std::int32_t wide = scaled_once(x * (std::int64_t{1} << 31), m, s);
+    // And a sum of 32 bits.
+    const std::int64_t fine = std::int64_t{1} << (31 - s);
+    std::int64_t narrow = floor_divide(product + fine / 2, fine);
+    narrow = narrow < lowest ? lowest : narrow > highest ? highest : narrow;
+    if (wide != expected || scaled_once(x, m, s) != narrow) {
+      CAPTURE(x, m, s, polymac_test::seed_note());
+      REQUIRE(wide == expected);
+      REQUIRE(scaled_once(x, m, s) == narrow);
+    }
+  }
+  constexpr auto most = std::numeric_limits<std::int64_t>::max();
+  constexpr auto least = std::numeric_limits<std::int64_t>::min();
+  CHECK(scaled_once(most, highest, 30) == highest);
+  CHECK(scaled_once(least, highest, 30) == lowest);
+  CHECK(scaled_once(least, highest, -1) == lowest);
+  CHECK(scaled_once(most, 1 << 29, -31) == 1 << 30);
 }
 
 TEST_CASE("rounding a float to even") {

@@ -102,12 +102,29 @@ constexpr std::int32_t reduced_multiplier(std::int32_t multiplier) noexcept {
   return multiplier < 0x7FFF0000 ? (multiplier + (1 << 15)) >> 16 : 0x7FFF;
 }
 
-/// x * M for 64-bit sums of int16 activations: one rounding, half up, with the 16-bit multiplier, in every integer
-/// mode. x outside [-2^47, 2^47) counts as the nearest bound, and the result saturates to 32 bits.
+/// floor(x * M + 1/2) for any 64-bit x, saturated to 32 bits; multiplier >= 0, shift in [min_shift, max_shift].
+constexpr std::int32_t multiply_rounding_once(std::int64_t x, std::int32_t multiplier, std::int32_t shift) noexcept {
+  // The product has up to 94 bits: high * 2^32 + low.
+  const std::int64_t low_product = (x & 0xFFFFFFFF) * multiplier;          // below 2^63
+  const std::int64_t high = (x >> 32) * multiplier + (low_product >> 32);  // |high| < 2^63
+  const std::int64_t low = low_product & 0xFFFFFFFF;
+  const std::int32_t right = 31 - shift;  // in [1, 62]
+  if (right > 32) return saturate_cast<std::int32_t>((high + (std::int64_t{1} << (right - 33))) >> (right - 32));
+  // Beyond this bound the result saturates, whatever `low` adds.
+  constexpr std::int64_t bound = (std::int64_t{1} << 31) + 1;
+  const std::int64_t bounded = high < -bound ? -bound : high > bound ? bound : high;
+  return saturate_cast<std::int32_t>(bounded * (std::int64_t{1} << (32 - right)) +
+                                     ((low + (std::int64_t{1} << (right - 1))) >> right));
+}
+
+/// x * M for 64-bit sums of int16 activations, saturated to 32 bits. Mode half_up: floor(x * M + 1/2), as TFLite's
+/// reference fully connected. The other integer modes: one rounding, half up, with the 16-bit multiplier, as TFLite's
+/// convolutions, TFLite Micro and CMSIS-NN; x outside [-2^47, 2^47) counts as the nearest bound.
 template <rounding Mode = rounding::gemmlowp>
   requires(Mode != rounding::fp32_nearest_even)
 constexpr std::int32_t multiply_by_quantized_multiplier(std::int64_t x, std::int32_t multiplier,
                                                         std::int32_t shift) noexcept {
+  if constexpr (Mode == rounding::half_up) return multiply_rounding_once(x, multiplier, shift);
   constexpr std::int64_t bound = std::int64_t{1} << 47;
   const std::int64_t clamped = x < -bound ? -bound : x > bound - 1 ? bound - 1 : x;
   const std::int64_t product = clamped * reduced_multiplier(multiplier);  // |product| < 2^62

@@ -40,7 +40,8 @@ struct factors {
     // One rounding depends on the product of both only: bring the multiplier into [2^30, 2^31), which round_once needs.
     // Two roundings depend on each, and stay as they are.
     if constexpr (Mode != rounding::gemmlowp)
-      for (; f.multiplier > 0 && f.multiplier < (1 << 30) && f.shift > fixed_point::min_shift; --f.shift) f.multiplier *= 2;
+      for (; f.multiplier > 0 && f.multiplier < (1 << 30) && f.shift > fixed_point::min_shift; --f.shift)
+        f.multiplier *= 2;
     multiplier[i] = f.multiplier;
     left[i] = f.shift > 0 ? f.shift : 0;
     right[i] = f.shift > 0 ? 0 : -f.shift;
@@ -76,15 +77,15 @@ struct factors {
     return static_cast<std::int32_t>(static_cast<std::uint32_t>(static_cast<std::uint64_t>(product) >> 31));
   }
   /// floor(x * m * 2^(left - right - 31) + 1/2). A right shift rounds in two floors, of which the first drops the bits
-  /// below 2^31: floor(floor(p / 2^31) / 2^r + 1/2), whose half is the bit under the last one kept. A left shift saturates:
-  /// what it saturates is beyond 2^30 after the product, outside of every output type.
-  static constexpr std::int32_t round_once(std::int32_t x, std::int32_t m, std::int32_t left, std::int32_t right) noexcept {
+  /// below 2^31: floor(floor(p / 2^31) / 2^r + 1/2), whose half is the bit under the last one kept. A left shift
+  /// saturates: what it saturates is beyond 2^30 after the product, outside of every output type.
+  static constexpr std::int32_t round_once(std::int32_t x, std::int32_t m, std::int32_t left,
+                                           std::int32_t right) noexcept {
     const std::int32_t least = std::numeric_limits<std::int32_t>::min() >> left;
     const std::int32_t most = std::numeric_limits<std::int32_t>::max() >> left;
     const std::int32_t saturated = x < least ? least : x > most ? most : x;
     const std::int32_t rounds = right > 0 ? 1 : 0;
-    const std::int32_t h =
-        doubling_high(fixed_point::wrapping_shift_left(saturated, left), m, (1 - rounds) << 30);
+    const std::int32_t h = doubling_high(fixed_point::wrapping_shift_left(saturated, left), m, (1 - rounds) << 30);
     return (h >> right) + ((h >> (right - rounds)) & rounds);
   }
 };
@@ -113,10 +114,11 @@ struct factors<rounding::fp32_nearest_even, Columns> {
 /// y = saturate(round(sum * scale[column]) + zero_point) to the range of `Out`.
 ///
 /// The scale of a contraction is S_x * S_w[column] / S_y: finite, at least 0 (0 gives the zero point: a dead channel)
-/// and below 2^30. 32-bit sums follow `Mode`; 64-bit sums (int16 activations) follow TFLite's 16-bit rule in the
-/// integer modes. `Columns` is 1 (one scale for every column), a static number of columns, or `dynamic` (one scale per
-/// column, owned on the heap). A mistake in the parameters is reported by `check`, which every layer calls once.
-/// Source: TFLite's quantisation specification; gemmlowp, ruy, XNNPACK for the modes.
+/// and below 2^30. 32-bit sums follow `Mode`; so do 64-bit sums (int16 activations) in mode half_up, in the other
+/// integer modes they follow TFLite's rule of the 16-bit multiplier. `Columns` is 1 (one scale for every column), a
+/// static number of columns, or `dynamic` (one scale per column, owned on the heap). A mistake in the parameters is
+/// reported by `check`, which every layer calls once. Source: TFLite's quantisation specification; gemmlowp, ruy,
+/// XNNPACK for the modes.
 template <rounding Mode = rounding::gemmlowp, std::size_t Columns = dynamic, QuantizedType Out = std::int8_t>
 class requantize_stage : public stage {
  public:
