@@ -19,6 +19,7 @@
 #include "polymac/epilogue/clamp.hpp"
 #include "polymac/epilogue/dequantize.hpp"
 #include "polymac/epilogue/epilogue.hpp"
+#include "polymac/epilogue/narrow.hpp"
 #include "polymac/epilogue/requantize.hpp"
 #include "polymac/isa/all.hpp"
 #include "polymac/kernel/contract.hpp"

@@ -10,6 +10,7 @@
 #include "support/cases.hpp"
 
 #include <polymac/epilogue/clamp.hpp>
+#include <polymac/epilogue/narrow.hpp>
 #include <polymac/epilogue/requantize.hpp>
 #include <polymac/layer/conv2d.hpp>
 #include <polymac/layer/depthwise_conv2d.hpp>
@@ -78,14 +79,6 @@ struct operands {
   }
 };
 
-/// A 64-bit sum that is known to fit 32 bits.
-struct narrow_to_32_bits : polymac::epilogue::stage {
-  constexpr polymac::status check(std::size_t) const noexcept { return {}; }
-  constexpr std::int32_t operator()(std::int64_t sum, std::size_t, std::size_t) const noexcept {
-    return static_cast<std::int32_t>(sum);
-  }
-};
-
 /// Returns run(stages) with the epilogue of CMSIS-NN: gemmlowp's double rounding for 32-bit sums, the 16-bit multiplier
 /// for 64-bit ones. Its 16-bit convolutions sum in 32 bits where the bias has 32 bits or is missing.
 template <class Activation, class Run>
@@ -94,7 +87,7 @@ auto with_epilogue(const operands<Activation>& o, bool sums_32_bits, Run&& run) 
       polymac::requantize<polymac::rounding::gemmlowp, Activation>(o.multipliers, o.shifts, o.output_offset) |
       polymac::clamp(o.low, o.high);
   if constexpr (sizeof(Activation) > 1)
-    if (sums_32_bits) return run(narrow_to_32_bits{} | stages);
+    if (sums_32_bits) return run(polymac::narrow | stages);
   return run(stages);
 }
 
