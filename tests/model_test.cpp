@@ -554,3 +554,113 @@ TEST_CASE("What a layer refuses names the operation", "[model]") {
   INFO(built.status().text());
   CHECK(built.status().text().substr(0, 22) == "operation 0 (conv2d): ");
 }
+
+// ---- pinned results of LiteRT 2.3's reference kernels (OpResolverType.BUILTIN_REF) ----------------------------------
+
+namespace {
+
+/// One int16 contraction with weights 24 x 3, all of whose sums are requantised by the same factor.
+std::vector<std::int16_t> int16_contraction(std::int32_t code, std::int8_t bias_type) {
+  constexpr std::int32_t columns = 24;
+  std::vector<std::int8_t> w;
+  std::vector<std::int64_t> wide;
+  for (std::int32_t i = 0; i < columns * 3; ++i) w.push_back(static_cast<std::int8_t>((i * 37 + 11) % 255 - 127));
+  for (std::int32_t i = 0; i < columns; ++i) wide.push_back(i * 7919 - 95000);
+  std::vector<std::int16_t> x{12345, -6789, 32001};
+  const bool depthwise = code == 4;
+  if (depthwise) {  // a pixel for each k
+    std::vector<std::int8_t> turned;
+    std::vector<std::int16_t> repeated;
+    for (std::size_t k = 0; k < 3; ++k)
+      for (std::size_t c = 0; c < columns; ++c) turned.push_back(w[3 * c + k]), repeated.push_back(x[k]);
+    w = turned, x = repeated;
+  }
+  const shape xs = depthwise ? shape{1, 1, 3, columns} : code == 9 ? shape{1, 3} : shape{1, 1, 1, 3};
+  const shape ws = depthwise ? shape{1, 1, 3, columns} : code == 9 ? shape{columns, 3} : shape{columns, 1, 1, 3};
+  const shape ys = code == 9 ? shape{1, columns} : shape{1, 1, 1, columns};
+  tflite_model m;
+  m.tensors = {{"x", tflite_int16, xs, {0.011F}, {0}, {}},
+               {"w", tflite_int8, ws, {0.5F}, {0}, raw_bytes(w)},
+               {"y", tflite_int16, ys, {1.64945F}, {0}, {}}};
+  std::vector<std::int32_t> inputs{0, 1};
+  if (bias_type == tflite_int32)
+    m.tensors.push_back({"b", bias_type, {columns}, {0.0055F}, {0},
+                         raw_bytes(std::vector<std::int32_t>(wide.begin(), wide.end()))});
+  else if (bias_type == tflite_int64)
+    m.tensors.push_back({"b", bias_type, {columns}, {0.0055F}, {0}, raw_bytes(wide)});
+  if (m.tensors.size() == 4) inputs.push_back(3);
+  m.operators = {depthwise   ? tflite_depthwise(inputs, 2, 1, 1, 1)
+                 : code == 9 ? tflite_fully_connected(inputs, 2)
+                             : tflite_conv2d(inputs, 2, 1, 1)};
+  m.inputs = {0};
+  m.outputs = {2};
+  const auto y = run_file(write_tflite(m), {raw_bytes(x)})[0];
+  std::vector<std::int16_t> codes(columns);
+  std::memcpy(codes.data(), y.data(), y.size());
+  return codes;
+}
+
+/// One operation on rows of int16 codes.
+std::vector<std::int16_t> int16_rows(const tflite_operator& op, const std::vector<std::vector<std::int16_t>>& rows,
+                                     const std::vector<float>& scales) {
+  tflite_model m;
+  std::vector<bytes> inputs;
+  const shape s{1, static_cast<std::int32_t>(rows[0].size())};
+  for (std::size_t i = 0; i < scales.size(); ++i) m.tensors.push_back({"t", tflite_int16, s, {scales[i]}, {0}, {}});
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    m.inputs.push_back(static_cast<std::int32_t>(i));
+    inputs.push_back(raw_bytes(rows[i]));
+  }
+  m.operators = {op};
+  m.outputs = op.outputs;
+  const auto y = run_file(write_tflite(m), inputs)[0];
+  std::vector<std::int16_t> codes(rows[0].size());
+  std::memcpy(codes.data(), y.data(), y.size());
+  return codes;
+}
+
+using codes = std::vector<std::int16_t>;
+
+}  // namespace
+
+TEST_CASE("int16 sums are rounded as their operator and bias ask for", "[model][litert]") {
+  const codes once{-7785, 6142, -1368, 2062, -11221, -2018, 11910, -6097, 7830,  319,   3750,  -9533,
+                   -330,  13597, -4410, 9517, -8490,  5437,  -2073, 1358,  -11925, -2722, 11205, -6802};
+  codes twice = once, reduced = once;
+  twice[9] = 320, twice[17] = 5438;
+  reduced[4] = -11220, reduced[6] = 11909;
+  CHECK(int16_contraction(9, tflite_int64) == once);
+  CHECK(int16_contraction(9, tflite_int32) == once);
+  CHECK(int16_contraction(3, tflite_int64) == reduced);
+  CHECK(int16_contraction(3, tflite_int32) == twice);
+  CHECK(int16_contraction(4, tflite_int64) == reduced);
+  const codes bare{-7468, 6432,  -1104, 2300, -11009, -1833, 12068, -5965, 7935,   399,   3803,  -9507,
+                   -330,  13571, -4463, 9438, -8595,  5305,  -2231, 1173,  -12136, -2960, 10941, -7093};
+  codes reduced_bare = bare;
+  reduced_bare[11] = -9506, reduced_bare[23] = -7092;
+  CHECK(int16_contraction(9, tflite_float32) == bare);  // no bias
+  CHECK(int16_contraction(4, tflite_float32) == reduced_bare);
+}
+
+TEST_CASE("int16 sums of power-of-two scales shift, then add", "[model][litert]") {
+  const codes a{-32768, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7, 32767, 20000};
+  const codes b{-30000, 1, -1, 1, -1, 1, 0, -1, 1, -1, 1, -1, 1, -1, 32000, -7};
+  const std::vector<float> scales{0x1p-13F, 0x1p-11F, 0x1p-11F};
+  const codes shifted{-32768, 0, -2, 0, -2, 1, 0, -1, 2, 0, 2, 0, 3, 1, 32767, 4993};
+  codes positive = shifted;
+  for (auto& c : positive) c = std::max<std::int16_t>(c, 0);
+  CHECK(int16_rows({0, {0, 1}, {2}, 11, {}}, {a, b}, scales) == shifted);
+  CHECK(int16_rows({0, {0, 1}, {2}, 11, {{4, std::int8_t{1}}}}, {a, b}, scales) == positive);
+  const std::vector<float> turned{0x1p-11F, 0x1p-13F, 0x1p-11F};
+  CHECK(int16_rows({0, {0, 1}, {2}, 11, {}}, {b, a}, turned) == shifted);
+}
+
+TEST_CASE("int16 relu and softmax form their factors in float", "[model][litert]") {
+  const codes x{435, 2465, 4495, 6525, 8555, 10585, -100, 100};
+  CHECK(int16_rows({19, {0}, {1}, 0, {}}, {x}, {0.0010959F, 0.000377F}) ==
+        codes{1265, 7166, 13067, 18968, 24869, 30770, 0, 291});
+  const codes logits{833,  -1158, 10003, 4413, -6924, 2888, 1768,  -11403, -3212,
+                     11075, 1078, 1043,  5470, -7624, -4750, 6645, -1537};
+  CHECK(int16_rows(tflite_softmax(0, 1, 0.1F), {logits}, {0.0036259072F, 0x1p-15F}) ==
+        codes{348, 169, 9677, 1275, 21, 733, 489, 4, 80, 14273, 380, 376, 1870, 16, 46, 2864, 148});
+}

@@ -12,9 +12,9 @@
 POLYMAC_BEGIN
 namespace epilogue {
 
-/// Saturates a sum to 32 bits. `narrow | requantize(...)` gives int16 activations the rounding of 32-bit sums, as TFLite
-/// and CMSIS-NN do for a 32-bit bias; without it 64-bit sums are scaled by the reduced 16-bit multiplier, as they do for a
-/// 64-bit bias.
+/// Saturates a sum to 32 bits. `narrow | requantize(...)` gives int16 activations the rounding of 32-bit sums, as the
+/// convolutions of TFLite and CMSIS-NN do for a 32-bit bias; without it 64-bit sums are scaled by the reduced 16-bit
+/// multiplier, as they do for a 64-bit bias.
 struct narrow_stage : stage {
   constexpr status check(std::size_t) const noexcept { return {}; }
   template <std::signed_integral V>

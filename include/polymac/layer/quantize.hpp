@@ -86,8 +86,14 @@ class dequantize : public unary<In, float, detail::dequantize_op<In>> {
   }
 };
 
-/// Codes of one quantisation as those of another, clamped to a range: TFLite's QUANTIZE on codes, and its RELU and
-/// RELU6.
+/// How the ratio of two scales is computed. Of int16 codes, one in many thousands depends on it.
+enum class rescale_ratio : unsigned char {
+  double_precision,  ///< TFLite's QUANTIZE
+  single_precision,  ///< TFLite's RELU, RELU6 and RELU_N1_TO_1
+};
+
+/// Codes of one quantisation as those of another, clamped to a range: TFLite's QUANTIZE on codes, and its RELU, RELU6
+/// and RELU_N1_TO_1.
 template <std::integral In, std::integral Out = In, rounding Mode = rounding::gemmlowp>
 class rescale : public unary<In, Out, detail::rescale_op<In, Out, Mode>> {
   using op = detail::rescale_op<In, Out, Mode>;
@@ -95,11 +101,16 @@ class rescale : public unary<In, Out, detail::rescale_op<In, Out, Mode>> {
 
  public:
   constexpr rescale(const affine& x, const affine& y, activation_range<Out> range = {})
-      : unary<In, Out, op>(op_of(x, y, range), check(x, y, range)) {}
+      : rescale(rescale_ratio::double_precision, x, y, range) {}
+  constexpr rescale(rescale_ratio ratio, const affine& x, const affine& y, activation_range<Out> range = {})
+      : unary<In, Out, op>(op_of(ratio, x, y, range), check(x, y, range)) {}
 
  private:
-  static constexpr op op_of(const affine& x, const affine& y, const activation_range<Out>& range) noexcept {
-    const double real = static_cast<double>(x.scale) / static_cast<double>(y.scale);
+  static constexpr op op_of(rescale_ratio ratio, const affine& x, const affine& y,
+                            const activation_range<Out>& range) noexcept {
+    const double real = ratio == rescale_ratio::single_precision
+                            ? static_cast<double>(x.scale / y.scale)
+                            : static_cast<double>(x.scale) / static_cast<double>(y.scale);
     return {fixed_point::encode<Mode>(real), x.zero_point, y.zero_point, {range.low, range.high}};
   }
   static constexpr polymac::status check(const affine& x, const affine& y,

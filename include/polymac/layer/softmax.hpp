@@ -168,7 +168,8 @@ class softmax {
         const double most = 2147483647.0;
         set(fixed_point::quantize_multiplier(q5_26 < most ? q5_26 : most));
       } else {
-        set(fixed_point::quantize_multiplier(real / (10.0 / 65535.0)));
+        // TFLite multiplies in float here, unlike above.
+        set(fixed_point::quantize_multiplier(static_cast<double>(input.scale * beta) / (10.0 / 65535.0)));
       }
     }
     polymac::detail::raise_unless_ok(status_);

@@ -4,6 +4,7 @@
 
 #include "polymac/epilogue/bias.hpp"
 #include "polymac/epilogue/clamp.hpp"
+#include "polymac/epilogue/narrow.hpp"
 #include "polymac/epilogue/requantize.hpp"
 #include "polymac/layer/conv2d.hpp"
 #include "polymac/layer/depthwise_conv2d.hpp"
@@ -22,7 +23,7 @@ namespace model {
 
 /// Which rounding the requantisation of fully connected layers uses; all else rounds twice, as gemmlowp does.
 enum class rounding_profile : unsigned char {
-  litert,   ///< once, half up: LiteRT's reference kernels
+  litert,   ///< once, half up, int16 activations too: LiteRT's reference kernels
   classic,  ///< twice: older TFLite, TFLite Micro, CMSIS-NN
 };
 
@@ -285,6 +286,20 @@ inline step_result make_dynamic_range(const contraction& c) {
   });
 }
 
+/// int16 activations, by the type of the bias. int64: 64-bit sums and the 16-bit multiplier; int32: 32-bit sums that
+/// are rounded twice. Without a bias, conv2d does the latter (TFLite Micro, CMSIS-NN), the others the former. LiteRT's
+/// fully connected rounds once instead. Sums beyond 32 bits beside an int32 bias saturate (not in the one that rounds
+/// once); LiteRT's wrap around. LiteRT reads an int32 bias right only where the option quantized_bias_type says int32.
+template <class Make>
+step_result make_int16(const contraction& c, bool rounds_once, std::size_t columns, const Make& make) {
+  if (rounds_once)
+    return make_linear<mac::int16x8>(c, c.quantized_stages<rounding::half_up, std::int16_t>(columns));
+  const auto stages = c.quantized_stages<rounding::gemmlowp, std::int16_t>(columns);
+  const bool narrow = c.bias == nullptr ? c.op.kind == operation_kind::conv2d : c.bias->type == element_type::int32;
+  if (narrow) return make(mac::int16x8{}, epilogue::narrow | stages);
+  return make(mac::int16x8{}, stages);
+}
+
 }  // namespace step_detail
 
 /// Builds the step of a conv2d, depthwise_conv2d or fully_connected operation.
@@ -310,7 +325,7 @@ inline step_result make_contraction_step(const graph& g, const operation& op, ro
         return step_detail::make_linear<mac::int8>(c, c.quantized_stages<rounding::half_up, std::int8_t>(columns));
       return make(mac::int8{}, c.quantized_stages<rounding::gemmlowp, std::int8_t>(columns));
     case element_type::int16:
-      return make(mac::int16x8{}, c.quantized_stages<rounding::gemmlowp, std::int16_t>(columns));
+      return step_detail::make_int16(c, linear && profile == rounding_profile::litert, columns, make);
     default:
       return unsupported("activations of type ", name(c.in.type), ", expected int8, int16 or float32");
   }

@@ -16,8 +16,10 @@
 #include "polymac/epilogue/clamp.hpp"
 #include "polymac/model/step.hpp"
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 POLYMAC_BEGIN
@@ -119,6 +121,29 @@ step_result make_pool(const graph& g, const operation& op) {
                    image_call<T>(g, op));
 }
 
+/// Exponent of a scale within 0.1 % of a power of two.
+inline std::optional<int> exponent_of(float scale) noexcept {
+  const float exponent = std::log2(scale);
+  const float whole = std::round(exponent);
+  if (!(std::fabs(exponent - whole) < 1e-3F)) return std::nullopt;
+  return static_cast<int>(whole);
+}
+
+/// TFLite's shift-only sum of int16: the operation allows it, all scales are powers of two, and one input has the scale
+/// of the output. The other is shifted right, half away from zero, before the sum. Nothing where this does not hold
+/// (TFLite then has the general sum, or none). Its kernel does not broadcast.
+inline std::optional<layer::add_factors> power_of_two_add(const graph& g, const operation& op) noexcept {
+  const tensor_info& a = *g.input_of(op, 0);
+  const tensor_info& b = *g.input_of(op, 1);
+  if (!op.power_of_two_scales || !(a.shape == b.shape)) return std::nullopt;
+  const auto ea = exponent_of(affine_of(a).scale), eb = exponent_of(affine_of(b).scale);
+  const auto ey = exponent_of(affine_of(g.output_of(op)).scale);
+  if (!ea || !eb || !ey || *ea > *ey || *eb > *ey || (*ea < *ey && *eb < *ey)) return std::nullopt;
+  // Lifted by 15 bits, halved without rounding, shifted back with it; from 17 bits on nothing is left.
+  const auto shifted = [&](int e) { return fixed_point::factor{1 << 30, -14 - (*ey - e < 17 ? *ey - e : 17)}; };
+  return layer::add_factors{15, shifted(*ea), shifted(*eb), {1 << 30, 1}, 0, 0, 0};
+}
+
 template <class T, template <class, rounding> class Layer>
 step_result make_binary(const graph& g, const operation& op) {
   using layer_type = Layer<T, rounding::gemmlowp>;
@@ -131,11 +156,14 @@ step_result make_binary(const graph& g, const operation& op) {
                         const layer_type& l, const memory& m) noexcept {
     return l(a.image<T>(m), b.image<T>(m), y.output_image<T>(m));
   };
-  if constexpr (std::is_floating_point_v<T>)
+  if constexpr (std::is_floating_point_v<T>) {
     return make_step(layer_type(range), call);
-  else
+  } else {
+    if constexpr (std::is_same_v<layer_type, layer::add<std::int16_t, rounding::gemmlowp>>)
+      if (const auto shifts = power_of_two_add(g, op)) return make_step(layer_type(*shifts, range), call);
     return make_step(
         layer_type(affine_of(*g.input_of(op, 0)), affine_of(*g.input_of(op, 1)), affine_of(out), range), call);
+  }
 }
 
 template <class T>
@@ -201,7 +229,8 @@ step_result make_activation(const graph& g, const operation& op) {
   if constexpr (std::is_floating_point_v<T>)
     return make_step(layer::make_map<float>(epilogue::clamp<float>(range.low, range.high)), image_call<T>(g, op));
   else
-    return make_step(layer::rescale<T, T>(affine_of(*g.input_of(op, 0)), affine_of(g.output_of(op)), range),
+    return make_step(layer::rescale<T, T>(layer::rescale_ratio::single_precision, affine_of(*g.input_of(op, 0)),
+                                          affine_of(g.output_of(op)), range),
                      image_call<T>(g, op));
 }
 
