@@ -313,12 +313,20 @@ TEST_CASE("Float activations meet integer weights", "[model]") {
           // What the reference kernels do to the activations of each image or row.
           const std::size_t batch = static_cast<std::size_t>(xs[0]), each = count_of(xs) / batch;
           auto& a = v[static_cast<std::size_t>(x)];
+          const bool offset = kind == 1 || (kind == 0 && per_channel);
           for (std::size_t n = 0; n < batch; ++n) {
-            double most = 0;
-            for (std::size_t i = 0; i < each; ++i) most = std::max(most, std::fabs(a[n * each + i]));
-            const auto inverse = 127.0F / static_cast<float>(most);
+            double low = 0, high = 0;
             for (std::size_t i = 0; i < each; ++i)
-              a[n * each + i] = static_cast<double>(std::round(static_cast<float>(a[n * each + i]) * inverse)) * most / 127;
+              low = std::min(low, a[n * each + i]), high = std::max(high, a[n * each + i]);
+            const double most = std::max(-low, high), step = offset ? (high - low) / 255 : most / 127;
+            const double zero = offset ? std::round(std::clamp(
+                128 - low / step < 127 + high / step ? -128 - low / step : 127 - high / step, -128.0, 127.0)) : 0;
+            const auto inverse = offset ? 1.0F / static_cast<float>(step) : 127.0F / static_cast<float>(most);
+            for (std::size_t i = 0; i < each; ++i) {
+              const float scaled = static_cast<float>(a[n * each + i]) * inverse;  // rounded before the sum
+              const float code = std::clamp(std::round(static_cast<float>(zero) + scaled), -128.0F, 127.0F);
+              a[n * each + i] = (static_cast<double>(code) - zero) * step;
+            }
           }
           if (kind != 2) return convolve(k, v, x, wi, b, y, 1, true, 1, 1, kind == 1 ? 2 : 0);
           reals r;
@@ -663,4 +671,37 @@ TEST_CASE("int16 relu and softmax form their factors in float", "[model][litert]
                      11075, 1078, 1043,  5470, -7624, -4750, 6645, -1537};
   CHECK(int16_rows(tflite_softmax(0, 1, 0.1F), {logits}, {0.0036259072F, 0x1p-15F}) ==
         codes{348, 169, 9677, 1275, 21, 733, 489, 4, 80, 14273, 380, 376, 1870, 16, 46, 2864, 148});
+}
+
+TEST_CASE("Convolutions with a scale per channel quantise float activations with a zero point", "[model][litert]") {
+  // The values lie between 0 and 10, so that a symmetric code would waste half of its range.
+  const std::vector<float> x{0.1F, 3.7F, 9.9F, 0.4F, 5.55F, 1.23F, 2.0F, 7.3F, 0.0F, 6.6F, 4.21F, 8.08F};
+  const std::vector<std::int8_t> w{100, -27, 3, 77, -128, 64, 90, 5, -60, 33, 127, -1, 44, -99, 8, 120};
+  const std::vector<float> bias{0.5F, -2.0F};
+  tflite_model m;
+  m.tensors = {{"x", tflite_float32, {1, 2, 3, 2}, {}, {}, raw_bytes(x)},
+               {"w", tflite_int8, {2, 2, 2, 2}, {0.01F, 0.025F}, {0, 0}, raw_bytes(w)},
+               {"b", tflite_float32, {2}, {}, {}, raw_bytes(bias)},
+               {"y", tflite_float32, {1, 2, 3, 2}, {}, {}, {}}};
+  m.tensors[0].data.clear();
+  m.operators = {tflite_conv2d({0, 1, 2}, 3)};
+  m.inputs = {0};
+  m.outputs = {3};
+  const auto run = [&] {
+    const auto y = run_file(write_tflite(m), {raw_bytes(x)})[0];
+    std::vector<float> values(y.size() / sizeof(float));
+    std::memcpy(values.data(), y.data(), y.size());
+    return values;
+  };
+  const auto near = [](const std::vector<float>& a, const std::vector<float>& b) {
+    REQUIRE(a.size() == b.size());
+    for (std::size_t i = 0; i < a.size(); ++i) CHECK(std::fabs(a[i] - b[i]) <= 1e-5F);
+  };
+  near(run(), {2.633741F, 36.246998F, 19.819750F, 9.795558F, 5.517552F, -24.676823F, 5.630141F, 0.828294F,
+               5.061764F, 16.555704F, 2.512612F, -1.627294F});
+  // Depthwise, multiplier 1: the same weights and scales on two channels.
+  m.tensors[1] = {"w", tflite_int8, {1, 4, 2, 2}, {0.01F, 0.025F}, {0, 0}, raw_bytes(w), 3};
+  m.operators = {tflite_depthwise({0, 1, 2}, 3, 1)};
+  near(run(), {8.049623F, 9.806234F, -1.850376F, 4.019588F, -9.122023F, 6.649882F, -1.670623F, 8.760911F,
+               14.340199F, 11.698881F, 0.684800F, 10.081882F});
 }

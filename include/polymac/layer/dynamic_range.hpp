@@ -37,10 +37,25 @@ struct symmetric_code {
   }
 };
 
+/// code less zero point = clamp(round(zero point + x * inverse), -128, 127) - zero point; NaN becomes 0.
+struct offset_code {
+  constexpr std::int16_t operator()(float x, float inverse, float zero) const noexcept {
+    const float code = mac::float32_unfused::multiply_add(zero, x, inverse);
+    const float number = code == code ? code : zero;
+    const float raised = number < -128.0f ? -128.0f : number;
+    const float kept = raised > 127.0f ? 127.0f : raised;
+    const auto whole = static_cast<std::int32_t>(kept);
+    const float fraction = kept - static_cast<float>(whole);
+    const std::int32_t up = static_cast<std::int32_t>(fraction >= 0.5f) - static_cast<std::int32_t>(fraction <= -0.5f);
+    return static_cast<std::int16_t>(whole + up - static_cast<std::int32_t>(zero));
+  }
+};
+
 /// real = clamp(sum * activation scale * weight scale + bias).
 struct real_of_sum {
   activation_range<float> range;
-  constexpr float operator()(std::int32_t sum, float activation_scale, float weight_scale, float bias) const noexcept {
+  template <std::signed_integral Sum>
+  constexpr float operator()(Sum sum, float activation_scale, float weight_scale, float bias) const noexcept {
     return range.apply(mac::float32_unfused::multiply_add(bias, static_cast<float>(sum), activation_scale * weight_scale));
   }
 };
@@ -62,6 +77,33 @@ constexpr float largest_magnitude(const image_view<const float>& x, std::size_t 
   return std::bit_cast<float>(most);
 }
 
+/// Scale and zero point (a whole number in [-128, 127]) of the codes for image n, which is finite and not all 0: TFLite
+/// forms them in double from the least and the largest value, 0 among them.
+struct offset_scale {
+  float scale;
+  float zero;
+};
+constexpr offset_scale offset_quantization(const image_view<const float>& x, std::size_t n) noexcept {
+  float low = 0.0f, high = 0.0f;
+  for (std::size_t h = 0; h < x.height; ++h)
+    for (std::size_t w = 0; w < x.width; ++w) {
+      const float* p = x.pixel(n, h, w);
+      for (std::size_t i = 0; i < x.channels; ++i) {
+        low = p[i] < low ? p[i] : low;
+        high = p[i] > high ? p[i] : high;
+      }
+    }
+  const double scale = (static_cast<double>(high) - static_cast<double>(low)) / 255.0;
+  const double below = static_cast<double>(low) / scale, above = static_cast<double>(high) / scale;  // in [-255, 255]
+  // From the end that is nearer to 0, where the error of the division is smaller.
+  const double exact = 128.0 - below < 127.0 + above ? -128.0 - below : 127.0 - above;
+  const double bounded = exact < -128.0 ? -128.0 : exact > 127.0 ? 127.0 : exact;
+  const auto whole = static_cast<std::int32_t>(bounded < 0.0 ? bounded - 0.5 : bounded + 0.5);  // half away from zero
+  // So small a range that its scale is no float above 0 holds nothing that its codes could tell apart.
+  const auto rounded = static_cast<float>(scale);
+  return {rounded > 0.0f ? rounded : std::numeric_limits<float>::min(), static_cast<float>(whole)};
+}
+
 }  // namespace detail
 
 /// A layer with int8 (or int4) weights on float activations, which are quantised when it runs ("dynamic range
@@ -72,19 +114,29 @@ constexpr float largest_magnitude(const image_view<const float>& x, std::size_t 
 ///   y    = clamp(s[n] * weight scale[column] * sum of q * w + bias[column])
 ///
 /// TFLite does the same for fully connected layers, and for convolutions with one weight scale. Its convolutions with one
-/// weight scale per channel quantise the activations with a zero point instead, to 1/255 of their range; here they too are
-/// quantised as above, so that results differ within the step s[n].
+/// weight scale per channel, and all its depthwise ones, quantise with a zero point instead, as a layer on mac::int16x8
+/// does here (a code less its zero point has 9 bits):
+///
+///   s[n] = (max(x[n], 0) - min(x[n], 0)) / 255                z[n]: the code of 0, nudged to a whole number
+///   q    = clamp(round(z[n] + x * (1 / s[n])), -128, 127) - z[n]
+///
 /// Roundings are those of TFLite's kernel (the product with the inverse, no fused multiply-add): codes that lie half way are
 /// frequent, and a last bit would decide about them.
 /// NaN or infinity anywhere in an image makes all its results NaN.
 ///
-///   Layer    conv2d, depthwise_conv2d or linear on mac::int8 with epilogue::identity, without bias and zero points
+///   Layer    conv2d, depthwise_conv2d or linear on mac::int8 or mac::int16x8, with epilogue::identity, without bias
+///            and zero points
 ///
 /// Running is noexcept and allocates nothing; codes and sums lie in the workspace.
 template <class Layer>
 class dynamic_range {
-  static_assert(std::same_as<typename Layer::activation, std::int8_t> && std::same_as<typename Layer::output, std::int32_t>,
-                "polymac: dynamic_range wraps a layer of mac::int8 that gives raw sums (epilogue::identity)");
+  using code = typename Layer::activation;
+  using sum_type = typename Layer::output;
+  static constexpr bool with_zero_point = std::same_as<code, std::int16_t>;
+  static_assert((std::same_as<code, std::int8_t> && std::same_as<sum_type, std::int32_t>) ||
+                    (with_zero_point && std::same_as<sum_type, std::int64_t>),
+                "polymac: dynamic_range wraps a layer of mac::int8 or mac::int16x8 that gives raw sums "
+                "(epilogue::identity)");
   static constexpr bool matrices = requires(const Layer& l) { l.depth(); };
 
  public:
@@ -103,8 +155,8 @@ class dynamic_range {
   constexpr const polymac::status& status() const noexcept { return status_; }
   constexpr const Layer& inner() const noexcept { return layer_; }
 
-  /// Bytes of workspace for inputs and outputs of these extents: a code for each input, a sum for each output, two scales
-  /// for each image, and what the inner layer needs. The largest number where that exceeds the address space.
+  /// Bytes of workspace for inputs and outputs of these extents: a code for each input, a sum for each output, three
+  /// numbers for each image, and what the inner layer needs. The largest number where that exceeds the address space.
   constexpr std::size_t workspace_bytes(std::size_t batch, std::size_t inputs, std::size_t outputs) const noexcept {
     constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
     if (batch > most / 64 || inputs > most / 64 || outputs > most / 64) return most;
@@ -154,10 +206,10 @@ class dynamic_range {
     else
       return layer_.out_channels();
   }
-  /// Where in the workspace begin: 0 sums, 1 scales of the images (twice `batch`), 2 codes, 3 the rest.
+  /// Where in the workspace begin: 0 sums, 1 scales of the images (three times `batch`), 2 codes, 3 the rest.
   static constexpr std::size_t part_begin(std::size_t batch, std::size_t inputs, std::size_t outputs,
                                           std::size_t part) noexcept {
-    const std::size_t bytes[] = {outputs * sizeof(std::int32_t), 2 * batch * sizeof(float), inputs};
+    const std::size_t bytes[] = {outputs * sizeof(sum_type), 3 * batch * sizeof(float), inputs * sizeof(code)};
     std::size_t begin = 0;
     for (std::size_t i = 0; i < part; ++i) begin += (bytes[i] + alignment - 1) / alignment * alignment;
     return begin;
@@ -200,20 +252,33 @@ class dynamic_range {
     const std::size_t skip = (alignment - reinterpret_cast<std::uintptr_t>(ws.data) % alignment) % alignment;
     const auto part = [&](std::size_t i) { return ws.data + skip + part_begin(batch, inputs, outputs, i); };
     // Trivial types: the bytes become objects by being written, before anything reads them.
-    auto* const sums = reinterpret_cast<std::int32_t*>(part(0));
+    auto* const sums = reinterpret_cast<sum_type*>(part(0));
     auto* const scales = reinterpret_cast<float*>(part(1));
-    auto* const codes = reinterpret_cast<std::int8_t*>(part(2));
+    auto* const codes = reinterpret_cast<code*>(part(2));
     float* const inverses = scales + batch;
+    float* const zeros = inverses + batch;
     for (std::size_t n = 0; n < batch; ++n) {
       const float most = detail::largest_magnitude(x, n);
       // All zero: the codes are 0 whatever the scale. Not finite: the scale carries it into every result.
       scales[n] = polymac::detail::finite(most) ? most / 127.0f : std::numeric_limits<float>::quiet_NaN();
       inverses[n] = most > 0.0f && polymac::detail::finite(most) ? 127.0f / most : 0.0f;
+      zeros[n] = 0.0f;
+      if (with_zero_point && inverses[n] != 0.0f) {
+        const auto [scale, zero] = detail::offset_quantization(x, n);
+        scales[n] = scale;
+        inverses[n] = 1.0f / scale;
+        zeros[n] = zero;
+      }
     }
-    const image_view<std::int8_t> q(codes, batch, x.height, x.width, x.channels);
-    const image_view<std::int32_t> sum(sums, batch, y.height, y.width, y.channels);
-    kernel::elementwise(kernel::extents_of(q), detail::symmetric_code{}, kernel::operand_of(q), kernel::operand_of(x),
-                        kernel::operand<const float>{inverses, {1, 0, 0, 0}});
+    const image_view<code> q(codes, batch, x.height, x.width, x.channels);
+    const image_view<sum_type> sum(sums, batch, y.height, y.width, y.channels);
+    const kernel::operand<const float> inverse{inverses, {1, 0, 0, 0}};
+    if constexpr (with_zero_point)
+      kernel::elementwise(kernel::extents_of(q), detail::offset_code{}, kernel::operand_of(q), kernel::operand_of(x),
+                          inverse, kernel::operand<const float>{zeros, {1, 0, 0, 0}});
+    else
+      kernel::elementwise(kernel::extents_of(q), detail::symmetric_code{}, kernel::operand_of(q), kernel::operand_of(x),
+                          inverse);
     if (auto s = call(q, sum, workspace(part(3), inner_bytes())); !s.ok()) return s;
     kernel::elementwise(kernel::extents_of(y), detail::real_of_sum{range_}, kernel::operand_of(y), kernel::operand_of(sum),
                         kernel::operand<const float>{scales, {1, 0, 0, 0}},
@@ -222,11 +287,11 @@ class dynamic_range {
     return {};
   }
 
-  polymac::status call(const image_view<std::int8_t>& q, const image_view<std::int32_t>& sum, workspace ws) const noexcept {
+  polymac::status call(const image_view<code>& q, const image_view<sum_type>& sum, workspace ws) const noexcept {
     if constexpr (matrices) {
       static_cast<void>(ws);
-      return layer_(matrix_view<const std::int8_t>(q.data, q.batch, q.channels),
-                    matrix_view<std::int32_t>(sum.data, sum.batch, sum.channels));
+      return layer_(matrix_view<const code>(q.data, q.batch, q.channels),
+                    matrix_view<sum_type>(sum.data, sum.batch, sum.channels));
     } else {
       return layer_(q, sum, ws);
     }

@@ -253,7 +253,9 @@ struct sized_dynamic_range {
   text<511> explain() const noexcept { return layer.explain(); }
 };
 
-/// Float activations with integer weights. Each image of the batch, each row of a matrix is quantised by itself.
+/// Float activations with integer weights. Each image of the batch, each row of a matrix is quantised by itself: with a
+/// zero point where LiteRT does, for convolutions with a scale per channel and all depthwise ones. (For depthwise
+/// weights with one scale, LiteRT 2.3 reads scales past the end; here the one counts for all channels.)
 inline step_result make_dynamic_range(const contraction& c) {
   using stages = epilogue::identity;
   const std::vector<std::int32_t> no_bias;
@@ -276,12 +278,17 @@ inline step_result make_dynamic_range(const contraction& c) {
       const auto images = [call = contraction_images<float, float>(c)](const auto& l, const memory& m) noexcept {
         return call(l.layer, m);
       };
-      if (c.op.kind == operation_kind::depthwise_conv2d)
-        return make_step(wrapped(depthwise_of<layer::depthwise_conv2d<mac::int8, stages>>(c, weights, no_bias, stages{}),
-                                 c.x.extents.batch),
-                         images);
-      return make_step(
-          wrapped(conv2d_of<layer::conv2d<mac::int8, stages>>(c, weights, no_bias, stages{}), c.x.extents.batch), images);
+      const std::size_t batch = c.x.extents.batch;
+      if (c.op.kind == operation_kind::depthwise_conv2d) {
+        using layer_type = layer::depthwise_conv2d<mac::int16x8, stages>;
+        return make_step(wrapped(depthwise_of<layer_type>(c, weights, no_bias, stages{}), batch), images);
+      }
+      if (scales.size() > 1) {
+        using layer_type = layer::conv2d<mac::int16x8, stages>;
+        return make_step(wrapped(conv2d_of<layer_type>(c, weights, no_bias, stages{}), batch), images);
+      }
+      using layer_type = layer::conv2d<mac::int8, stages>;
+      return make_step(wrapped(conv2d_of<layer_type>(c, weights, no_bias, stages{}), batch), images);
     });
   });
 }

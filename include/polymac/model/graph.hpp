@@ -126,8 +126,8 @@ struct graph {
 };
 
 /// True for a convolution or fully_connected with float32 activations and integer weights (dynamic range quantisation).
-/// TFLite's reference kernel quantises the activations of each batch entry at run time: s = max |x| / 127,
-/// q = clamp(round half away(x / s), -127, 127); the result is s * weight scale * sum of q * code, plus the real bias.
+/// TFLite's reference kernels quantise the activations of each batch entry at run time, to 8 bits: symmetric, or with a
+/// zero point (layer/dynamic_range.hpp). The result is s * weight scale * sum of q * code, plus the real bias.
 /// With dequantised weights instead, the logits of kws_dscnn_fp32 are 4 % of their largest value away from LiteRT's.
 inline bool integer_weights_only(const graph& g, const operation& op) noexcept {
   if (op.kind != operation_kind::conv2d && op.kind != operation_kind::depthwise_conv2d &&
