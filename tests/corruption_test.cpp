@@ -78,7 +78,7 @@ struct outcome {
   std::size_t not_built = 0;
   std::size_t too_large = 0;  // to run here
   std::size_t ran = 0;
-  std::size_t stopped = 0;  // with a status
+  std::size_t stopped = 0;         // with a status
   std::size_t most_allocated = 0;  // per byte of the file: parsing and building
 };
 
@@ -87,7 +87,8 @@ double work_of(const polymac::model::graph& g) {
   double work = static_cast<double>(polymac::model::multiply_accumulates(g));
   for (const auto& op : g.operations) {
     work += static_cast<double>(g.output_of(op).shape.elements());
-    if (op.kind != polymac::model::operation_kind::average_pool2d && op.kind != polymac::model::operation_kind::max_pool2d)
+    if (op.kind != polymac::model::operation_kind::average_pool2d &&
+        op.kind != polymac::model::operation_kind::max_pool2d)
       continue;
     const auto& x = g.input_of(op, 0)->shape;
     work += static_cast<double>(g.output_of(op).shape.elements()) *

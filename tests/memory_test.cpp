@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Layers touch the memory they were given, and nothing else: every input, weight, bias, output and workspace lies between
-// unmapped pages (once at their end, once at their beginning), inputs are read-only, and no run allocates.
+// Layers touch the memory they were given, and nothing else: every input, weight, bias, output and workspace lies
+// between unmapped pages (once at their end, once at their beginning), inputs are read-only, and no run allocates.
 #include "catch.hpp"
 #include "support/between_guards.hpp"
 #include "support/convolution_problems.hpp"

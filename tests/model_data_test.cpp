@@ -154,8 +154,8 @@ TEST_CASE("The int8 image classifiers answer as both references do", "[model]") 
     std::uint64_t macs;
     std::size_t right;
   };
-  for (const classifier& c : {classifier{"ic_resnet8_int8", 12501632, 880},
-                              classifier{"ic_resnet_large_int8", 76473920, 920}}) {
+  for (const classifier& c :
+       {classifier{"ic_resnet8_int8", 12501632, 880}, classifier{"ic_resnet_large_int8", 76473920, 920}}) {
     const auto file = at->nets / (c.name + ".tflite");
     const answers a = run_net(file, images, litert, c.macs);
     require_same(a.logits, at->golden / (c.name + "_logits_i8_1000x10.bin"));
@@ -175,10 +175,10 @@ TEST_CASE("The int8 nets for sound and people answer as the reference does", "[m
     std::string name, inputs, outputs;
     std::uint64_t macs;
   };
-  for (const net& n : {net{"kws_dscnn_int8", "256x49x10x1", "256x12", 2656768},
-                       net{"vww_mobilenet_int8", "24x96x96x3", "24x2", 7489664},
-                       net{"sww_dscnn1d_int8", "45x30x1x40", "45x3", 826368},
-                       net{"ad_autoencoder_int8", "196x640", "196x640", 264192}}) {
+  for (const net& n :
+       {net{"kws_dscnn_int8", "256x49x10x1", "256x12", 2656768},
+        net{"vww_mobilenet_int8", "24x96x96x3", "24x2", 7489664}, net{"sww_dscnn1d_int8", "45x30x1x40", "45x3", 826368},
+        net{"ad_autoencoder_int8", "196x640", "196x640", 264192}}) {
     const bytes inputs = read_bytes(at->golden / (n.name + "_input_i8_" + n.inputs + ".bin"));
     const answers a = run_net(at->nets / (n.name + ".tflite"), inputs, litert, n.macs);
     require_same(a.output, at->golden / (n.name + "_output_i8_" + n.outputs + ".bin"));
@@ -208,7 +208,8 @@ TEST_CASE("The float nets answer as the reference does", "[model]") {
   };
   const auto reals = [](const bytes& raw, double scale, int zero_point) {
     std::vector<float> values;
-    for (const std::int8_t v : values_of<std::int8_t>(raw)) values.push_back(static_cast<float>(scale * (v - zero_point)));
+    for (const std::int8_t v : values_of<std::int8_t>(raw))
+      values.push_back(static_cast<float>(scale * (v - zero_point)));
     return values;
   };
   std::vector<float> pixels;
@@ -223,8 +224,8 @@ TEST_CASE("The float nets answer as the reference does", "[model]") {
   REQUIRE(g.ok());
   const auto& q = g->tensor(g->inputs[0])->quantized;
   check("kws_dscnn_fp32", reals(keywords, static_cast<double>(q.scale()), q.zero_point()), "256x12", 2656768);
-  check("vww_mobilenet_fp32", reals(read_bytes(at->golden / "vww_mobilenet_int8_input_i8_24x96x96x3.bin"), 1.0 / 255, -128),
-        "24x2", 7489664);
+  check("vww_mobilenet_fp32",
+        reals(read_bytes(at->golden / "vww_mobilenet_int8_input_i8_24x96x96x3.bin"), 1.0 / 255, -128), "24x2", 7489664);
 }
 
 TEST_CASE("The float autoencoder finds the published score", "[model]") {

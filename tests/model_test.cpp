@@ -120,7 +120,8 @@ struct maker {
   /// Weights with one scale per index of `axis`.
   std::int32_t weights(const shape& s, std::int32_t axis, std::int8_t of = tflite_int8) {
     if (type == tflite_float32 && of == tflite_int8) return add({"w", type, s, {}, {}, noise(count_of(s), type)});
-    tflite_tensor t{"w", of, s, {}, {}, noise(of == tflite_int4 ? (count_of(s) + 1) / 2 : count_of(s), tflite_int8), axis};
+    tflite_tensor t{"w", of, s, {}, {}, noise(of == tflite_int4 ? (count_of(s) + 1) / 2 : count_of(s), tflite_int8),
+                    axis};
     for (std::int32_t i = 0; i < s[static_cast<std::size_t>(axis)]; ++i)
       t.scales.push_back(0.01F + 0.002F * static_cast<float>(i)), t.zero_points.push_back(0);
     return add(t);
@@ -148,7 +149,8 @@ std::vector<bytes> run_file(bytes file, const std::vector<bytes>& inputs, const 
     INFO(parsed.status().text());
     REQUIRE(parsed.ok());
     model::graph g;
-    g.tensors = parsed->tensors, g.operations = parsed->operations, g.inputs = parsed->inputs, g.outputs = parsed->outputs;
+    g.tensors = parsed->tensors, g.operations = parsed->operations, g.inputs = parsed->inputs,
+    g.outputs = parsed->outputs;
     g.outputs.insert(g.outputs.end(), extra.begin(), extra.end());
     auto built = model::network::build(g);
     INFO(built.status().text());
@@ -160,11 +162,13 @@ std::vector<bytes> run_file(bytes file, const std::vector<bytes>& inputs, const 
   std::vector<bytes> results[2];
   for (int turn = 0; turn < 2; ++turn) {
     auto& outputs = results[turn];
-    for (const auto& port : net.outputs()) outputs.emplace_back(port.bytes, turn == 0 ? std::byte{0x11} : std::byte{0xCC});
+    for (const auto& port : net.outputs())
+      outputs.emplace_back(port.bytes, turn == 0 ? std::byte{0x11} : std::byte{0xCC});
     std::vector<std::span<const std::byte>> x(inputs.begin(), inputs.end());
     std::vector<std::span<std::byte>> y(outputs.begin(), outputs.end());
     const std::size_t shift = turn == 0 ? 1 : 37;
-    bytes arena(net.arena_bytes() + model::network::arena_alignment - 1 + shift, turn == 0 ? std::byte{0xFF} : std::byte{0x5A});
+    bytes arena(net.arena_bytes() + model::network::arena_alignment - 1 + shift,
+                turn == 0 ? std::byte{0xFF} : std::byte{0x5A});
     const std::size_t before = allocations();
     const auto s = net.run(x, y, polymac::workspace(arena.data() + shift, arena.size() - shift));
     const std::size_t after = allocations();
@@ -176,8 +180,10 @@ std::vector<bytes> run_file(bytes file, const std::vector<bytes>& inputs, const 
   return results[0];
 }
 
-/// Runs the model on random inputs and compares its output with `expected(reals of each tensor)`. Codes may be `slack` off.
-void check(maker& k, std::int32_t output, const std::function<reals(const std::vector<reals>&)>& expected, double slack = 1) {
+/// Runs the model on random inputs and compares its output with `expected(reals of each tensor)`. Codes may be `slack`
+/// off.
+void check(maker& k, std::int32_t output, const std::function<reals(const std::vector<reals>&)>& expected,
+           double slack = 1) {
   k.m.outputs = {output};
   std::vector<bytes> inputs;
   std::vector<reals> values(k.m.tensors.size());
@@ -211,12 +217,15 @@ void check(maker& k, std::int32_t output, const std::function<reals(const std::v
 }
 
 double fuse(double v, int fused) {
-  return fused == 1 ? std::max(v, 0.0) : fused == 2 ? std::clamp(v, -1.0, 1.0) : fused == 3 ? std::clamp(v, 0.0, 6.0) : v;
+  return fused == 1   ? std::max(v, 0.0)
+         : fused == 2 ? std::clamp(v, -1.0, 1.0)
+         : fused == 3 ? std::clamp(v, 0.0, 6.0)
+                      : v;
 }
 
 /// Convolution on reals; depthwise where multiplier > 0.
-reals convolve(const maker& k, const std::vector<reals>& v, std::int32_t x, std::int32_t w, std::int32_t b, std::int32_t y,
-               int stride, bool same, int fused, int dilation, int multiplier) {
+reals convolve(const maker& k, const std::vector<reals>& v, std::int32_t x, std::int32_t w, std::int32_t b,
+               std::int32_t y, int stride, bool same, int fused, int dilation, int multiplier) {
   const auto& X = k.m.tensors[static_cast<std::size_t>(x)];
   const auto& W = k.m.tensors[static_cast<std::size_t>(w)];
   const auto& Y = k.m.tensors[static_cast<std::size_t>(y)];
@@ -267,10 +276,10 @@ TEST_CASE("Convolutions of a network compute what they mean", "[model]") {
   };
   const problem problems[] = {
       {{1, 7, 6, 3}, {5, 3, 3, 3}, {1, 4, 3, 5}, 2, 0, 1, 1, 0},
-      {{2, 7, 6, 4}, {6, 3, 2, 2}, {2, 5, 5, 6}, 1, 1, 0, 1, 0},              // two groups
-      {{1, 9, 9, 4}, {8, 3, 3, 4}, {1, 5, 5, 8}, 1, 1, 3, 2, 0},              // dilation
-      {{1, 5, 5, 8}, {9, 1, 1, 8}, {1, 5, 5, 9}, 1, 0, 2, 1, 0},              // one tap
-      {{1, 5, 4, 3}, {1, 3, 3, 6}, {1, 5, 4, 6}, 1, 0, 1, 1, 2},              // depthwise, multiplier 2
+      {{2, 7, 6, 4}, {6, 3, 2, 2}, {2, 5, 5, 6}, 1, 1, 0, 1, 0},  // two groups
+      {{1, 9, 9, 4}, {8, 3, 3, 4}, {1, 5, 5, 8}, 1, 1, 3, 2, 0},  // dilation
+      {{1, 5, 5, 8}, {9, 1, 1, 8}, {1, 5, 5, 9}, 1, 0, 2, 1, 0},  // one tap
+      {{1, 5, 4, 3}, {1, 3, 3, 6}, {1, 5, 4, 6}, 1, 0, 1, 1, 2},  // depthwise, multiplier 2
       {{2, 6, 6, 5}, {1, 3, 3, 5}, {2, 3, 3, 5}, 2, 0, 0, 1, 1, tflite_int8, false},
       {{1, 5, 5, 3}, {3, 3, 3, 3}, {1, 5, 5, 3}, 1, 0, 0, 1, 0, tflite_int4},
       {{1, 5, 5, 3}, {1, 3, 3, 3}, {1, 5, 5, 3}, 1, 0, 0, 1, 1, tflite_int4},
@@ -298,7 +307,8 @@ TEST_CASE("Float activations meet integer weights", "[model]") {
       for (const bool per_channel : {false, true}) {
         CAPTURE(kind, static_cast<int>(stored), per_channel);
         maker k{tflite_float32, random};
-        const shape xs = kind == 2 ? shape{3, 20} : shape{2, 5, 4, 6}, ys = kind == 2 ? shape{3, 7} : shape{2, 5, 4, kind == 0 ? 7 : 12};
+        const shape xs = kind == 2 ? shape{3, 20} : shape{2, 5, 4, 6},
+                    ys = kind == 2 ? shape{3, 7} : shape{2, 5, 4, kind == 0 ? 7 : 12};
         const shape ws = kind == 0 ? shape{7, 3, 3, 6} : kind == 1 ? shape{1, 3, 3, 12} : shape{7, 20};
         const auto x = k.input(xs), b = k.bias(ys.back()), y = k.activation(ys);
         tflite_tensor w{"w", stored, ws, {}, {}, {}, kind == 1 ? 3 : 0};
@@ -319,8 +329,11 @@ TEST_CASE("Float activations meet integer weights", "[model]") {
             for (std::size_t i = 0; i < each; ++i)
               low = std::min(low, a[n * each + i]), high = std::max(high, a[n * each + i]);
             const double most = std::max(-low, high), step = offset ? (high - low) / 255 : most / 127;
-            const double zero = offset ? std::round(std::clamp(
-                128 - low / step < 127 + high / step ? -128 - low / step : 127 - high / step, -128.0, 127.0)) : 0;
+            const double zero =
+                offset
+                    ? std::round(std::clamp(
+                          128 - low / step < 127 + high / step ? -128 - low / step : 127 - high / step, -128.0, 127.0))
+                    : 0;
             const auto inverse = offset ? 1.0F / static_cast<float>(step) : 127.0F / static_cast<float>(most);
             for (std::size_t i = 0; i < each; ++i) {
               const float scaled = static_cast<float>(a[n * each + i]) * inverse;  // rounded before the sum
@@ -354,7 +367,10 @@ TEST_CASE("Operations without windows compute what they mean", "[model]") {
         reals r;
         for (std::size_t n = 0; n < 6; ++n)
           for (std::size_t o = 0; o < 5; ++o) {
-            const double unit = type == tflite_float32 ? 1 : static_cast<double>(k.m.tensors[static_cast<std::size_t>(x)].scales[0]) * static_cast<double>(k.m.tensors[static_cast<std::size_t>(w)].scales[o]);
+            const double unit = type == tflite_float32
+                                    ? 1
+                                    : static_cast<double>(k.m.tensors[static_cast<std::size_t>(x)].scales[0]) *
+                                          static_cast<double>(k.m.tensors[static_cast<std::size_t>(w)].scales[o]);
             double sum = at(v, b)[o] * unit;
             for (std::size_t i = 0; i < 8; ++i) sum += at(v, x)[n * 8 + i] * at(v, w)[o * 8 + i];
             r.push_back(fuse(sum, 1));
@@ -362,8 +378,7 @@ TEST_CASE("Operations without windows compute what they mean", "[model]") {
         return r;
       });
     }
-    for (const std::int32_t code : {1, 17})
-      SECTION("pool " + std::to_string(code) + " " + std::to_string(type)) {
+    for (const std::int32_t code : {1, 17}) SECTION("pool " + std::to_string(code) + " " + std::to_string(type)) {
         maker k{type, random};
         const auto x = k.input({1, 5, 5, 3}), y = k.activation({1, 3, 3, 3});
         k.m.operators = {tflite_pool(code, x, y, 2, 2, 0)};
@@ -450,7 +465,8 @@ TEST_CASE("Operations without windows compute what they mean", "[model]") {
       k.m.operators = {{2, {a, b}, {y}, 10, {{4, std::int32_t{-1}}, {6, std::int8_t{0}}}}};
       check(k, y, [&](const auto& v) {
         reals r;
-        for (std::size_t i = 0; i < 10; ++i) r.push_back(i % 5 < 3 ? at(v, a)[i / 5 * 3 + i % 5] : at(v, b)[i / 5 * 2 + i % 5 - 3]);
+        for (std::size_t i = 0; i < 10; ++i)
+          r.push_back(i % 5 < 3 ? at(v, a)[i / 5 * 3 + i % 5] : at(v, b)[i / 5 * 2 + i % 5 - 3]);
         return r;
       });
     }
@@ -484,11 +500,15 @@ TEST_CASE("Reshapes cost no memory inside and copy at the border", "[model]") {
   maker k{tflite_float32, random};
   const auto x = k.input({2, 6}), c = k.constant({3, 4}), flat = k.activation({12}), square = k.activation({3, 4});
   const auto moved = k.activation({12}), sum = k.activation({12}), y = k.activation({4, 3});
-  k.m.operators = {{22, {x}, {flat}, 0, {}},    {22, {flat}, {square}, 0, {}}, {22, {c}, {moved}, 0, {}},
-                   {0, {flat, moved}, {sum}, 11, {{4, std::int8_t{0}}}}, {22, {sum}, {y}, 0, {}}};
+  k.m.operators = {{22, {x}, {flat}, 0, {}},
+                   {22, {flat}, {square}, 0, {}},
+                   {22, {c}, {moved}, 0, {}},
+                   {0, {flat, moved}, {sum}, 11, {{4, std::int8_t{0}}}},
+                   {22, {sum}, {y}, 0, {}}};
   check(k, y, [&](const auto& v) {
     reals r;
-    for (std::size_t i = 0; i < 12; ++i) r.push_back(v[static_cast<std::size_t>(x)][i] + v[static_cast<std::size_t>(c)][i]);
+    for (std::size_t i = 0; i < 12; ++i)
+      r.push_back(v[static_cast<std::size_t>(x)][i] + v[static_cast<std::size_t>(c)][i]);
     return r;
   });
 }
@@ -501,7 +521,8 @@ TEST_CASE("An inner tensor can be an output, too", "[model]") {
   const auto both = run_file(file, {x}, {3});
   REQUIRE(both.size() == 2);
   REQUIRE(both[0] == plain[0]);
-  const auto conv = decode(tflite_residual_model().tensors[3], both[1]), y = decode(tflite_residual_model().tensors[4], both[0]);
+  const auto conv = decode(tflite_residual_model().tensors[3], both[1]),
+             y = decode(tflite_residual_model().tensors[4], both[0]);
   const auto in = decode(tflite_residual_model().tensors[0], x);
   for (std::size_t i = 0; i < y.size(); ++i)
     REQUIRE(std::fabs(y[i] - std::clamp(conv[i] + in[i], -254.0, 256.0)) <= 1.0 + 1e-6);  // half a step of 2
@@ -519,7 +540,8 @@ TEST_CASE("Memory that does not fit is refused and outputs stay as they are", "[
   std::fill(std::begin(y), std::end(y), std::byte{0x77});
   bytes arena(net.arena_bytes() + 64);
   const auto aligned = (64 - reinterpret_cast<std::uintptr_t>(arena.data()) % 64) % 64;
-  const auto run = [&](std::size_t at, std::size_t size, std::size_t out_at, std::size_t out_size, polymac::workspace w) {
+  const auto run = [&](std::size_t at, std::size_t size, std::size_t out_at, std::size_t out_size,
+                       polymac::workspace w) {
     return net.run(std::span<const std::byte>(x + at, size), std::span<std::byte>(y + out_at, out_size), w);
   };
   const polymac::workspace enough(arena.data() + aligned, net.arena_bytes());
@@ -532,12 +554,16 @@ TEST_CASE("Memory that does not fit is refused and outputs stay as they are", "[
   const std::span<const std::byte> two[] = {{x, in}, {x, in}};
   const std::span<std::byte> one[] = {{y, out}};
   for (const refusal& r : {
-           refusal{run(0, in - 4, 0, out, enough), polymac::errc::short_buffer, "expected 128 bytes for input 0 (float32 [1, 4, 4, 2]), got 124"},
-           refusal{run(0, in, 0, out + 4, enough), polymac::errc::short_buffer, "for output 0 (float32 [2, 2]), got 20"},
+           refusal{run(0, in - 4, 0, out, enough), polymac::errc::short_buffer,
+                   "expected 128 bytes for input 0 (float32 [1, 4, 4, 2]), got 124"},
+           refusal{run(0, in, 0, out + 4, enough), polymac::errc::short_buffer,
+                   "for output 0 (float32 [2, 2]), got 20"},
            refusal{run(1, in, 0, out, enough), polymac::errc::parameter, "expected input 0 on a multiple of 4 bytes"},
            refusal{run(0, in, 2, out, enough), polymac::errc::parameter, "expected output 0 on a multiple of 4 bytes"},
-           refusal{run(0, in, 0, out, {enough.data, enough.size - 1}), polymac::errc::short_buffer, "expected an arena of "},
-           refusal{run(0, in, 0, out, {enough.data + 1, enough.size}), polymac::errc::short_buffer, "63 before the first multiple"},
+           refusal{run(0, in, 0, out, {enough.data, enough.size - 1}), polymac::errc::short_buffer,
+                   "expected an arena of "},
+           refusal{run(0, in, 0, out, {enough.data + 1, enough.size}), polymac::errc::short_buffer,
+                   "63 before the first multiple"},
            refusal{run(0, in, 0, out, {}), polymac::errc::short_buffer, "got 0 bytes"},
            refusal{net.run(two, one, enough), polymac::errc::shape, "expected 1 inputs, got 2"},
        }) {
@@ -592,8 +618,8 @@ std::vector<std::int16_t> int16_contraction(std::int32_t code, std::int8_t bias_
                {"y", tflite_int16, ys, {1.64945F}, {0}, {}}};
   std::vector<std::int32_t> inputs{0, 1};
   if (bias_type == tflite_int32)
-    m.tensors.push_back({"b", bias_type, {columns}, {0.0055F}, {0},
-                         raw_bytes(std::vector<std::int32_t>(wide.begin(), wide.end()))});
+    m.tensors.push_back(
+        {"b", bias_type, {columns}, {0.0055F}, {0}, raw_bytes(std::vector<std::int32_t>(wide.begin(), wide.end()))});
   else if (bias_type == tflite_int64)
     m.tensors.push_back({"b", bias_type, {columns}, {0.0055F}, {0}, raw_bytes(wide)});
   if (m.tensors.size() == 4) inputs.push_back(3);
@@ -632,7 +658,7 @@ using codes = std::vector<std::int16_t>;
 }  // namespace
 
 TEST_CASE("int16 sums are rounded as their operator and bias ask for", "[model][litert]") {
-  const codes once{-7785, 6142, -1368, 2062, -11221, -2018, 11910, -6097, 7830,  319,   3750,  -9533,
+  const codes once{-7785, 6142,  -1368, 2062, -11221, -2018, 11910, -6097, 7830,   319,   3750,  -9533,
                    -330,  13597, -4410, 9517, -8490,  5437,  -2073, 1358,  -11925, -2722, 11205, -6802};
   codes twice = once, reduced = once;
   twice[9] = 320, twice[17] = 5438;
@@ -667,8 +693,8 @@ TEST_CASE("int16 relu and softmax form their factors in float", "[model][litert]
   const codes x{435, 2465, 4495, 6525, 8555, 10585, -100, 100};
   CHECK(int16_rows({19, {0}, {1}, 0, {}}, {x}, {0.0010959F, 0.000377F}) ==
         codes{1265, 7166, 13067, 18968, 24869, 30770, 0, 291});
-  const codes logits{833,  -1158, 10003, 4413, -6924, 2888, 1768,  -11403, -3212,
-                     11075, 1078, 1043,  5470, -7624, -4750, 6645, -1537};
+  const codes logits{833,   -1158, 10003, 4413, -6924, 2888,  1768, -11403, -3212,
+                     11075, 1078,  1043,  5470, -7624, -4750, 6645, -1537};
   CHECK(int16_rows(tflite_softmax(0, 1, 0.1F), {logits}, {0.0036259072F, 0x1p-15F}) ==
         codes{348, 169, 9677, 1275, 21, 733, 489, 4, 80, 14273, 380, 376, 1870, 16, 46, 2864, 148});
 }
@@ -697,11 +723,11 @@ TEST_CASE("Convolutions with a scale per channel quantise float activations with
     REQUIRE(a.size() == b.size());
     for (std::size_t i = 0; i < a.size(); ++i) CHECK(std::fabs(a[i] - b[i]) <= 1e-5F);
   };
-  near(run(), {2.633741F, 36.246998F, 19.819750F, 9.795558F, 5.517552F, -24.676823F, 5.630141F, 0.828294F,
-               5.061764F, 16.555704F, 2.512612F, -1.627294F});
+  near(run(), {2.633741F, 36.246998F, 19.819750F, 9.795558F, 5.517552F, -24.676823F, 5.630141F, 0.828294F, 5.061764F,
+               16.555704F, 2.512612F, -1.627294F});
   // Depthwise, multiplier 1: the same weights and scales on two channels.
   m.tensors[1] = {"w", tflite_int8, {1, 4, 2, 2}, {0.01F, 0.025F}, {0, 0}, raw_bytes(w), 3};
   m.operators = {tflite_depthwise({0, 1, 2}, 3, 1)};
-  near(run(), {8.049623F, 9.806234F, -1.850376F, 4.019588F, -9.122023F, 6.649882F, -1.670623F, 8.760911F,
-               14.340199F, 11.698881F, 0.684800F, 10.081882F});
+  near(run(), {8.049623F, 9.806234F, -1.850376F, 4.019588F, -9.122023F, 6.649882F, -1.670623F, 8.760911F, 14.340199F,
+               11.698881F, 0.684800F, 10.081882F});
 }

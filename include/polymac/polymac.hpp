@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The library without model/, adapt/, io/ and probe/. model/network.hpp knows every layer in every arithmetic, which costs
-// seconds of compilation, and only programs that load networks need it; an application may also include single layers.
+// The library without model/, adapt/, io/ and probe/. model/network.hpp knows every layer in every arithmetic, which
+// costs seconds of compilation, and only programs that load networks need it; an application may also include single
+// layers.
 #pragma once
 
 #include "polymac/core/affine.hpp"

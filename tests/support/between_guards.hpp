@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Runs a layer in memory that lies between unmapped pages, without allocation, and compares it with a run in plain memory.
+// Runs a layer in memory that lies between unmapped pages, without allocation, and compares it with a run in plain
+// memory.
 #pragma once
 
 #include "catch.hpp"

@@ -174,8 +174,8 @@ struct kernel_case {
   std::map<std::string, std::string> definitions;
   std::map<std::string, case_tensor> arrays;
 
-  /// Value of the definition that ends in one of `suffixes` behind the upper-case case name (or that is one of them: the
-  /// nets of several layers write their layers in front of every name); the first that exists, or nothing.
+  /// Value of the definition that ends in one of `suffixes` behind the upper-case case name (or that is one of them:
+  /// the nets of several layers write their layers in front of every name); the first that exists, or nothing.
   std::optional<std::int64_t> find(std::initializer_list<std::string_view> suffixes) const;
   /// The same, or an error that names it.
   std::int64_t get(std::initializer_list<std::string_view> suffixes) const {

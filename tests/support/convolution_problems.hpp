@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The shapes on which implementations of convolution are known to go wrong: kh != kw, k = 1, 2, 5, H != W, Ho != Wo,
-// unequal padding, a stride that leaves a remainder, odd depth, columns that do not fill a tile, one channel, one output
-// column.
+// unequal padding, a stride that leaves a remainder, odd depth, columns that do not fill a tile, one channel, one
+// output column.
 #pragma once
 
 #include "support/reference.hpp"

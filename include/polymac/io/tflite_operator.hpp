@@ -58,8 +58,8 @@ class operator_reader {
         const auto format = in_.scalar<std::int8_t>(o, schema::fully_connected::weights_format, 0);
         if (format != 0) refuse(errc::unsupported, "weights_format: expected 0 (plain rows), got ", format);
         // Means something for float activations with integer weights only.
-        if (in_.scalar<std::uint8_t>(o, schema::fully_connected::asymmetric_inputs, 0) != 0 && input(op, 0) != nullptr &&
-            input(op, 1) != nullptr && input(op, 0)->type == model::element_type::float32 &&
+        if (in_.scalar<std::uint8_t>(o, schema::fully_connected::asymmetric_inputs, 0) != 0 &&
+            input(op, 0) != nullptr && input(op, 1) != nullptr && input(op, 0)->type == model::element_type::float32 &&
             input(op, 1)->type != model::element_type::float32)
           refuse(errc::unsupported, "asymmetric_quantize_inputs: expected false (symmetric), got true");
         break;

@@ -14,7 +14,8 @@
 POLYMAC_BEGIN
 namespace kernel {
 
-// g++ 12 takes the undefined operand of its own AVX-512 intrinsics for a mistake (GCC bug 105593), wherever they end up.
+// g++ 12 takes the undefined operand of its own AVX-512 intrinsics for a mistake (GCC bug 105593), wherever they end
+// up.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"

@@ -56,12 +56,13 @@ struct real_of_sum {
   activation_range<float> range;
   template <std::signed_integral Sum>
   constexpr float operator()(Sum sum, float activation_scale, float weight_scale, float bias) const noexcept {
-    return range.apply(mac::float32_unfused::multiply_add(bias, static_cast<float>(sum), activation_scale * weight_scale));
+    return range.apply(
+        mac::float32_unfused::multiply_add(bias, static_cast<float>(sum), activation_scale * weight_scale));
   }
 };
 
-/// Largest magnitude of image n; NaN where one element is NaN. Magnitudes are compared as their bits, which have the same
-/// order and put NaN above everything.
+/// Largest magnitude of image n; NaN where one element is NaN. Magnitudes are compared as their bits, which have the
+/// same order and put NaN above everything.
 constexpr float largest_magnitude(const image_view<const float>& x, std::size_t n) noexcept {
   const bool joined = x.pixel_stride == x.channels || x.width == 1;
   const std::size_t pixels = joined ? 1 : x.width, length = joined ? x.width * x.channels : x.channels;
@@ -113,15 +114,15 @@ constexpr offset_scale offset_quantization(const image_view<const float>& x, std
 ///   q    = clamp(round(x * (127 / max |x[n]|)), -127, 127)    half away from zero; 0 where the whole image is 0
 ///   y    = clamp(s[n] * weight scale[column] * sum of q * w + bias[column])
 ///
-/// TFLite does the same for fully connected layers, and for convolutions with one weight scale. Its convolutions with one
-/// weight scale per channel, and all its depthwise ones, quantise with a zero point instead, as a layer on mac::int16x8
-/// does here (a code less its zero point has 9 bits):
+/// TFLite does the same for fully connected layers, and for convolutions with one weight scale. Its convolutions with
+/// one weight scale per channel, and all its depthwise ones, quantise with a zero point instead, as a layer on
+/// mac::int16x8 does here (a code less its zero point has 9 bits):
 ///
 ///   s[n] = (max(x[n], 0) - min(x[n], 0)) / 255                z[n]: the code of 0, nudged to a whole number
 ///   q    = clamp(round(z[n] + x * (1 / s[n])), -128, 127) - z[n]
 ///
-/// Roundings are those of TFLite's kernel (the product with the inverse, no fused multiply-add): codes that lie half way are
-/// frequent, and a last bit would decide about them.
+/// Roundings are those of TFLite's kernel (the product with the inverse, no fused multiply-add): codes that lie half
+/// way are frequent, and a last bit would decide about them.
 /// NaN or infinity anywhere in an image makes all its results NaN.
 ///
 ///   Layer    conv2d, depthwise_conv2d or linear on mac::int8 or mac::int16x8, with epilogue::identity, without bias
@@ -169,16 +170,14 @@ class dynamic_range {
     return workspace_bytes(as_image(x), as_image(y));
   }
 
-  /// x and y as the inner layer takes them, with floats. `ws` needs workspace_bytes(x, y), at any alignment. Fails on views
-  /// that do not fit, and then leaves y untouched.
+  /// x and y as the inner layer takes them, with floats. `ws` needs workspace_bytes(x, y), at any alignment. Fails on
+  /// views that do not fit, and then leaves y untouched.
   polymac::status operator()(image_view<const float> x, image_view<float> y, workspace ws) const noexcept
-    requires(!matrices)
-  {
+      requires(!matrices) {
     return run(x, y, ws);
   }
-  polymac::status operator()(matrix_view<const float> x, matrix_view<float> y, workspace ws) const noexcept
-    requires matrices
-  {
+  polymac::status operator()(matrix_view<const float> x, matrix_view<float> y,
+                             workspace ws) const noexcept requires matrices {
     return run(as_image(x), as_image(y), ws);
   }
 
@@ -219,13 +218,15 @@ class dynamic_range {
     if (!layer_.status().ok()) return layer_.status();
     const std::size_t count = columns();
     if (scales.size() != 1 && scales.size() != count)
-      return polymac::status::make(errc::shape, "dynamic_range: expected 1 or ", count, " weight scales, got ", scales.size());
+      return polymac::status::make(errc::shape, "dynamic_range: expected 1 or ", count, " weight scales, got ",
+                                   scales.size());
     if (!bias.empty() && bias.size() != count)
-      return polymac::status::make(errc::shape, "dynamic_range: expected a bias for each of ", count, " columns or none, got ",
-                                   bias.size());
+      return polymac::status::make(errc::shape, "dynamic_range: expected a bias for each of ", count,
+                                   " columns or none, got ", bias.size());
     for (std::size_t i = 0; i < scales.size(); ++i)
       if (!(scales[i] > 0.0f && polymac::detail::finite(scales[i])))
-        return polymac::status::make(errc::parameter, "dynamic_range: expected finite weight scales above 0, channel ", i);
+        return polymac::status::make(errc::parameter, "dynamic_range: expected finite weight scales above 0, channel ",
+                                     i);
     if (auto s = polymac::detail::check("dynamic_range", range_); !s.ok()) return s;
     if (auto s = scales_.resize(count); !s.ok()) return s;
     if (auto s = bias_.resize(count); !s.ok()) return s;
@@ -241,14 +242,14 @@ class dynamic_range {
     if (auto s = detail::check_view("dynamic_range", "input", x); !s.ok()) return s;
     if (auto s = detail::check_view("dynamic_range", "output", y); !s.ok()) return s;
     if (x.batch != y.batch || y.channels != columns())
-      return polymac::status::make(errc::shape, "dynamic_range: expected an output of batch ", x.batch, " and ", columns(),
-                                   " channels, got ", y.batch, " and ", y.channels);
+      return polymac::status::make(errc::shape, "dynamic_range: expected an output of batch ", x.batch, " and ",
+                                   columns(), " channels, got ", y.batch, " and ", y.channels);
     const std::size_t batch = x.batch, inputs = elements(x), outputs = elements(y);
     if (batch == 0) return {};
     const std::size_t needed = workspace_bytes(batch, inputs, outputs);
     if (ws.data == nullptr || ws.size < needed)
-      return polymac::status::make(errc::short_buffer, "dynamic_range: expected a workspace of ", needed, " bytes, got ",
-                                   ws.data == nullptr ? std::size_t{0} : ws.size);
+      return polymac::status::make(errc::short_buffer, "dynamic_range: expected a workspace of ", needed,
+                                   " bytes, got ", ws.data == nullptr ? std::size_t{0} : ws.size);
     const std::size_t skip = (alignment - reinterpret_cast<std::uintptr_t>(ws.data) % alignment) % alignment;
     const auto part = [&](std::size_t i) { return ws.data + skip + part_begin(batch, inputs, outputs, i); };
     // Trivial types: the bytes become objects by being written, before anything reads them.
@@ -280,8 +281,8 @@ class dynamic_range {
       kernel::elementwise(kernel::extents_of(q), detail::symmetric_code{}, kernel::operand_of(q), kernel::operand_of(x),
                           inverse);
     if (auto s = call(q, sum, workspace(part(3), inner_bytes())); !s.ok()) return s;
-    kernel::elementwise(kernel::extents_of(y), detail::real_of_sum{range_}, kernel::operand_of(y), kernel::operand_of(sum),
-                        kernel::operand<const float>{scales, {1, 0, 0, 0}},
+    kernel::elementwise(kernel::extents_of(y), detail::real_of_sum{range_}, kernel::operand_of(y),
+                        kernel::operand_of(sum), kernel::operand<const float>{scales, {1, 0, 0, 0}},
                         kernel::operand<const float>{scales_.data(), {0, 0, 0, 1}},
                         kernel::operand<const float>{bias_.data(), {0, 0, 0, 1}});
     return {};

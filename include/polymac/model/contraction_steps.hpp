@@ -121,7 +121,8 @@ inline window_padding padding_of(const operation& op) noexcept {
 }
 
 template <class M>
-layer::quantization<M> quantization_of(const contraction& c, std::span<const std::int32_t> weight_zero_points) noexcept {
+layer::quantization<M> quantization_of(const contraction& c,
+                                       std::span<const std::int32_t> weight_zero_points) noexcept {
   return {static_cast<typename M::activation>(affine_of(c.in).zero_point), weight_zero_points};
 }
 
@@ -130,12 +131,9 @@ template <class Layer, class Weights, class Bias, class E>
 Layer conv2d_of(const contraction& c, const Weights& weights, const Bias& bias, const E& stages) {
   const auto zeros = c.weight_zero_points();
   const window2d& w = c.op.window;
-  return Layer({{0, 0},
-                {w.stride.height, w.stride.width},
-                {w.dilation.height, w.dilation.width},
-                padding_of(c.op),
-                w.groups},
-               weights, std::span(bias.data(), bias.size()), stages, quantization_of<typename Layer::mac>(c, zeros));
+  return Layer(
+      {{0, 0}, {w.stride.height, w.stride.width}, {w.dilation.height, w.dilation.width}, padding_of(c.op), w.groups},
+      weights, std::span(bias.data(), bias.size()), stages, quantization_of<typename Layer::mac>(c, zeros));
 }
 
 /// The layer of a depthwise_conv2d operation.
@@ -211,8 +209,8 @@ step_result make_depthwise(const contraction& c, const E& stages) {
   });
 }
 
-/// float32 with the roundings of TFLite's reference kernel: products and sums in turn, the bias last. A layer with integer
-/// weights that follows quantises these results again, and in kws_dscnn_fp32 last bits decide about codes.
+/// float32 with the roundings of TFLite's reference kernel: products and sums in turn, the bias last. A layer with
+/// integer weights that follows quantises these results again, and in kws_dscnn_fp32 last bits decide about codes.
 inline step_result make_float_depthwise(const contraction& c) {
   using M = mac::float32_unfused;
   if (c.bias == nullptr) return make_depthwise<M>(c, c.float_stages());
@@ -299,8 +297,7 @@ inline step_result make_dynamic_range(const contraction& c) {
 /// once); LiteRT's wrap around. LiteRT reads an int32 bias right only where the option quantized_bias_type says int32.
 template <class Make>
 step_result make_int16(const contraction& c, bool rounds_once, std::size_t columns, const Make& make) {
-  if (rounds_once)
-    return make_linear<mac::int16x8>(c, c.quantized_stages<rounding::half_up, std::int16_t>(columns));
+  if (rounds_once) return make_linear<mac::int16x8>(c, c.quantized_stages<rounding::half_up, std::int16_t>(columns));
   const auto stages = c.quantized_stages<rounding::gemmlowp, std::int16_t>(columns);
   const bool narrow = c.bias == nullptr ? c.op.kind == operation_kind::conv2d : c.bias->type == element_type::int32;
   if (narrow) return make(mac::int16x8{}, epilogue::narrow | stages);

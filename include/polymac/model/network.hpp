@@ -35,9 +35,9 @@ struct port {
   std::size_t bytes = 0;
 };
 
-/// A network that is ready to run. It owns packed weights and nothing of its surroundings: neither the graph nor the file
-/// it came from needs to outlive it. `run` is const, noexcept and allocates nothing; several threads may run one network at
-/// once, each with its own arena, inputs and outputs.
+/// A network that is ready to run. It owns packed weights and nothing of its surroundings: neither the graph nor the
+/// file it came from needs to outlive it. `run` is const, noexcept and allocates nothing; several threads may run one
+/// network at once, each with its own arena, inputs and outputs.
 class network {
  public:
   /// Validates the graph and builds a layer for each operation. Errors name the operation or tensor.
@@ -95,7 +95,8 @@ class network {
   status run(std::span<const In> in, std::span<Out> out, workspace arena) const noexcept {
     const std::span<const std::byte> inputs[] = {std::as_bytes(in)};
     const std::span<std::byte> outputs[] = {std::as_writable_bytes(out)};
-    return run(std::span<const std::span<const std::byte>>(inputs), std::span<const std::span<std::byte>>(outputs), arena);
+    return run(std::span<const std::span<const std::byte>>(inputs), std::span<const std::span<std::byte>>(outputs),
+               arena);
   }
 
  private:
@@ -179,8 +180,8 @@ class network {
 #endif
   }
 
-  /// Every operation packs weights of its own, but a small file can let thousands share one tensor. This much is packed at
-  /// most: generous for recurrent nets that were unrolled, and bounded by the file.
+  /// Every operation packs weights of its own, but a small file can let thousands share one tensor. This much is
+  /// packed at most: generous for recurrent nets that were unrolled, and bounded by the file.
   static std::size_t most_packed_bytes(const graph& g) noexcept {
     std::size_t constants = 0;
     for (const tensor_info& t : g.tensors) constants += t.data.size();
@@ -196,8 +197,8 @@ class network {
       const bool weights = op.kind == operation_kind::conv2d || op.kind == operation_kind::depthwise_conv2d ||
                            op.kind == operation_kind::fully_connected;
       if (weights && (packed += g.input_of(op, 1)->data.size()) > most_packed)
-        return status::make(errc::unsupported, "operation ", i, " (", name(op.kind), "): expected at most ", most_packed,
-                            " bytes of weights over all operations that share them, got ", packed);
+        return status::make(errc::unsupported, "operation ", i, " (", name(op.kind), "): expected at most ",
+                            most_packed, " bytes of weights over all operations that share them, got ", packed);
       auto made = make_one(g, op, weights, options);
       if (!made.ok())
         return status::make(made.status().code(), "operation ", i, " (", name(op.kind), "): ", made.status().text());
@@ -211,8 +212,8 @@ class network {
 
   /// Copies constants that a step reads when it runs (an operand of add, say): aligned, and free of the file.
   status keep_constants(const graph& g, const operation& op, bool weights) {
-    const bool all = op.kind == operation_kind::add || op.kind == operation_kind::multiply ||
-                     op.kind == operation_kind::concatenate;
+    const bool all =
+        op.kind == operation_kind::add || op.kind == operation_kind::multiply || op.kind == operation_kind::concatenate;
     for (std::size_t k = 0; k < (all ? op.inputs.size() : 1); ++k) {
       if (op.inputs[k] < 0) continue;
       const std::int32_t root = root_[static_cast<std::size_t>(op.inputs[k])];  // a reshape of a constant is one
@@ -236,8 +237,7 @@ class network {
     root_.resize(g.tensors.size());
     for (std::size_t i = 0; i < root_.size(); ++i) root_[i] = static_cast<std::int32_t>(i);
     for (const operation& op : g.operations)
-      if (is_alias(op))
-        root_[static_cast<std::size_t>(op.outputs[0])] = root_[static_cast<std::size_t>(op.inputs[0])];
+      if (is_alias(op)) root_[static_cast<std::size_t>(op.outputs[0])] = root_[static_cast<std::size_t>(op.inputs[0])];
   }
 
   status place_tensors(const graph& g) {
