@@ -40,6 +40,7 @@ struct avx512_vnni {
   using base = avx512;
   static constexpr const char* name = "avx512_vnni";
 };
+// AMX tiles (amx_int8, amx_bf16; base avx512_vnni) will stand here: 16 groups of the int8 panels are one of their tiles.
 /// AArch64 Advanced SIMD.
 struct neon {
   using base = scalar;
