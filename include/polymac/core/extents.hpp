@@ -15,7 +15,6 @@ template <std::size_t... Extents>
 struct extents {
   static constexpr std::size_t rank = sizeof...(Extents);
   static constexpr std::array<std::size_t, sizeof...(Extents)> values{Extents...};
-  static constexpr bool all_static = ((Extents != dynamic) && ...);
 
   static constexpr std::size_t at(std::size_t i) { return values[i]; }
 
@@ -31,10 +30,6 @@ struct extents {
 };
 
 namespace detail {
-/// n when every given extent is static, else dynamic.
-template <std::size_t... E>
-inline constexpr bool all_static = ((E != dynamic) && ...);
-
 constexpr std::size_t divide_up(std::size_t a, std::size_t b) noexcept { return a / b + (a % b != 0 ? 1 : 0); }
 constexpr std::size_t round_up(std::size_t a, std::size_t b) noexcept { return divide_up(a, b) * b; }
 constexpr std::size_t smaller(std::size_t a, std::size_t b) noexcept { return a < b ? a : b; }

@@ -81,14 +81,6 @@ struct window2d {
   std::size_t depth_multiplier = 1;  ///< depthwise_conv2d: output channels / input channels
 };
 
-/// Elements of padding on the four sides of an image.
-struct border2d {
-  std::size_t top = 0;
-  std::size_t bottom = 0;
-  std::size_t left = 0;
-  std::size_t right = 0;
-};
-
 /// One operation. Tensors are indices into `graph::tensors`.
 struct operation {
   operation_kind kind = operation_kind::add;
@@ -144,20 +136,6 @@ constexpr std::uint64_t window_outputs(padding mode, std::uint64_t input, std::u
   if (mode == padding::same) return (input + stride - 1) / stride;
   const std::uint64_t reach = (filter - 1) * dilation + 1;
   return input < reach ? 0 : (input - reach) / stride + 1;
-}
-
-/// Padding of `window` on an image of `height` x `width`. TensorFlow's rule: the total is what the last window reaches
-/// past the input, its smaller half lies at the top and left. All zero for padding::valid.
-constexpr border2d window_border(const window2d& window, std::size_t height, std::size_t width) noexcept {
-  if (window.padding == padding::valid) return {};
-  const auto total = [](std::size_t input, std::size_t filter, std::size_t stride, std::size_t dilation) {
-    const std::size_t positions = (input + stride - 1) / stride;
-    const std::size_t needed = (positions - 1) * stride + (filter - 1) * dilation + 1;
-    return needed > input ? needed - input : 0;
-  };
-  const std::size_t rows = total(height, window.filter.height, window.stride.height, window.dilation.height);
-  const std::size_t columns = total(width, window.filter.width, window.stride.width, window.dilation.width);
-  return {rows / 2, rows - rows / 2, columns / 2, columns - columns / 2};
 }
 
 /// Multiply-accumulates of one operation: convolutions and fully_connected, 0 for the others. Padding counts.
