@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Products of prepacked weights, one thread: gemm/<arithmetic>/<who>/<rows>x<columns>x<depth>.
-#include "peak.hpp"
+#include "bench/report.hpp"
 
 #include "polymac/polymac.hpp"
 
@@ -37,19 +37,8 @@ std::vector<T> noise(std::size_t count) {
   return values;
 }
 
-/// GMAC: 1e9 multiply-accumulates per second; peak: share of the instruction's rate, measured before and after the
-/// case.
-void report(benchmark::State& state, const shape& s, const bench::peak& before, const bench::peak& after,
-            const std::string& label) {
-  using counter = benchmark::Counter;
-  const double peak = (before.gmac + after.gmac) / 2;
-  state.counters["GMAC"] = counter(s.macs() * 1e-9, counter::kIsIterationInvariantRate);
-  if (peak > 0) state.counters["peak"] = counter(s.macs() * 1e-9 / peak, counter::kIsIterationInvariantRate);
-  state.SetLabel(label);
-}
-
 template <class M, class E>
-void polymac_gemm(benchmark::State& state, const shape& s, const E& stages, bench::peak (*peak)()) {
+void polymac_gemm(benchmark::State& state, const shape& s, const E& stages, bench::arithmetic kind) {
   using activation = typename M::activation;
   using weight = typename M::weight;
   const auto x = noise<activation>(s.rows * s.depth);
@@ -61,16 +50,10 @@ void polymac_gemm(benchmark::State& state, const shape& s, const E& stages, benc
   const pm::matrix_view<const activation> in(x.data(), s.rows, s.depth);
   const pm::matrix_view<output> out(y.data(), s.rows, s.columns);
   if (const auto status = layer(in, out); !status.ok()) return state.SkipWithError(status.c_str());
-  const bench::peak before = peak();
-  for (auto _ : state) {
-    benchmark::DoNotOptimize(layer(in, out).ok());
-    benchmark::ClobberMemory();
-  }
-  using atom = typename decltype(layer)::atom;
-  report(state, s, before, peak(),
-         std::string(atom::isa::name) + " " + std::to_string(atom::max_rows) + "x" +
-             std::to_string(atom::max_panels * atom::columns) + "x" + std::to_string(atom::depth) + " of " +
-             before.instruction);
+  const double bytes = static_cast<double>(s.rows * s.depth * sizeof(activation) +
+                                           s.columns * s.depth * sizeof(weight) + y.size() * sizeof(output));
+  bench::run(state, {kind, s.macs(), bytes, s.rows <= 16 ? s.columns * s.depth * sizeof(weight) : 0},
+             bench::what_runs(layer.explain().c_str()), [&] { benchmark::DoNotOptimize(layer(in, out).ok()); });
 }
 
 void eigen_gemm(benchmark::State& state, const shape& s) {
@@ -79,20 +62,17 @@ void eigen_gemm(benchmark::State& state, const shape& s) {
              depth = static_cast<Eigen::Index>(s.depth);
   const matrix x = matrix::Random(rows, depth), w = matrix::Random(columns, depth);
   matrix y(rows, columns);
-  const bench::peak before = bench::float32_peak();
-  for (auto _ : state) {
+  bench::run(state, {bench::arithmetic::float32, s.macs(), 0.0, 0}, "packs in every call", [&] {
     y.noalias() = x * w.transpose();
     benchmark::DoNotOptimize(y.data());
-    benchmark::ClobberMemory();
-  }
-  report(state, s, before, bench::float32_peak(), "packs in every call");
+  });
 }
 
 template <class M, class E>
-void add(const std::string& name, const E& stages_of, bench::peak (*peak)()) {
+void add(const std::string& name, const E& stages_of, bench::arithmetic kind) {
   for (const shape& s : shapes)
     benchmark::RegisterBenchmark(("gemm/" + name + "/polymac/" + s.text()).c_str(),
-                                 [=](benchmark::State& state) { polymac_gemm<M>(state, s, stages_of(s), peak); });
+                                 [=](benchmark::State& state) { polymac_gemm<M>(state, s, stages_of(s), kind); });
 }
 
 std::vector<double> scales(const shape& s) { return std::vector<double>(s.columns, 0.0007); }
@@ -102,25 +82,21 @@ std::vector<double> scales(const shape& s) { return std::vector<double>(s.column
 int main(int argc, char* argv[]) {
   using pm::rounding;
   add<pm::mac::int8>(
-      "int8", [](const shape&) { return pm::epilogue::identity{}; }, bench::int8_peak);
+      "int8", [](const shape&) { return pm::epilogue::identity{}; }, bench::arithmetic::int8);
   add<pm::mac::int8>(
       "int8_requantised",
       [](const shape& s) { return pm::requantize<rounding::fp32_nearest_even>(std::span<const double>(scales(s)), 3); },
-      bench::int8_peak);
+      bench::arithmetic::int8);
   add<pm::mac::int8>(
       "int8_requantised_exact",
       [](const shape& s) { return pm::requantize<rounding::gemmlowp>(std::span<const double>(scales(s)), 3); },
-      bench::int8_peak);
+      bench::arithmetic::int8);
   add<pm::mac::int16x8>(
-      "int16x8", [](const shape&) { return pm::epilogue::identity{}; }, bench::int16_peak);
+      "int16x8", [](const shape&) { return pm::epilogue::identity{}; }, bench::arithmetic::int16);
   add<pm::mac::float32>(
-      "float32", [](const shape&) { return pm::epilogue::identity{}; }, bench::float32_peak);
+      "float32", [](const shape&) { return pm::epilogue::identity{}; }, bench::arithmetic::float32);
   for (const shape& s : shapes)
     benchmark::RegisterBenchmark(("gemm/float32/eigen/" + s.text()).c_str(),
                                  [s](benchmark::State& state) { eigen_gemm(state, s); });
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-  benchmark::Shutdown();
-  return 0;
+  return bench::run_all(argc, argv);
 }

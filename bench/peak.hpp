@@ -1,83 +1,254 @@
 // SPDX-License-Identifier: MIT
 // The most that this core does of one instruction: independent accumulators, operands in registers, no memory.
 //
-// A kernel is compared with this number, measured in the same process around the case, and never with itself. The
-// loops are written in assembler, because compilers move accumulators that intrinsics name through memory.
+// A kernel is compared with this number, measured in the same process right before and after the case, because the
+// clock depends on the instructions in flight. What counts is the processor, not the flags of this build: the loops
+// are chosen by asking the processor. They are written in assembler, since compilers move accumulators that intrinsics
+// name through memory.
+//
+// The operands are zero, so no data gives more. Data costs power, and power costs clock: on the Xeon of bench/README.md
+// tdpbssd does 2750 to 2850 GMAC/s on zeros and 2240 on noise, so a share of 1 is out of reach there; `operands::noise`
+// measures that.
 #pragma once
+
+#include "polymac/cpu/features.hpp"
 
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
+
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace bench {
 
-/// An instruction sequence, what it is for, and its rate here in 1e9 multiply-accumulates per second (0: not in this
-/// build).
-struct peak {
+/// What the products of a case are made of.
+enum class arithmetic { int8, int16, float32, bfloat16 };
+
+/// An instruction sequence and its rate here in 1e9 multiply-accumulates per second; 0: none is known here.
+struct probe {
   const char* instruction = "none";
   double gmac = 0.0;
 };
 
+/// The fastest instruction of this processor for an arithmetic, and the fastest one without AMX.
+struct peaks {
+  probe best, vector;
+};
+
+/// What is multiplied.
+enum class operands { zero, noise };
+
 namespace detail {
 
-/// Best rate of several short runs of `loop(iterations)`, which does `macs` per iteration.
-template <class Loop>
-double best_rate(double macs, const Loop& loop) {
-  using clock = std::chrono::steady_clock;
-  constexpr std::size_t iterations = 20000;
-  double best = 0.0;
-  for (int run = 0; run < 15; ++run) {
-    const auto begin = clock::now();
-    loop(iterations);
-    const double seconds = std::chrono::duration<double>(clock::now() - begin).count();
-    best = std::max(best, macs * iterations / seconds * 1e-9);
-  }
-  return best;
+using loop = void(std::size_t rounds, const void* data);
+
+/// 1 KiB; the noise is small floats of both signs, in float32 as in bfloat16, and as integers bytes that toggle.
+inline const void* operand_data(operands kind) {
+  struct alignas(64) table {
+    std::uint32_t words[2][256];
+  };
+  static const table both = [] {
+    table t{};
+    std::uint32_t state = 1;
+    for (std::uint32_t& w : t.words[1]) {
+      state = state * 1664525u + 1013904223u;
+      w = (state & 0x807F807Fu) | 0x3E003E00u;
+    }
+    return t;
+  }();
+  return both.words[kind == operands::noise];
 }
+
+/// The best rate of several short runs; about 0.4 ms.
+inline probe measure(operands kind, const char* instruction, loop* run, std::size_t rounds, double macs_per_round) {
+  using clock = std::chrono::steady_clock;
+  const void* const data = operand_data(kind);
+  double best = 0.0;
+  for (int i = 0; i < 8; ++i) {
+    const auto begin = clock::now();
+    run(rounds, data);
+    const double seconds = std::chrono::duration<double>(clock::now() - begin).count();
+    best = std::max(best, macs_per_round * static_cast<double>(rounds) / seconds * 1e-9);
+  }
+  return {instruction, best};
+}
+
+#if defined(__x86_64__)
+
+// `body` once for each register number \r of `sums`; registers 0 and 1 hold the operands.
+#define POLYMAC_BENCH_LOOP(name, features, wide, sums, body, ...)                                                      \
+  __attribute__((target(features))) inline void name(std::size_t rounds, const void* data) {                           \
+    __asm__ volatile("vmovups (%1), %%" wide "0\n\tvmovups 64(%1), %%" wide                                            \
+                     "1\n\t"                                                                                           \
+                     ".irp r," sums "\n\tvpsubd %%" wide "\\r, %%" wide "\\r, %%" wide                                 \
+                     "\\r\n\t.endr\n\t"                                                                                \
+                     "1:\n\t.irp r," sums "\n\t" body "\n\t.endr\n\tdec %0\n\tjnz 1b\n\tvzeroupper"                    \
+                     : "+r"(rounds)                                                                                    \
+                     : "r"(data)                                                                                       \
+                     : "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", \
+                       "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15" __VA_OPT__(, ) __VA_ARGS__);               \
+  }
+// 24 sums hide the longest latency (8 cycles of vdpbf16ps at two per cycle) on 32 registers, 12 on 16 registers.
+#define POLYMAC_BENCH_ZMM(name, features, body)                                                                      \
+  POLYMAC_BENCH_LOOP(name, features, "zmm", "8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31", \
+                     body, "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", \
+                     "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31")
+#define POLYMAC_BENCH_YMM(name, features, body) \
+  POLYMAC_BENCH_LOOP(name, features, "ymm", "4,5,6,7,8,9,10,11,12,13,14,15", body)
+
+POLYMAC_BENCH_ZMM(vpdpbusd_zmm, "avx512f,avx512vnni", "vpdpbusd %%zmm0, %%zmm1, %%zmm\\r")
+POLYMAC_BENCH_ZMM(vpdpwssd_zmm, "avx512f,avx512vnni", "vpdpwssd %%zmm0, %%zmm1, %%zmm\\r")
+POLYMAC_BENCH_ZMM(vdpbf16ps_zmm, "avx512f,avx512bf16", "vdpbf16ps %%zmm0, %%zmm1, %%zmm\\r")
+POLYMAC_BENCH_ZMM(vfmadd_zmm, "avx512f", "vfmadd231ps %%zmm0, %%zmm1, %%zmm\\r")
+POLYMAC_BENCH_ZMM(vpmaddwd_zmm, "avx512f,avx512bw",
+                  "vpmaddwd %%zmm0, %%zmm1, %%zmm2\n\tvpaddd %%zmm2, %%zmm\\r, %%zmm\\r")
+POLYMAC_BENCH_YMM(vpdpbusd_ymm, "avx2,avxvnni", "%{vex%} vpdpbusd %%ymm0, %%ymm1, %%ymm\\r")
+POLYMAC_BENCH_YMM(vpdpwssd_ymm, "avx2,avxvnni", "%{vex%} vpdpwssd %%ymm0, %%ymm1, %%ymm\\r")
+POLYMAC_BENCH_YMM(vfmadd_ymm, "avx2,fma", "vfmadd231ps %%ymm0, %%ymm1, %%ymm\\r")
+POLYMAC_BENCH_YMM(vpmaddwd_ymm, "avx2", "vpmaddwd %%ymm0, %%ymm1, %%ymm2\n\tvpaddd %%ymm2, %%ymm\\r, %%ymm\\r")
+
+#undef POLYMAC_BENCH_YMM
+#undef POLYMAC_BENCH_ZMM
+#undef POLYMAC_BENCH_LOOP
+
+// Four tiles of sums, two of each operand: the block that a kernel would hold, without its loads.
+#define POLYMAC_BENCH_TILES(name, features, op)                                                        \
+  __attribute__((target(features))) inline void name(std::size_t rounds, const void* data) {           \
+    struct alignas(64) {                                                                               \
+      std::uint8_t palette, start_row, reserved[14];                                                   \
+      std::uint16_t row_bytes[16];                                                                     \
+      std::uint8_t rows[16];                                                                           \
+    } shape{};                                                                                         \
+    shape.palette = 1;                                                                                 \
+    for (int i = 0; i < 8; ++i) shape.row_bytes[i] = 64, shape.rows[i] = 16;                           \
+    __asm__ volatile(                                                                                  \
+        "ldtilecfg %3\n\ttilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3\n\t" \
+        "tileloadd (%1,%2,1), %%tmm4\n\ttileloadd (%1,%2,1), %%tmm5\n\t"                               \
+        "tileloadd (%1,%2,1), %%tmm6\n\ttileloadd (%1,%2,1), %%tmm7\n\t"                               \
+        "1:\n\t" op " %%tmm6, %%tmm4, %%tmm0\n\t" op " %%tmm7, %%tmm4, %%tmm1\n\t" op                  \
+        " %%tmm6, %%tmm5, %%tmm2\n\t"                                                                  \
+        "" op " %%tmm7, %%tmm5, %%tmm3\n\tdec %0\n\tjnz 1b\n\ttilerelease"                             \
+        : "+r"(rounds)                                                                                 \
+        : "r"(data), "r"(std::size_t{64}), "m"(shape)                                                  \
+        : "cc", "memory");                                                                             \
+  }
+
+POLYMAC_BENCH_TILES(tdpbssd, "amx-tile,amx-int8", "tdpbssd")
+POLYMAC_BENCH_TILES(tdpbf16ps, "amx-tile,amx-bf16", "tdpbf16ps")
+
+#undef POLYMAC_BENCH_TILES
+
+/// Bits of leaf 7, edx: AMX-BF16 22, AMX-TILE 24, AMX-INT8 25; state components 17 and 18; and the kernel's consent.
+inline bool amx(unsigned bit) {
+#if defined(__linux__)
+  constexpr long request_permission = 0x1023, tile_data = 18;
+  static const bool tiles = (polymac::cpu::detail::cpuid(7, 0).edx >> 24 & 1) != 0 &&
+                            polymac::cpu::detail::all(polymac::cpu::detail::saved_state(), std::uint64_t{3} << 17) &&
+                            syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+  return tiles && (polymac::cpu::detail::cpuid(7, 0).edx >> bit & 1) != 0;
+#else
+  static_cast<void>(bit);
+  return false;
+#endif
+}
+inline bool amx_int8() { return amx(25); }
+inline bool amx_bf16() { return amx(22); }
+inline bool avx512_bf16() {
+  return polymac::cpu::runs("avx512") && (polymac::cpu::detail::cpuid(7, 1).eax >> 5 & 1) != 0;
+}
+
+inline probe vector_peak(arithmetic a, operands data) {
+  const bool avx512_vnni = polymac::cpu::runs("avx512_vnni"), avx512 = polymac::cpu::runs("avx512"),
+             avx_vnni = polymac::cpu::runs("avx_vnni"), avx2 = polymac::cpu::runs("avx2");
+  switch (a) {
+    case arithmetic::int8:
+      if (avx512_vnni) return measure(data, "vpdpbusd zmm", vpdpbusd_zmm, 10000, 24 * 64);
+      if (avx_vnni) return measure(data, "vpdpbusd ymm", vpdpbusd_ymm, 20000, 12 * 32);
+      [[fallthrough]];  // bytes widened to 16 bits: vpmaddubsw would saturate
+    case arithmetic::int16:
+      if (avx512_vnni) return measure(data, "vpdpwssd zmm", vpdpwssd_zmm, 10000, 24 * 32);
+      if (avx512) return measure(data, "vpmaddwd, vpaddd zmm", vpmaddwd_zmm, 5000, 24 * 32);
+      if (avx_vnni) return measure(data, "vpdpwssd ymm", vpdpwssd_ymm, 20000, 12 * 16);
+      if (avx2) return measure(data, "vpmaddwd, vpaddd ymm", vpmaddwd_ymm, 10000, 12 * 16);
+      return {};
+    case arithmetic::bfloat16:
+      // It may be slower than converting to float32 (Xeon); then the peak is that of float32.
+      if (avx512_bf16()) {
+        const probe bf16 = measure(data, "vdpbf16ps zmm", vdpbf16ps_zmm, 5000, 24 * 32);
+        const probe f32 = vector_peak(arithmetic::float32, data);
+        return bf16.gmac > f32.gmac ? bf16 : f32;
+      }
+      [[fallthrough]];
+    case arithmetic::float32:
+      if (avx512) return measure(data, "vfmadd231ps zmm", vfmadd_zmm, 10000, 24 * 16);
+      if (avx2) return measure(data, "vfmadd231ps ymm", vfmadd_ymm, 20000, 12 * 8);
+      return {};
+  }
+  return {};
+}
+
+inline probe matrix_peak(arithmetic a, operands data) {
+  if (a == arithmetic::int8 && amx_int8()) return measure(data, "tdpbssd", tdpbssd, 2000, 4 * 16 * 16 * 64);
+  if (a == arithmetic::bfloat16 && amx_bf16()) return measure(data, "tdpbf16ps", tdpbf16ps, 2000, 4 * 16 * 16 * 32);
+  return {};
+}
+
+#elif defined(__aarch64__)
+
+// `body` once for each register number \r; v0 and v1 hold the operands, v2 is free.
+#define POLYMAC_BENCH_LOOP(name, body)                                                                                 \
+  inline void name(std::size_t rounds, const void* data) {                                                             \
+    __asm__ volatile(                                                                                                  \
+        "ldp q0, q1, [%1]\n\t"                                                                                         \
+        ".irp r,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31\n\tmovi v\\r\\().4s, #0\n\t"     \
+        ".endr\n\t"                                                                                                    \
+        "1:\n\t.irp r,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31\n\t" body                  \
+        "\n\t.endr\n"                                                                                                  \
+        "\tsubs %0, %0, #1\n\tb.ne 1b"                                                                                 \
+        : "+r"(rounds)                                                                                                 \
+        : "r"(data)                                                                                                    \
+        : "cc", "memory", "v0", "v1", "v2", "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15", "v16", "v17", "v18", \
+          "v19", "v20", "v21", "v22", "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31");                  \
+  }
+POLYMAC_BENCH_LOOP(fmla, "fmla v\\r\\().4s, v0.4s, v1.4s")
+// sdot v.4s, v0.16b, v1.16b as a number: an assembler set to plain Armv8.0 does not know the word.
+POLYMAC_BENCH_LOOP(sdot, ".inst 0x4e819400+\\r")
+POLYMAC_BENCH_LOOP(smlal, "smlal v\\r\\().4s, v0.4h, v1.4h")
+POLYMAC_BENCH_LOOP(smull_sadalp, "smull v2.8h, v0.8b, v1.8b\n\tsadalp v\\r\\().4s, v2.8h")
+#undef POLYMAC_BENCH_LOOP
+
+inline probe vector_peak(arithmetic a, operands data) {
+  switch (a) {
+    case arithmetic::int8:
+      if (polymac::cpu::runs("neon_dotprod")) return measure(data, "sdot", sdot, 5000, 24 * 16);
+      return measure(data, "smull, sadalp", smull_sadalp, 5000, 24 * 8);
+    case arithmetic::int16:
+      return measure(data, "smlal", smlal, 5000, 24 * 4);
+    case arithmetic::float32:
+    case arithmetic::bfloat16:
+      return measure(data, "fmla", fmla, 5000, 24 * 4);
+  }
+  return {};
+}
+inline probe matrix_peak(arithmetic, operands) { return {}; }
+
+#else
+
+inline probe vector_peak(arithmetic, operands) { return {}; }
+inline probe matrix_peak(arithmetic, operands) { return {}; }
+
+#endif
 
 }  // namespace detail
 
-#if defined(__x86_64__) && defined(__AVX512F__)
-
-// Twenty-four accumulators: registers 8 to 31.
-#define POLYMAC_BENCH_ZMM(op)                                                                              \
-  op " %%zmm0, %%zmm1, %%zmm8\n\t" op " %%zmm0, %%zmm1, %%zmm9\n\t" op " %%zmm0, %%zmm1, %%zmm10\n\t" op   \
-     " %%zmm0, %%zmm1, %%zmm11\n\t" op " %%zmm0, %%zmm1, %%zmm12\n\t" op " %%zmm0, %%zmm1, %%zmm13\n\t" op \
-     " %%zmm0, %%zmm1, %%zmm14\n\t" op " %%zmm0, %%zmm1, %%zmm15\n\t" op " %%zmm0, %%zmm1, %%zmm16\n\t" op \
-     " %%zmm0, %%zmm1, %%zmm17\n\t" op " %%zmm0, %%zmm1, %%zmm18\n\t" op " %%zmm0, %%zmm1, %%zmm19\n\t" op \
-     " %%zmm0, %%zmm1, %%zmm20\n\t" op " %%zmm0, %%zmm1, %%zmm21\n\t" op " %%zmm0, %%zmm1, %%zmm22\n\t" op \
-     " %%zmm0, %%zmm1, %%zmm23\n\t" op " %%zmm0, %%zmm1, %%zmm24\n\t" op " %%zmm0, %%zmm1, %%zmm25\n\t" op \
-     " %%zmm0, %%zmm1, %%zmm26\n\t" op " %%zmm0, %%zmm1, %%zmm27\n\t" op " %%zmm0, %%zmm1, %%zmm28\n\t" op \
-     " %%zmm0, %%zmm1, %%zmm29\n\t" op " %%zmm0, %%zmm1, %%zmm30\n\t" op " %%zmm0, %%zmm1, %%zmm31\n\t"
-#define POLYMAC_BENCH_ZMM_LOOP(op)                                                                                    \
-  [](std::size_t n) {                                                                                                 \
-    __asm__ volatile(                                                                                                 \
-        "vpxord %%zmm0, %%zmm0, %%zmm0\n\tvpxord %%zmm1, %%zmm1, %%zmm1\n\t"                                          \
-        "1:\n\t" POLYMAC_BENCH_ZMM(op) "dec %0\n\tjnz 1b\n\t"                                                         \
-        : "+r"(n)                                                                                                     \
-        :                                                                                                             \
-        : "cc", "xmm0", "xmm1", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16",        \
-          "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", \
-          "xmm29", "xmm30", "xmm31");                                                                                 \
-  }
-
-inline peak float32_peak() {
-  return {"vfmadd231ps zmm", detail::best_rate(24 * 16, POLYMAC_BENCH_ZMM_LOOP("vfmadd231ps"))};
+/// Measures now; 2 ms or less.
+inline peaks measure_peaks(arithmetic a, operands data = operands::zero) {
+  const probe vector = detail::vector_peak(a, data), matrix = detail::matrix_peak(a, data);
+  return {matrix.gmac > vector.gmac ? matrix : vector, vector};
 }
-#if defined(__AVX512VNNI__)
-inline peak int8_peak() { return {"vpdpbusd zmm", detail::best_rate(24 * 64, POLYMAC_BENCH_ZMM_LOOP("vpdpbusd"))}; }
-inline peak int16_peak() { return {"vpdpwssd zmm", detail::best_rate(24 * 32, POLYMAC_BENCH_ZMM_LOOP("vpdpwssd"))}; }
-#else
-inline peak int8_peak() { return {}; }
-inline peak int16_peak() { return {}; }
-#endif
-
-#else
-
-inline peak float32_peak() { return {}; }
-inline peak int8_peak() { return {}; }
-inline peak int16_peak() { return {}; }
-
-#endif
 
 }  // namespace bench
