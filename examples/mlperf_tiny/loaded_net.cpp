@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "loaded_net.hpp"
 
-#include "polymac/core/buffer.hpp"
 #include "polymac/io/tflite.hpp"
 #include "polymac/isa/all.hpp"
 #include "polymac/model/network.hpp"
@@ -62,41 +61,6 @@ std::vector<tensor> tensors_of(const std::vector<model::port>& ports) {
   return list;
 }
 
-/// Memory of one inference: an arena, and inputs and outputs that are aligned whatever the file's layout is.
-class memory {
- public:
-  status allocate(const model::network& n) {
-    if (status s = arena_.resize(n.arena_bytes() + n.arena_alignment); !s.ok()) return s;
-    for (const bool input : {true, false}) {
-      for (const model::port& p : input ? n.inputs() : n.outputs()) {
-        polymac::buffer<std::byte> b;
-        if (status s = b.resize(p.bytes); !s.ok()) return s;
-        (input ? inputs_ : outputs_).push_back(std::move(b));
-      }
-    }
-    for (const auto& b : inputs_) input_spans_.emplace_back(b.data(), b.size());
-    for (auto& b : outputs_) output_spans_.emplace_back(b.data(), b.size());
-    return {};
-  }
-  void set_inputs(const std::byte* record) {
-    for (auto& b : inputs_) {
-      std::memcpy(b.data(), record, b.size());
-      record += b.size();
-    }
-  }
-  status run(const model::network& n) {
-    return n.run(std::span<const std::span<const std::byte>>(input_spans_),
-                 std::span<const std::span<std::byte>>(output_spans_), polymac::workspace(arena_));
-  }
-  std::span<const std::span<std::byte>> outputs() const { return output_spans_; }
-
- private:
-  polymac::buffer<std::byte> arena_;
-  std::vector<polymac::buffer<std::byte>> inputs_, outputs_;
-  std::vector<std::span<const std::byte>> input_spans_;
-  std::vector<std::span<std::byte>> output_spans_;
-};
-
 double median(std::vector<double>& values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
@@ -131,6 +95,35 @@ result<loaded_net> loaded_net::load(std::span<const std::byte> file, bool classi
   return made;
 }
 
+status inference::prepare(const loaded_net& net) {
+  net_ = &net;
+  const model::network& n = net.implementation_->network;
+  if (status s = arena_.resize(n.arena_bytes() + n.arena_alignment); !s.ok()) return s;
+  for (const bool input : {true, false}) {
+    for (const model::port& p : input ? n.inputs() : n.outputs()) {
+      polymac::buffer<std::byte> b;
+      if (status s = b.resize(p.bytes); !s.ok()) return s;
+      (input ? inputs_ : outputs_).push_back(std::move(b));
+    }
+  }
+  for (const auto& b : inputs_) input_spans_.emplace_back(b.data(), b.size());
+  for (auto& b : outputs_) output_spans_.emplace_back(b.data(), b.size());
+  return {};
+}
+
+void inference::set_inputs(const std::byte* record) {
+  for (auto& b : inputs_) {
+    std::memcpy(b.data(), record, b.size());
+    record += b.size();
+  }
+}
+
+status inference::run() {
+  return net_->implementation_->network.run(std::span<const std::span<const std::byte>>(input_spans_),
+                                            std::span<const std::span<std::byte>>(output_spans_),
+                                            polymac::workspace(arena_));
+}
+
 result<runs> loaded_net::run(std::span<const std::byte> all_inputs, const std::string& name) const {
   std::size_t record = 0;
   for (const tensor& t : inputs_) record += t.bytes;
@@ -139,9 +132,8 @@ result<runs> loaded_net::run(std::span<const std::byte> all_inputs, const std::s
     return status::make(errc::shape, "expected a positive multiple of ", record, " bytes of input, got ",
                         all_inputs.size());
 
-  const model::network& network = implementation_->network;
-  memory m;
-  if (status s = m.allocate(network); !s.ok()) return s;
+  inference one;
+  if (status s = one.prepare(*this); !s.ok()) return s;
   const std::size_t count = all_inputs.size() / record;
   runs results;
   for (const tensor& t : outputs_) results.outputs.emplace_back(count * t.bytes);
@@ -154,15 +146,15 @@ result<runs> loaded_net::run(std::span<const std::byte> all_inputs, const std::s
   double total_us = 0;
   progress_bar bar(name, count);
   for (std::size_t i = 0; i < count || (i < enough_runs && total_us < enough_us); ++i) {
-    m.set_inputs(all_inputs.data() + i % count * record);
+    one.set_inputs(all_inputs.data() + i % count * record);
     const auto start = clock::now();
-    const status s = m.run(network);
+    const status s = one.run();
     times.push_back(microseconds(clock::now() - start).count());
     total_us += times.back();
     if (!s.ok()) return s;
     if (i >= count) continue;
     for (std::size_t k = 0; k < results.outputs.size(); ++k)
-      std::memcpy(results.outputs[k].data() + i * outputs_[k].bytes, m.outputs()[k].data(), outputs_[k].bytes);
+      std::memcpy(results.outputs[k].data() + i * outputs_[k].bytes, one.outputs()[k].data(), outputs_[k].bytes);
     bar.show(i + 1);
   }
   results.median_us = median(times);

@@ -4,6 +4,7 @@
 
 #include "files.hpp"
 #include "polymac/core/affine.hpp"
+#include "polymac/core/buffer.hpp"
 #include "polymac/model/tensor.hpp"
 #include "progress.hpp"
 
@@ -29,6 +30,8 @@ struct runs {
   double median_us = 0;        ///< of the time of one inference
 };
 
+class inference;
+
 class loaded_net {
  public:
   /// Reads a .tflite file. `with_logits`: if the network ends in a softmax, its input becomes an output too, the first.
@@ -52,6 +55,7 @@ class loaded_net {
   polymac::result<runs> run(std::span<const std::byte> all_inputs, const std::string& name) const;
 
  private:
+  friend class inference;
   struct implementation;
   explicit loaded_net(std::unique_ptr<implementation> made);
 
@@ -59,6 +63,25 @@ class loaded_net {
   std::vector<tensor> inputs_, outputs_;
   std::string isa_;
   bool has_logits_ = false;
+};
+
+/// One inference after another, for callers with a clock of their own: an arena, and inputs and outputs that are aligned
+/// whatever the file's layout is.
+class inference {
+ public:
+  /// Gets the memory. The network must outlive the object.
+  polymac::status prepare(const loaded_net& net);
+  /// Copies the inputs of the next run. `record`: the bytes of all input tensors.
+  void set_inputs(const std::byte* record);
+  polymac::status run();
+  std::span<const std::span<std::byte>> outputs() const { return output_spans_; }
+
+ private:
+  const loaded_net* net_ = nullptr;
+  polymac::buffer<std::byte> arena_;
+  std::vector<polymac::buffer<std::byte>> inputs_, outputs_;
+  std::vector<std::span<const std::byte>> input_spans_;
+  std::vector<std::span<std::byte>> output_spans_;
 };
 
 }  // namespace example
