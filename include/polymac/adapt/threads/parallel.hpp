@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+// One layer on several threads: its rows divided into ranges.
+#pragma once
+
+#include "polymac/adapt/threads/executor.hpp"
+#include "polymac/core/error.hpp"
+#include "polymac/core/view.hpp"
+#include "polymac/core/window.hpp"
+
+#include <cstddef>
+#include <limits>
+#include <mutex>
+#include <type_traits>
+
+POLYMAC_BEGIN
+namespace adapt {
+
+/// When work is worth dividing. It is counted in multiply-accumulates; every output counts as some more, for its epilogue
+/// and its store (a depthwise convolution is nearly all outputs).
+struct division {
+  /// A range has at least this much work; what is less than two of them is not divided. To hand a task to a thread that
+  /// is awake and hear from it takes 1 us, to one that sleeps 6 us (pool of 2 on an Intel Xeon, 2026-11-21;
+  /// bench/threads_bench.cpp measures it). 2^20 are 0.7 us of AMX, 3 us of vpdpbusd and 10 us of float32 there. 0 divides
+  /// everything.
+  std::size_t min_work = std::size_t{1} << 20;
+  /// What an output counts beside its products: 64 are 0.2 us for a thousand int8 outputs there.
+  std::size_t output_work = 64;
+
+  /// Ranges for `rows` rows that are cut at multiples of `alignment` only, and are `work` altogether: one for each
+  /// thread, or fewer; at least 1.
+  constexpr std::size_t parts(std::size_t threads, std::size_t rows, std::size_t alignment,
+                              std::size_t work) const noexcept {
+    const std::size_t tiles = rows / alignment + (rows % alignment != 0 ? 1 : 0);
+    std::size_t n = threads < tiles ? threads : tiles;
+    if (min_work > 0 && work / min_work < n) n = work / min_work;
+    return n > 0 ? n : 1;
+  }
+};
+
+/// Rows [begin, end) of part `part` of `parts`: whole tiles of `alignment` rows, as evenly as they go. The tile that is
+/// not full belongs to the last part, which reaches to the end of the layer.
+constexpr row_range part_of(std::size_t part, std::size_t parts, std::size_t rows, std::size_t alignment) noexcept {
+  const std::size_t tiles = rows / alignment + (rows % alignment != 0 ? 1 : 0);
+  // part * tiles / parts, without the product: it might not fit
+  const auto begin = [=](std::size_t p) { return (tiles / parts * p + tiles % parts * p / parts) * alignment; };
+  return {begin(part), part + 1 < parts ? begin(part + 1) : row_range{}.end};
+}
+
+namespace detail {
+
+template <class L, class X, class Y>
+concept TakesWorkspace =
+    std::is_nothrow_invocable_r_v<polymac::status, const L&, const X&, const Y&, workspace, row_range>;
+template <class L, class X, class Y>
+concept TakesRows =
+    TakesWorkspace<L, X, Y> || std::is_nothrow_invocable_r_v<polymac::status, const L&, const X&, const Y&, row_range>;
+
+template <class L, class X, class Y>
+polymac::status run_rows(const L& layer, const X& x, const Y& y, workspace ws, row_range rows) noexcept {
+  if constexpr (TakesWorkspace<L, X, Y>)
+    return layer(x, y, ws, rows);
+  else
+    return layer(x, y, rows);
+}
+
+template <class T>
+constexpr std::size_t rows_of(const matrix_view<T>& y) noexcept {
+  return y.rows;
+}
+template <class T>
+constexpr std::size_t rows_of(const image_view<T>& y) noexcept {
+  return y.batch * y.height * y.width;
+}
+template <class T>
+constexpr std::size_t columns_of(const matrix_view<T>& y) noexcept {
+  return y.columns;
+}
+template <class T>
+constexpr std::size_t columns_of(const image_view<T>& y) noexcept {
+  return y.channels;
+}
+
+/// Work of a call, as `division` counts it; the largest number where the layer does not say.
+template <class L, class X, class Y>
+constexpr std::size_t work_of(const L& layer, const X& x, const Y& y, const division& how) noexcept {
+  const std::size_t outputs = rows_of(y) * columns_of(y) * how.output_work;
+  if constexpr (requires { layer.macs(extent2d{x.height, x.width}); })
+    return x.batch * layer.macs({x.height, x.width}) + outputs;
+  else if constexpr (requires { layer.columns() * layer.depth(); })
+    return rows_of(y) * layer.columns() * layer.depth() + outputs;
+  else
+    return std::numeric_limits<std::size_t>::max();
+}
+
+template <class L>
+constexpr std::size_t layer_workspace(const L& layer) noexcept {
+  if constexpr (requires { layer.workspace_bytes(); })
+    return layer.workspace_bytes();
+  else
+    return 0;
+}
+
+/// Bytes from one thread's workspace to the next: a cache line lies between them, so that they do not take it from each
+/// other.
+constexpr std::size_t workspace_stride(std::size_t bytes) noexcept {
+  constexpr std::size_t line = 64;
+  return bytes == 0 ? 0 : (bytes + line - 1) / line * line + line;
+}
+
+constexpr std::size_t all_workspace(std::size_t threads, std::size_t bytes) noexcept {
+  return (threads - 1) * workspace_stride(bytes) + bytes;
+}
+
+template <class E>
+constexpr std::size_t threads_of(const E& executor) noexcept {
+  const std::size_t n = executor.concurrency();
+  return n > 0 ? n : 1;
+}
+
+/// What came of the parts: how many have run, and the first by row that failed.
+class outcome {
+ public:
+  void add(std::size_t part, const polymac::status& s) noexcept {
+    const std::lock_guard<std::mutex> hold(mutex_);
+    ++ran_;
+    if (s.ok() || part >= failed_) return;
+    failed_ = part;
+    status_ = s;
+  }
+  polymac::status of(std::size_t parts) const noexcept {
+    if (ran_ < parts)
+      return polymac::status::make(errc::parameter, "parallel: the executor was given ", parts, " tasks and ran only ",
+                                   ran_);
+    return status_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::size_t ran_ = 0;
+  std::size_t failed_ = std::numeric_limits<std::size_t>::max();
+  polymac::status status_;
+};
+
+}  // namespace detail
+}  // namespace adapt
+
+/// Rows that the layer computes together: ranges are best cut at multiples of it. A layer may say so itself
+/// (`row_alignment()`); else it is the height of its atom's tile, and 1 where there is none.
+template <class Layer>
+constexpr std::size_t row_alignment(const Layer& layer) noexcept {
+  if constexpr (requires { layer.row_alignment(); }) {
+    const std::size_t rows = layer.row_alignment();
+    return rows > 0 ? rows : 1;
+  } else if constexpr (requires { Layer::atom::max_rows; }) {
+    return Layer::atom::max_rows;
+  } else {
+    return 1;
+  }
+}
+
+/// Bytes of workspace that `parallel` needs for this layer: its own for each thread, and a cache line between them.
+template <adapt::Executor E, class Layer>
+constexpr std::size_t workspace_bytes(const E& executor, const Layer& layer) noexcept {
+  return adapt::detail::all_workspace(adapt::detail::threads_of(executor), adapt::detail::layer_workspace(layer));
+}
+
+/// Runs a layer with its rows divided among the threads of an executor: `layer(x, y)` or `layer(x, y, ws)`, and the same
+/// bits for any number of threads. The layer is any that takes a range of rows (linear, conv2d, depthwise_conv2d).
+///   x, y  as the layer takes them
+///   ws    workspace_bytes(executor, layer), where the layer needs any
+///   how   when work is worth dividing; rows are cut at multiples of row_alignment(layer), into at most one range for
+///         each thread
+/// Returns the status of the first range, by row, that failed. Allocates nothing (but what the executor does).
+template <adapt::Executor E, class Layer, class X, class Y>
+polymac::status parallel(E&& executor, const Layer& layer, const X& x, const Y& y, workspace ws = {},
+                         const adapt::division& how = {}) noexcept {
+  static_assert(adapt::detail::TakesRows<Layer, X, Y>,
+                "polymac: parallel() runs layers that take a range of rows: layer(x, y, rows) or "
+                "layer(x, y, workspace, rows), noexcept, which return a polymac::status");
+  namespace part = adapt::detail;
+  const std::size_t threads = part::threads_of(executor), own = part::layer_workspace(layer);
+  if (const std::size_t all = part::all_workspace(threads, own); all > 0 && (ws.data == nullptr || ws.size < all))
+    return polymac::status::make(errc::short_buffer, "parallel: expected a workspace of ", all, " bytes for ", threads,
+                                 " threads, got ", ws.data == nullptr ? 0 : ws.size);
+  const std::size_t rows = part::rows_of(y), alignment = row_alignment(layer);
+  const std::size_t parts = how.parts(threads, rows, alignment, part::work_of(layer, x, y, how));
+  if (parts == 1) return part::run_rows(layer, x, y, ws, {});
+  part::outcome outcome;
+  const auto run_part = [&](std::size_t p) noexcept {
+    const workspace mine = own > 0 ? workspace(ws.data + p * part::workspace_stride(own), own) : workspace{};
+    outcome.add(p, part::run_rows(layer, x, y, mine, adapt::part_of(p, parts, rows, alignment)));
+  };
+  executor.run(parts, run_part);
+  return outcome.of(parts);
+}
+
+POLYMAC_END
