@@ -75,7 +75,7 @@ class buffer<T, dynamic> {
     if (std::is_constant_evaluated()) {
       data_ = new T[count]{};
     } else {
-      data_ = static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t{alignment}, std::nothrow));
+      data_ = static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{alignment}, std::nothrow));
       if (data_ == nullptr)
         return status::make(errc::short_buffer, "buffer: no memory for ", count * sizeof(T), " bytes");
       for (std::size_t i = 0; i < count; ++i) ::new (static_cast<void*>(data_ + i)) T{};
@@ -100,12 +100,36 @@ class buffer<T, dynamic> {
     if (std::is_constant_evaluated())
       delete[] data_;
     else if (data_ != nullptr)
-      ::operator delete(static_cast<void*>(data_), std::align_val_t{alignment});
+      ::operator delete (static_cast<void*>(data_), std::align_val_t{alignment});
     data_ = nullptr;
     size_ = 0;
   }
 
   T* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+/// A buffer of parameters, one per column, that may be read 16 at a time: memory goes on for 16 elements (zeros) behind the
+/// last one. A static `Extent` of 1 is one parameter for every column, and has nothing behind it.
+template <class T, std::size_t Extent = dynamic>
+class padded_buffer {
+  static constexpr std::size_t padding = Extent == 1 ? 0 : 16;
+
+ public:
+  /// As buffer::resize.
+  constexpr status resize(std::size_t count) noexcept {
+    if (count > Extent) return status::make(errc::shape, "buffer: expected at most ", Extent, " elements, got ", count);
+    size_ = count;
+    return elements_.resize(count > static_cast<std::size_t>(-1) - padding ? count : count + padding);
+  }
+  constexpr std::size_t size() const noexcept { return size_; }
+  constexpr T* data() noexcept { return elements_.data(); }
+  constexpr const T* data() const noexcept { return elements_.data(); }
+  constexpr T& operator[](std::size_t i) noexcept { return elements_[i]; }
+  constexpr const T& operator[](std::size_t i) const noexcept { return elements_[i]; }
+
+ private:
+  buffer<T, Extent == dynamic ? dynamic : Extent + padding> elements_;
   std::size_t size_ = 0;
 };
 

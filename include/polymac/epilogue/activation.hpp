@@ -18,6 +18,12 @@ struct relu_stage : stage {
   constexpr V operator()(V value, std::size_t, std::size_t) const noexcept {
     return value < V{0} ? V{0} : value;
   }
+  template <class Block>
+  requires requires(Block block) { block.clamp_below(typename Block::value{}); }
+  POLYMAC_INLINE Block lanes(Block block, place) const noexcept {
+    block.clamp_below(typename Block::value{});
+    return block;
+  }
 };
 
 /// min(max(value, 0), 6) of a float.
@@ -26,6 +32,12 @@ struct relu6_stage : stage {
   template <std::floating_point V>
   constexpr V operator()(V value, std::size_t, std::size_t) const noexcept {
     return value < V{0} ? V{0} : value > V{6} ? V{6} : value;
+  }
+  template <class Block>
+  requires std::floating_point<typename Block::value> POLYMAC_INLINE Block lanes(Block block, place)
+  const noexcept {
+    block.clamp(0.0f, 6.0f);
+    return block;
   }
 };
 

@@ -27,9 +27,15 @@ class bias_stage : public stage {
     return status::make(errc::shape, "bias: expected ", columns, " values, one per column, got ", bias_.size());
   }
   constexpr float operator()(float sum, std::size_t, std::size_t column) const noexcept { return sum + bias_[column]; }
+  template <class Block>
+  requires std::same_as<typename Block::value, float> POLYMAC_INLINE Block lanes(Block block, place p)
+  const noexcept {
+    block.template add<false>(bias_.data() + p.column);
+    return block;
+  }
 
  private:
-  buffer<float> bias_;
+  padded_buffer<float> bias_;
 };
 
 /// One value per column.

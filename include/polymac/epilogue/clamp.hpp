@@ -34,6 +34,12 @@ struct clamp : stage {
     const V raised = value < least ? least : value;
     return raised > most ? most : raised;
   }
+  template <class Block>
+  requires requires(Block block, typename Block::value v) { block.clamp(v, v); }
+  POLYMAC_INLINE Block lanes(Block block, place) const noexcept {
+    block.clamp(bound<typename Block::value>(low), bound<typename Block::value>(high));
+    return block;
+  }
 
  private:
   template <class V>

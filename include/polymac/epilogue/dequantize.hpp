@@ -38,9 +38,16 @@ class dequantize_stage : public stage {
   constexpr float operator()(Sum sum, std::size_t, std::size_t column) const noexcept {
     return static_cast<float>(sum) * scales_[Columns == 1 ? 0 : column];
   }
+  template <class Block>
+  requires requires(Block block) { block.to_float(); }
+  POLYMAC_INLINE auto lanes(const Block& block, place p) const noexcept {
+    auto values = block.to_float();
+    values.template multiply<Columns == 1>(scales_.data() + (Columns == 1 ? 0 : p.column));
+    return values;
+  }
 
  private:
-  buffer<float, Columns> scales_;
+  padded_buffer<float, Columns> scales_;
 };
 
 /// One scale for every column.

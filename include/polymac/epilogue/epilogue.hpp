@@ -15,15 +15,26 @@ namespace epilogue {
 /// Base of every stage; makes `operator|` find it.
 struct stage {};
 
+/// Where the first element of a block of sums stands in the output.
+struct place {
+  std::size_t row = 0;
+  std::size_t column = 0;
+};
+
 /// A stage maps the value of one output element to the next value. It is scalar and constexpr; the kernel inlines it
 /// into its loop over the columns of a finished tile.
 ///   operator()(value, row, column) noexcept   value: the raw sum or what the stage before made of it;
 ///                                             row: output row (pixel) counted over the whole output; column: channel
 ///   check(columns) noexcept -> status         do the parameters fit a layer with so many columns? Called once, at
 ///                                             construction of the layer
+///
+/// A stage may also take a block of sums in registers (isa/lanes.hpp), where the instruction set has them:
+///   lanes(block, place) noexcept              the same for Rows x Panels groups of 16; returns the block for the next stage
+/// and must give the same values. Where one stage of a chain does not, the scalar form runs, as vector code by the compiler.
 template <class S>
 concept Stage = std::derived_from<std::remove_cvref_t<S>, stage> && requires(const std::remove_cvref_t<S>& s) {
-  { s.check(std::size_t{}) } noexcept -> std::same_as<status>;
+  { s.check(std::size_t{}) }
+  noexcept->std::same_as<status>;
 };
 
 namespace detail {
@@ -46,6 +57,13 @@ struct output_type {
 
 }  // namespace detail
 
+/// Does S take a block of sums in registers?
+template <class S, class Block>
+concept TakesLanes = requires(const S& s, Block block, place p) {
+  { s.lanes(block, p) }
+  noexcept;
+};
+
 /// The output type of stage S for a sum of type V.
 template <class S, class V>
 using output_of = typename detail::output_type<S, V>::type;
@@ -56,6 +74,10 @@ struct identity : stage {
   template <class V>
   constexpr V operator()(V value, std::size_t, std::size_t) const noexcept {
     return value;
+  }
+  template <class Block>
+  constexpr Block lanes(const Block& block, place) const noexcept {
+    return block;
   }
 };
 
@@ -73,6 +95,11 @@ struct chain : stage {
   template <class V>
   constexpr auto operator()(V value, std::size_t row, std::size_t column) const noexcept {
     return second(first(value, row, column), row, column);
+  }
+  template <class Block>
+  requires requires(const First& f, const Second& s, Block block, place p) { s.lanes(f.lanes(block, p), p); }
+  constexpr POLYMAC_INLINE auto lanes(const Block& block, place p) const noexcept {
+    return second.lanes(first.lanes(block, p), p);
   }
 };
 

@@ -5,6 +5,7 @@
 #include "polymac/core/buffer.hpp"
 #include "polymac/core/fixed_point.hpp"
 #include "polymac/epilogue/epilogue.hpp"
+#include "polymac/epilogue/float_form.hpp"
 
 #include <array>
 #include <concepts>
@@ -22,13 +23,38 @@ concept QuantizedType = std::same_as<T, std::int8_t> || std::same_as<T, std::uin
 
 namespace detail {
 
+/// The float forms of all columns, see float_form.hpp.
+template <std::size_t Columns>
+struct float_forms {
+  padded_buffer<float, Columns> high, low, offset;
+  bool proved = false;  ///< for every column
+
+  /// A column that is not proved, or memory that is not there, leaves the integers in charge.
+  template <rounding Mode, class Factors>
+  constexpr void find(const Factors& factors, std::int32_t least, std::int32_t most) noexcept {
+    proved = false;
+    const std::size_t count = factors.size();
+    if (!high.resize(count).ok() || !low.resize(count).ok() || !offset.resize(count).ok()) return;
+    for (std::size_t i = 0; i < count; ++i) {
+      float_form form;
+      if (!find_float_form<Mode>({factors.multiplier[i], factors.left[i] - factors.right[i]}, least, most, form))
+        return;
+      high[i] = form.high;
+      low[i] = form.low;
+      offset[i] = form.offset;
+    }
+    proved = true;
+  }
+};
+
 /// The factors of a stage, one array per component so that a loop over columns vectorises. A static count of 1 serves
 /// every column; which of the two it is, is a type, so that the inner loop has no branch, no stride.
 template <rounding Mode, std::size_t Columns>
 struct factors {
-  buffer<std::int32_t, Columns> multiplier;  ///< at least 0
-  buffer<std::int32_t, Columns> left;        ///< the shift where it is positive
-  buffer<std::int32_t, Columns> right;       ///< its negative where it is not
+  padded_buffer<std::int32_t, Columns> multiplier;  ///< at least 0
+  padded_buffer<std::int32_t, Columns> left;        ///< the shift where it is positive
+  padded_buffer<std::int32_t, Columns> right;       ///< its negative where it is not
+  float_forms<Columns> in_float;                    ///< the same functions in float, where all are proved
 
   constexpr status resize(std::size_t count) noexcept {
     status s = multiplier.resize(count);
@@ -70,6 +96,24 @@ struct factors {
     return raised > high ? high : raised;
   }
 
+  /// Readies the float forms for results in [low, high] of 8 bits.
+  constexpr void finish(std::int32_t low, std::int32_t high) noexcept {
+    if constexpr (has_directed_rounding) in_float.template find<Mode>(*this, low, high);
+  }
+  /// The scaled sums of a block from column i on, not yet saturated; `high` as in apply().
+  template <class Block>
+  POLYMAC_INLINE Block scale(const Block& sums, std::size_t i, std::int32_t) const noexcept {
+    constexpr bool uniform = Columns == 1;
+    if constexpr (has_directed_rounding)
+      if (in_float.proved)
+        return sums.template scale_in_float<uniform, Mode == rounding::gemmlowp>(
+            in_float.high.data() + i, in_float.low.data() + i, in_float.offset.data() + i);
+    if constexpr (Mode == rounding::gemmlowp)
+      return sums.template scale_rounding_twice<uniform>(multiplier.data() + i, left.data() + i, right.data() + i);
+    else
+      return sums.template scale_rounding_once<uniform>(multiplier.data() + i, left.data() + i, right.data() + i);
+  }
+
  private:
   /// floor((a * b + nudge) / 2^31), b >= 0: it fits 32 bits, so the low half of a logical shift is it.
   static constexpr std::int32_t doubling_high(std::int32_t a, std::int32_t b, std::int32_t nudge) noexcept {
@@ -92,20 +136,25 @@ struct factors {
 
 template <std::size_t Columns>
 struct factors<rounding::fp32_nearest_even, Columns> {
-  buffer<float, Columns> scale;
+  padded_buffer<float, Columns> real_scale;
 
-  constexpr status resize(std::size_t count) noexcept { return scale.resize(count); }
-  constexpr std::size_t size() const noexcept { return scale.size(); }
-  constexpr void set_real(std::size_t i, double real) noexcept { scale[i] = static_cast<float>(real); }
+  constexpr status resize(std::size_t count) noexcept { return real_scale.resize(count); }
+  constexpr std::size_t size() const noexcept { return real_scale.size(); }
+  constexpr void set_real(std::size_t i, double real) noexcept { real_scale[i] = static_cast<float>(real); }
   constexpr void set_fixed(std::size_t i, fixed_point::factor f) noexcept { set_real(i, fixed_point::decode(f)); }
   /// As above. Clamped before it is rounded, as XNNPACK does: the bounds are integers, so the result is the same.
   template <std::signed_integral Sum>
   constexpr std::int32_t apply(Sum sum, std::size_t i, std::int32_t low, std::int32_t high) const noexcept {
     const float least = static_cast<float>(low);
     const float most = static_cast<float>(high);
-    const float y = static_cast<float>(sum) * scale[i];
+    const float y = static_cast<float>(sum) * real_scale[i];
     const float raised = y < least ? least : y;
     return fixed_point::round_small_to_nearest_even(raised > most ? most : raised);
+  }
+  constexpr void finish(std::int32_t, std::int32_t) noexcept {}
+  template <class Block>
+  POLYMAC_INLINE Block scale(const Block& sums, std::size_t i, std::int32_t high) const noexcept {
+    return sums.template scale_to_nearest_even<Columns == 1>(real_scale.data() + i, static_cast<float>(high));
   }
 };
 
@@ -137,6 +186,7 @@ class requantize_stage : public stage {
       else
         made.blame("expected a finite scale in [0, 2^30)", i);
     }
+    made.finish();
     return made;
   }
 
@@ -160,6 +210,7 @@ class requantize_stage : public stage {
       else
         made.factors_.set_fixed(i, {multipliers[from], shifts[from]});
     }
+    made.finish();
     return made;
   }
 
@@ -184,6 +235,11 @@ class requantize_stage : public stage {
         factors_.apply(sum, Columns == 1 ? 0 : column, lowest - zero_point_, highest - zero_point_);
     return static_cast<Out>(scaled + zero_point_);
   }
+  template <class Block>
+  requires requires(const Block& block) { block.template narrow<Out>(0); }
+  POLYMAC_INLINE auto lanes(const Block& sums, place p) const noexcept {
+    return factors_.scale(sums, Columns == 1 ? 0 : p.column, highest - zero_point_).template narrow<Out>(zero_point_);
+  }
 
  private:
   static constexpr std::int32_t lowest = std::numeric_limits<Out>::min();
@@ -196,6 +252,11 @@ class requantize_stage : public stage {
       blame("expected one scale, or one per column, got another number of them", given);
     else
       polymac::detail::raise_unless_ok(factors_.resize(count));
+  }
+  constexpr void finish() noexcept {
+    if constexpr (sizeof(Out) == 1)
+      if (fault_ == nullptr && zero_point_ >= lowest && zero_point_ <= highest)
+        factors_.finish(lowest - zero_point_, highest - zero_point_);
   }
   constexpr void blame(const char* fault, std::size_t channel) noexcept {
     if (fault_ != nullptr) return;  // the first one counts

@@ -5,6 +5,7 @@
 
 #include "polymac/isa/avx2.hpp"
 #include "polymac/isa/avx512.hpp"
+#include "polymac/isa/avx512_lanes.hpp"
 #include "polymac/isa/avx512_vnni.hpp"
 #include "polymac/isa/avx_vnni.hpp"
 #include "polymac/isa/isa.hpp"

@@ -30,7 +30,7 @@
 
 #if defined(__AVX2__) && defined(__FMA__)
 
-#include <immintrin.h>
+#include "polymac/isa/intrinsics.hpp"
 
 POLYMAC_BEGIN
 namespace isa {

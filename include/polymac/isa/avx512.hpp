@@ -25,7 +25,7 @@
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 
-#include <immintrin.h>
+#include "polymac/isa/intrinsics.hpp"
 
 POLYMAC_BEGIN
 namespace isa {

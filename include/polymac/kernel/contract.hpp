@@ -20,6 +20,7 @@
 #include "polymac/core/view.hpp"
 #include "polymac/epilogue/epilogue.hpp"
 #include "polymac/isa/all.hpp"
+#include "polymac/kernel/finish.hpp"
 #include "polymac/kernel/pack.hpp"
 #include "polymac/policy/k_source.hpp"
 
@@ -239,27 +240,11 @@ class loop_nest {
   template <std::size_t Rows, std::size_t Panels, class Value>
   constexpr POLYMAC_INLINE void finish(std::size_t row, std::size_t panel, const Value* sums) const noexcept {
     constexpr std::size_t width = Panels * Atom::columns;
-    const std::size_t first_column = panel * Atom::columns;
-    const std::size_t columns = polymac::detail::smaller(width, weights.shape().columns - first_column);
-    const std::size_t offset = set * weights.shape().columns + first_column;
-    for (std::size_t r = 0; r < Rows; ++r) {
-      auto* const out = output.row(row + r) + offset;
-      std::size_t c = 0;
-      // Whole panels have a constant trip count, so that compilers turn the stages into vector code.
-      for (; c + Atom::columns <= columns; c += Atom::columns)
-        finish_columns(row + r, offset + c, Atom::columns, sums + r * width + c, out + c);
-      if (c < columns) finish_columns(row + r, offset + c, columns - c, sums + r * width + c, out + c);
-    }
-  }
-
-  template <class Value, class Out>
-  constexpr POLYMAC_INLINE void finish_columns(std::size_t row, std::size_t column, std::size_t count,
-                                               const Value* sums, Out* out) const noexcept {
-    // The results are gathered in an array of their own: a store to `out` might change the stages' parameters, as far
-    // as the compiler knows, and it would read them anew for every element.
-    Out results[Atom::columns];
-    for (std::size_t c = 0; c < count; ++c) results[c] = epilogue(static_cast<sum>(sums[c]), row, column + c);
-    for (std::size_t c = 0; c < count; ++c) out[c] = results[c];
+    const std::size_t column = panel * Atom::columns;
+    kernel::finish<typename Atom::isa>(
+        epilogue, output, sums, width,
+        {row, Rows, column, polymac::detail::smaller(width, weights.shape().columns - column),
+         set * weights.shape().columns});
   }
 };
 

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+// The way of finished sums through the epilogue to the output.
+//
+//   sums, `stride` apart:    row 0   s s s s s ... | . . .        whole panels are there, columns beyond the last one
+//                            row 1   s s s s s ... | . . .        only fill up
+//
+// Where the instruction set has blocks of sums (isa/lanes.hpp) and every stage takes them, 64 sums are finished at a time:
+// 4 x 16, 2 x 32 or 1 x 64, because packing to bytes costs the same for one register as for four. Else the scalar stages
+// run in loops of constant length that compilers turn into vector code.
+#pragma once
+
+#include "polymac/core/view.hpp"
+#include "polymac/epilogue/epilogue.hpp"
+#include "polymac/isa/all.hpp"
+
+#include <cstddef>
+#include <type_traits>
+
+POLYMAC_BEGIN
+namespace kernel {
+
+/// The part of the output that a tile of sums makes: rows [row, row + rows), columns [column, column + columns) of one set
+/// of weights, whose columns begin at `offset` in the output and for the epilogue.
+struct output_block {
+  std::size_t row = 0;
+  std::size_t rows = 0;
+  std::size_t column = 0;
+  std::size_t columns = 0;
+  std::size_t offset = 0;
+};
+
+namespace detail {
+
+template <class I, class Sum, class Epilogue>
+consteval bool finishes_in_lanes() {
+  if constexpr (isa::has_lanes<Sum, I>)
+    return epilogue::TakesLanes<Epilogue, isa::best_lanes<Sum, I, 1, 1>>;
+  else
+    return false;
+}
+
+template <class I, class Sum, class Epilogue, class Output>
+struct finisher {
+  const Epilogue& epilogue;
+  const Output& output;
+  const Sum* sums;
+  std::size_t stride;
+  output_block place;
+
+  POLYMAC_INLINE void in_lanes() const noexcept {
+    constexpr std::size_t width = isa::lane_columns;
+    std::size_t c = 0;
+    if (place.rows == 1)
+      for (; c + 3 * width < place.columns; c += 4 * width) rows_of<1, 4>(c);
+    for (; c + width < place.columns; c += 2 * width) rows_of<2, 2>(c);
+    if (c < place.columns) rows_of<4, 1>(c);
+  }
+
+  constexpr void one_by_one() const noexcept {
+    constexpr std::size_t width = 16;
+    for (std::size_t r = 0; r < place.rows; ++r) {
+      auto* const out = output.row(place.row + r) + place.offset + place.column;
+      const Sum* const row = sums + r * stride;
+      std::size_t c = 0;
+      for (; c + width <= place.columns; c += width) few<width>(r, c, width, row + c, out + c);
+      if (c < place.columns) few<width>(r, c, place.columns - c, row + c, out + c);
+    }
+  }
+
+ private:
+  template <std::size_t Rows, std::size_t Panels>
+  POLYMAC_INLINE void rows_of(std::size_t column) const noexcept {
+    std::size_t r = 0;
+    for (; r + Rows <= place.rows; r += Rows) block<Rows, Panels>(r, column);
+    if constexpr (Rows > 1)
+      for (; r < place.rows; ++r) block<1, Panels>(r, column);
+  }
+
+  template <std::size_t Rows, std::size_t Panels>
+  POLYMAC_INLINE void block(std::size_t row, std::size_t column) const noexcept {
+    constexpr std::size_t width = isa::lane_columns;
+    using output_type = std::remove_pointer_t<decltype(output.row(row))>;
+    const std::size_t left = place.columns - column - (Panels - 1) * width;
+    const std::size_t first = place.offset + place.column + column;
+    output_type* rows[Rows];
+    POLYMAC_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) rows[r] = output.row(place.row + row + r) + first;
+    const auto sums_in_registers = isa::best_lanes<Sum, I, Rows, Panels>::load(sums + row * stride + column, stride);
+    epilogue.lanes(sums_in_registers, {place.row + row, first}).store(rows, left < width ? left : width);
+  }
+
+  template <std::size_t Width, class Out>
+  constexpr POLYMAC_INLINE void few(std::size_t row, std::size_t column, std::size_t count, const Sum* from,
+                                    Out* out) const noexcept {
+    // The results are gathered in an array of their own: a store to `out` might change the stages' parameters, as far
+    // as the compiler knows, and it would read them anew for every element.
+    Out results[Width];
+    for (std::size_t c = 0; c < count; ++c)
+      results[c] = epilogue(from[c], place.row + row, place.offset + place.column + column + c);
+    for (std::size_t c = 0; c < count; ++c) out[c] = results[c];
+  }
+};
+
+}  // namespace detail
+
+/// output[row][column] = epilogue(sums[row][column]) for the elements of `place`. `sums` can be read up to the end of the
+/// last panel of 16 columns.
+template <Isa I, class Sum, class Epilogue, class Output>
+constexpr void finish(const Epilogue& epilogue, const Output& output, const Sum* sums, std::size_t stride,
+                      const output_block& place) noexcept {
+  const detail::finisher<I, Sum, Epilogue, Output> f{epilogue, output, sums, stride, place};
+  if constexpr (detail::finishes_in_lanes<I, Sum, Epilogue>()) {
+    if (!std::is_constant_evaluated()) return f.in_lanes();
+  }
+  f.one_by_one();
+}
+
+}  // namespace kernel
+POLYMAC_END
