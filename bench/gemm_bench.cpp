@@ -1,102 +1,204 @@
 // SPDX-License-Identifier: MIT
-// Products of prepacked weights, one thread: gemm/<arithmetic>/<who>/<rows>x<columns>x<depth>.
+// Matrix products, one thread, weights packed before:
+//
+//   gemm/<arithmetic>/<who>/<rows>x<columns>x<depth>
+//   gemm_pack/<arithmetic>/<who>/<rows>x<columns>x<depth>     packing the weights
+#include "bench/problem.hpp"
 #include "bench/report.hpp"
 
 #include "polymac/polymac.hpp"
 
-#include <benchmark/benchmark.h>
-
-#include <Eigen/Core>
-
 #include <cstdint>
-#include <random>
+#include <exception>
+#include <memory>
+#include <span>
 #include <string>
 #include <vector>
+
+#if POLYMAC_PEER_EIGEN
+#include "bench/peer/eigen.hpp"
+#endif
+#if POLYMAC_PEER_LIBXSMM
+#include "bench/peer/libxsmm.hpp"
+#endif
+#if POLYMAC_PEER_ONEDNN
+#include "bench/peer/onednn.hpp"
+#endif
+#if POLYMAC_PEER_OPENBLAS
+#include "bench/peer/openblas.hpp"
+#endif
+#if POLYMAC_PEER_XNNPACK
+#include "bench/peer/xnnpack.hpp"
+#endif
+#ifdef POLYMAC_PEER_MKL
+#include "bench/peer/mkl.hpp"
+#endif
 
 namespace {
 
 namespace pm = polymac;
+using bench::arithmetic;
+using bench::gemm_problem;
+using bench::gemm_shape;
+using bench::result;
 
-struct shape {
-  std::size_t rows, columns, depth;
-  double macs() const { return static_cast<double>(rows) * static_cast<double>(columns) * static_cast<double>(depth); }
-  std::string text() const {
-    return std::to_string(rows) + "x" + std::to_string(columns) + "x" + std::to_string(depth);
+constexpr gemm_shape shapes[] = {
+    {8, 8, 8},        {16, 16, 16},     {32, 32, 32},       {64, 64, 64},       {128, 128, 128},
+    {256, 256, 256},  {512, 512, 512},  {1024, 1024, 1024}, {2048, 2048, 2048}, {128, 768, 768},
+    {128, 3072, 768}, {128, 768, 3072}, {512, 2048, 2048},  {784, 128, 1152},   {196, 256, 2304},
+    {3136, 64, 576},  {49, 512, 4608},  {125, 64, 64},      {1024, 16, 64},     {300, 8, 72},
+    {16, 4096, 4096}, {1, 4096, 4096},  {1, 1024, 1024},    {1, 768, 3072},     {1, 128, 128}};
+constexpr gemm_shape packed_shapes[] = {{64, 64, 64}, {1024, 1024, 1024}, {128, 3072, 768}, {1, 4096, 4096}};
+constexpr std::size_t few_rows = 16;  // up to here the weights' way from memory is the bound
+
+// ---- polymac --------------------------------------------------------------------------------------------------------
+
+struct raw {
+  static constexpr result kind = result::sums;
+  template <class X>
+  static auto stages(const bench::channels<X>&) {
+    return pm::epilogue::identity{};
+  }
+};
+template <pm::rounding Mode>
+struct requantised {
+  static constexpr result kind = result::requantised;
+  template <class X>
+  static auto stages(const bench::channels<X>& out) {
+    return pm::requantize<Mode>(std::span<const double>(out.scales), 0);
   }
 };
 
-constexpr shape shapes[] = {{64, 64, 64},  {128, 128, 128},  {256, 256, 256}, {512, 512, 512},  {1024, 16, 64},
-                            {125, 64, 64}, {784, 128, 1152}, {49, 512, 4608}, {16, 1024, 1024}, {1, 1024, 1024}};
+template <class M, class Stages>
+class polymac_gemm {
+  using X = typename M::activation;
+  using bias = typename pm::mac_traits<M>::sum;
+  static auto make(const gemm_problem<X>& p) {
+    std::vector<bias> start;
+    if (Stages::kind == result::requantised) start.assign(p.out.bias.begin(), p.out.bias.end());
+    using weight = typename M::weight;
+    return pm::linear<M>(pm::matrix_view<const weight>(p.w.data(), p.shape.columns, p.shape.depth), start,
+                         Stages::stages(p.out));
+  }
+  using layer = decltype(make(std::declval<const gemm_problem<X>&>()));
 
-template <class T>
-std::vector<T> noise(std::size_t count) {
-  std::mt19937 random(1);
-  std::uniform_int_distribution<int> code(-100, 100);
-  std::vector<T> values(count);
-  for (T& v : values) v = static_cast<T>(code(random));
-  return values;
+ public:
+  static constexpr const char* name = "polymac";
+  bench::lines<typename layer::output> y;
+
+  explicit polymac_gemm(const gemm_problem<X>& p)
+      : y(p.shape.rows * p.shape.columns), problem_(p), layer_(std::make_unique<layer>(make(p))) {}
+  void operator()() {
+    const auto& s = problem_.shape;
+    const auto status = (*layer_)(pm::matrix_view<const X>(problem_.x.data(), s.rows, s.depth),
+                                  pm::matrix_view<typename layer::output>(y.data(), s.rows, s.columns));
+    benchmark::DoNotOptimize(status.ok());
+  }
+  void pack() { layer_ = std::make_unique<layer>(make(problem_)); }
+  std::string label() const { return bench::what_runs(layer_->explain().c_str()); }
+
+ private:
+  const gemm_problem<X>& problem_;
+  std::unique_ptr<layer> layer_;
+};
+
+// ---- cases ----------------------------------------------------------------------------------------------------------
+
+/// A product of polymac or of a peer, made when it is first asked for and held against the plain loop once.
+template <class Who, class X>
+class gemm_case {
+ public:
+  gemm_case(const gemm_shape& s, result kind) : shape_(s), kind_(kind) {}
+  /// Empty, or why it cannot be timed.
+  const std::string& error() {
+    if (tried_) return error_;
+    tried_ = true;
+    try {
+      const auto& p = bench::problem_of<X>(shape_);
+      who_ = std::make_unique<Who>(p);
+      (*who_)();
+      error_ = bench::check(p, kind_, who_->y.data());
+    } catch (const std::exception& e) {
+      error_ = e.what();
+    }
+    return error_;
+  }
+  Who& who() { return *who_; }
+  const gemm_shape& shape() const { return shape_; }
+
+ private:
+  gemm_shape shape_;
+  result kind_;
+  bool tried_ = false;
+  std::unique_ptr<Who> who_;
+  std::string error_;
+};
+
+template <class Who, class X>
+void add(const std::string& arithmetic_name, arithmetic a, result kind) {
+  using weight = bench::weight_for<X>;
+  for (const gemm_shape& s : shapes) {
+    const auto held = std::make_shared<gemm_case<Who, X>>(s, kind);
+    const std::string name = arithmetic_name + "/" + Who::name + "/" + s.text();
+    benchmark::RegisterBenchmark(("gemm/" + name).c_str(), [held, a](benchmark::State& state) {
+      if (!held->error().empty()) return state.SkipWithError(held->error().c_str());
+      const gemm_shape& of = held->shape();
+      const std::size_t weights = of.columns * of.depth * sizeof(weight);
+      const double bytes = static_cast<double>(of.rows * of.depth * sizeof(X) + weights +
+                                               of.rows * of.columns * sizeof(held->who().y[0]));
+      bench::run(state, {a, of.macs(), bytes, of.rows <= few_rows ? weights : 0}, held->who().label(), held->who());
+    });
+    if constexpr (requires(Who & w) { w.pack(); }) {
+      if (std::none_of(std::begin(packed_shapes), std::end(packed_shapes),
+                       [&](const gemm_shape& p) { return p.text() == s.text(); }))
+        continue;
+      benchmark::RegisterBenchmark(("gemm_pack/" + name).c_str(), [held, a](benchmark::State& state) {
+        if (!held->error().empty()) return state.SkipWithError(held->error().c_str());
+        // Read once, written once.
+        const std::size_t bytes = 2 * held->shape().columns * held->shape().depth * sizeof(weight);
+        bench::run(state, {a, 0.0, static_cast<double>(bytes), bytes}, "packing", [&] { held->who().pack(); });
+      });
+    }
+  }
 }
-
-template <class M, class E>
-void polymac_gemm(benchmark::State& state, const shape& s, const E& stages, bench::arithmetic kind) {
-  using activation = typename M::activation;
-  using weight = typename M::weight;
-  const auto x = noise<activation>(s.rows * s.depth);
-  const auto w = noise<weight>(s.columns * s.depth);
-  const auto bias = noise<typename pm::mac_traits<M>::sum>(s.columns);
-  const auto layer = pm::linear<M>(pm::matrix_view<const weight>(w.data(), s.columns, s.depth), bias, stages);
-  using output = typename decltype(layer)::output;
-  std::vector<output> y(s.rows * s.columns);
-  const pm::matrix_view<const activation> in(x.data(), s.rows, s.depth);
-  const pm::matrix_view<output> out(y.data(), s.rows, s.columns);
-  if (const auto status = layer(in, out); !status.ok()) return state.SkipWithError(status.c_str());
-  const double bytes = static_cast<double>(s.rows * s.depth * sizeof(activation) +
-                                           s.columns * s.depth * sizeof(weight) + y.size() * sizeof(output));
-  bench::run(state, {kind, s.macs(), bytes, s.rows <= 16 ? s.columns * s.depth * sizeof(weight) : 0},
-             bench::what_runs(layer.explain().c_str()), [&] { benchmark::DoNotOptimize(layer(in, out).ok()); });
-}
-
-void eigen_gemm(benchmark::State& state, const shape& s) {
-  using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  const auto rows = static_cast<Eigen::Index>(s.rows), columns = static_cast<Eigen::Index>(s.columns),
-             depth = static_cast<Eigen::Index>(s.depth);
-  const matrix x = matrix::Random(rows, depth), w = matrix::Random(columns, depth);
-  matrix y(rows, columns);
-  bench::run(state, {bench::arithmetic::float32, s.macs(), 0.0, 0}, "packs in every call", [&] {
-    y.noalias() = x * w.transpose();
-    benchmark::DoNotOptimize(y.data());
-  });
-}
-
-template <class M, class E>
-void add(const std::string& name, const E& stages_of, bench::arithmetic kind) {
-  for (const shape& s : shapes)
-    benchmark::RegisterBenchmark(("gemm/" + name + "/polymac/" + s.text()).c_str(),
-                                 [=](benchmark::State& state) { polymac_gemm<M>(state, s, stages_of(s), kind); });
-}
-
-std::vector<double> scales(const shape& s) { return std::vector<double>(s.columns, 0.0007); }
 
 }  // namespace
 
-int main(int argc, char* argv[]) {
+int main(int argc, char** argv) {
   using pm::rounding;
-  add<pm::mac::int8>(
-      "int8", [](const shape&) { return pm::epilogue::identity{}; }, bench::arithmetic::int8);
-  add<pm::mac::int8>(
-      "int8_requantised",
-      [](const shape& s) { return pm::requantize<rounding::fp32_nearest_even>(std::span<const double>(scales(s)), 3); },
-      bench::arithmetic::int8);
-  add<pm::mac::int8>(
-      "int8_requantised_exact",
-      [](const shape& s) { return pm::requantize<rounding::gemmlowp>(std::span<const double>(scales(s)), 3); },
-      bench::arithmetic::int8);
-  add<pm::mac::int16x8>(
-      "int16x8", [](const shape&) { return pm::epilogue::identity{}; }, bench::arithmetic::int16);
-  add<pm::mac::float32>(
-      "float32", [](const shape&) { return pm::epilogue::identity{}; }, bench::arithmetic::float32);
-  for (const shape& s : shapes)
-    benchmark::RegisterBenchmark(("gemm/float32/eigen/" + s.text()).c_str(),
-                                 [s](benchmark::State& state) { eigen_gemm(state, s); });
+  namespace mac = pm::mac;
+  add<polymac_gemm<mac::int8, raw>, std::int8_t>("int8", arithmetic::int8, result::sums);
+  add<polymac_gemm<mac::int8, requantised<rounding::fp32_nearest_even>>, std::int8_t>(
+      "int8_requantised", arithmetic::int8, result::requantised);
+  add<polymac_gemm<mac::int8, requantised<rounding::gemmlowp>>, std::int8_t>("int8_requantised_exact", arithmetic::int8,
+                                                                             result::requantised);
+  add<polymac_gemm<mac::int16x8, raw>, std::int16_t>("int16x8", arithmetic::int16, result::sums);
+  add<polymac_gemm<mac::float32, raw>, float>("float32", arithmetic::float32, result::sums);
+
+  namespace peer = bench::peer;
+  using std::int32_t, std::int8_t;
+#if POLYMAC_PEER_ONEDNN
+  add<peer::onednn_gemm<int8_t, int32_t>, int8_t>("int8", arithmetic::int8, result::sums);
+  add<peer::onednn_gemm<int8_t, int8_t>, int8_t>("int8_requantised", arithmetic::int8, result::requantised);
+  add<peer::onednn_gemm<float, float>, float>("float32", arithmetic::float32, result::sums);
+#endif
+#if POLYMAC_PEER_XNNPACK
+  add<peer::xnnpack_gemm<int8_t, int8_t>, int8_t>("int8_requantised", arithmetic::int8, result::requantised);
+  add<peer::xnnpack_gemm<float, float>, float>("float32", arithmetic::float32, result::sums);
+#endif
+#if POLYMAC_PEER_LIBXSMM
+  add<peer::libxsmm_gemm<int8_t, int32_t>, int8_t>("int8", arithmetic::int8, result::sums);
+  add<peer::libxsmm_gemm<float, float>, float>("float32", arithmetic::float32, result::sums);
+#endif
+#ifdef POLYMAC_PEER_MKL
+  add<peer::mkl_gemm<int8_t, int32_t>, int8_t>("int8", arithmetic::int8, result::sums);
+  add<peer::mkl_gemm<float, float>, float>("float32", arithmetic::float32, result::sums);
+#endif
+#if POLYMAC_PEER_OPENBLAS
+  add<peer::openblas_gemm, float>("float32", arithmetic::float32, result::sums);
+#endif
+#if POLYMAC_PEER_EIGEN
+  add<peer::eigen_gemm, float>("float32", arithmetic::float32, result::sums);
+#endif
   return bench::run_all(argc, argv);
 }

@@ -6,9 +6,9 @@
 // are chosen by asking the processor. They are written in assembler, since compilers move accumulators that intrinsics
 // name through memory.
 //
-// The operands are zero, so no data gives more. Data costs power, and power costs clock: on the Xeon of bench/README.md
-// tdpbssd does 2750 to 2850 GMAC/s on zeros and 2240 on noise, so a share of 1 is out of reach there; `operands::noise`
-// measures that.
+// The operands are noise, as those of the cases are. Data costs power, and power costs clock: on the Xeon of
+// bench/README.md tdpbssd does 2240 GMAC/s on noise and 2550 to 2950 on zeros, for some milliseconds. A share says how
+// many of the instruction's slots a kernel fills at the clock that its work leads to; `operands::zero` measures the rest.
 #pragma once
 
 #include "polymac/cpu/features.hpp"
@@ -246,7 +246,7 @@ inline probe matrix_peak(arithmetic, operands) { return {}; }
 }  // namespace detail
 
 /// Measures now; 2 ms or less.
-inline peaks measure_peaks(arithmetic a, operands data = operands::zero) {
+inline peaks measure_peaks(arithmetic a, operands data = operands::noise) {
   const probe vector = detail::vector_peak(a, data), matrix = detail::matrix_peak(a, data);
   return {matrix.gmac > vector.gmac ? matrix : vector, vector};
 }

@@ -89,7 +89,7 @@ inline void describe_machine() {
     benchmark::AddCustomContext(std::string("peak_instruction_") + k.name, p.best.instruction);
     benchmark::AddCustomContext(std::string("vector_peak_instruction_") + k.name, p.vector.instruction);
     add(std::string("peak_") + k.name, p.best.gmac);
-    add(std::string("peak_noise_") + k.name, measure_peaks(k.kind, operands::noise).best.gmac);
+    add(std::string("peak_of_zeros_") + k.name, measure_peaks(k.kind, operands::zero).best.gmac);
     add(std::string("vector_peak_") + k.name, p.vector.gmac);
     amx = amx || p.best.instruction != p.vector.instruction;
   }
