@@ -158,16 +158,18 @@ std::string check(const gemm_problem<X>& p, result kind, const Y* y) {
 
 // ---- convolutions ---------------------------------------------------------------------------------------------------
 
-/// One image, NHWC; weights output x kernel x kernel x input.
+/// One image, NHWC; weights output x kernel x kernel x input, or kernel x kernel x output where depthwise.
 struct conv_shape {
   std::string name;
   std::size_t height, width, inputs, outputs;
   std::size_t kernel_height, kernel_width, stride;
   std::size_t top, left, bottom, right;  ///< padding
+  bool depthwise = false;                ///< every channel on its own; outputs == inputs
 
   std::size_t out_height() const { return (height + top + bottom - kernel_height) / stride + 1; }
   std::size_t out_width() const { return (width + left + right - kernel_width) / stride + 1; }
-  std::size_t depth() const { return kernel_height * kernel_width * inputs; }
+  std::size_t inputs_of_output() const { return depthwise ? 1 : inputs; }
+  std::size_t depth() const { return kernel_height * kernel_width * inputs_of_output(); }
   /// Kernel positions that lie on the image, along one axis, over all output positions.
   static std::size_t taps(std::size_t out, std::size_t kernel, std::size_t stride, std::size_t before,
                           std::size_t size) {
@@ -182,7 +184,7 @@ struct conv_shape {
   /// Multiply-accumulates on pixels of the image; those on padding are not counted.
   double macs() const {
     return static_cast<double>(taps(out_height(), kernel_height, stride, top, height) *
-                               taps(out_width(), kernel_width, stride, left, width) * inputs * outputs);
+                               taps(out_width(), kernel_width, stride, left, width) * inputs_of_output() * outputs);
   }
 };
 
@@ -218,10 +220,12 @@ std::string check(const conv_problem<X>& p, result kind, const Y* y) {
       for (std::size_t kx = 0; kx < s.kernel_width; ++kx) {
         const std::size_t iy = oy * s.stride + ky - s.top, ix = ox * s.stride + kx - s.left;  // wraps where outside
         if (iy >= s.height || ix >= s.width) continue;
-        for (std::size_t k = 0; k < s.inputs; ++k) {
-          const double product =
-              static_cast<double>(p.x[(iy * s.width + ix) * s.inputs + k]) *
-              static_cast<double>(p.w[((c * s.kernel_height + ky) * s.kernel_width + kx) * s.inputs + k]);
+        const std::size_t tap = ky * s.kernel_width + kx;
+        for (std::size_t k = 0; k < s.inputs_of_output(); ++k) {
+          const std::size_t x = (iy * s.width + ix) * s.inputs + (s.depthwise ? c : k),
+                            w = s.depthwise ? tap * s.outputs + c
+                                            : (c * s.kernel_height * s.kernel_width + tap) * s.inputs + k;
+          const double product = static_cast<double>(p.x[x]) * static_cast<double>(p.w[w]);
           sum += product;
           sizes += std::abs(product);
         }

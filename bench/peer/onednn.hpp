@@ -165,13 +165,14 @@ class onednn_conv : public detail::onednn_call {
     const conv_shape& s = p.shape;
     const auto d = [](std::size_t v) { return static_cast<dnnl_dim_t>(v); };
     const dims in{1, d(s.inputs), d(s.height), d(s.width)}, out{1, d(s.outputs), d(s.out_height()), d(s.out_width())},
-        kernel{d(s.outputs), d(s.inputs), d(s.kernel_height), d(s.kernel_width)}, strides{d(s.stride), d(s.stride)},
-        before{d(s.top), d(s.left)}, after{d(s.bottom), d(s.right)};
+        kernel = s.depthwise ? dims{d(s.outputs), 1, 1, d(s.kernel_height), d(s.kernel_width)}
+                             : dims{d(s.outputs), d(s.inputs), d(s.kernel_height), d(s.kernel_width)},
+        strides{d(s.stride), d(s.stride)}, before{d(s.top), d(s.left)}, after{d(s.bottom), d(s.right)};
     const dnnl::memory::desc xd(in, onednn_type<X>(), tag::nhwc), yd(out, onednn_type<Y>(), tag::nhwc),
-        any(kernel, onednn_type<X>(), tag::any), plain(kernel, onednn_type<X>(), tag::ohwi);
+        any(kernel, onednn_type<X>(), tag::any), plain(kernel, onednn_type<X>(), s.depthwise ? tag::hwigo : tag::ohwi);
     constexpr bool requantised = std::is_same_v<Y, std::int8_t>;
     dnnl::primitive_attr attributes;
-    if (requantised) add_scales(attributes, p.out.scales, 1 << 0, 1 << 1);
+    if (requantised) add_scales(attributes, p.out.scales, s.depthwise ? 3 : 1, 1 << 1);
     const dnnl::memory::desc bias = add_bias(p.out, {d(s.outputs)}, tag::a, requantised);
     dnnl::post_ops after_sum;
 #if DNNL_VERSION_MAJOR >= 3

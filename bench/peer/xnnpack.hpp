@@ -118,17 +118,20 @@ class xnnpack_conv : public detail::xnnpack_operator {
     using detail::no_limit;
     const conv_shape& s = p.shape;
     const auto u = [](std::size_t v) { return static_cast<std::uint32_t>(v); };
+    const std::size_t groups = s.depthwise ? s.inputs : 1;
+    const std::uint32_t flags = s.depthwise ? XNN_FLAG_DEPTHWISE_CONVOLUTION : 0;
     const auto create_with = [&](auto* f, auto... rest) {
       create(f, u(s.top), u(s.right), u(s.bottom), u(s.left), u(s.kernel_height), u(s.kernel_width), u(s.stride),
-             u(s.stride), 1u, 1u, 1u, s.inputs, s.outputs, s.inputs, s.outputs, rest...);
+             u(s.stride), 1u, 1u, u(groups), s.inputs / groups, s.outputs / groups, s.inputs, s.outputs, rest...,
+             flags);
     };
     if constexpr (std::is_same_v<X, float>)
-      create_with(xnn_create_convolution2d_nhwc_f32, p.w.data(), p.out.bias.data(), 0.f, no_limit, 0u);
+      create_with(xnn_create_convolution2d_nhwc_f32, p.w.data(), p.out.bias.data(), 0.f, no_limit);
     else
 #if POLYMAC_PEER_XNNPACK_RESHAPES
       create_with(xnn_create_convolution2d_nhwc_qs8_qc8w, std::int8_t{0}, 1.f,
                   detail::xnnpack_scales(p.out.scales).data(), p.w.data(), p.out.bias.data(), std::int8_t{0}, 1.f,
-                  std::int8_t{0}, std::int8_t{127}, 0u);
+                  std::int8_t{0}, std::int8_t{127});
     std::size_t workspace = 0, height = 0, width = 0;
     if constexpr (std::is_same_v<X, float>) {
       require(xnn_reshape_convolution2d_nhwc_f32(operator_, 1, s.height, s.width, &workspace, &height, &width, nullptr),
@@ -144,7 +147,7 @@ class xnnpack_conv : public detail::xnnpack_operator {
     }
 #else
       create_with(xnn_create_convolution2d_nhwc_qc8, std::int8_t{0}, 1.f, detail::xnnpack_scales(p.out.scales).data(),
-                  p.w.data(), p.out.bias.data(), std::int8_t{0}, 1.f, std::int8_t{0}, std::int8_t{127}, 0u);
+                  p.w.data(), p.out.bias.data(), std::int8_t{0}, 1.f, std::int8_t{0}, std::int8_t{127});
     if constexpr (std::is_same_v<X, float>)
       require(xnn_setup_convolution2d_nhwc_f32(operator_, 1, s.height, s.width, p.x.data(), y.data(), nullptr),
               "setup");
