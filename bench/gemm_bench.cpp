@@ -3,36 +3,22 @@
 //
 //   gemm/<arithmetic>/<who>/<rows>x<columns>x<depth>
 //   gemm_pack/<arithmetic>/<who>/<rows>x<columns>x<depth>     packing the weights
+#include "bench/peers.hpp"
 #include "bench/problem.hpp"
 #include "bench/report.hpp"
+#include "bench/subject.hpp"
 
 #include "polymac/polymac.hpp"
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
-#include <exception>
+#include <iterator>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
-
-#if POLYMAC_PEER_EIGEN
-#include "bench/peer/eigen.hpp"
-#endif
-#if POLYMAC_PEER_LIBXSMM
-#include "bench/peer/libxsmm.hpp"
-#endif
-#if POLYMAC_PEER_ONEDNN
-#include "bench/peer/onednn.hpp"
-#endif
-#if POLYMAC_PEER_OPENBLAS
-#include "bench/peer/openblas.hpp"
-#endif
-#if POLYMAC_PEER_XNNPACK
-#include "bench/peer/xnnpack.hpp"
-#endif
-#ifdef POLYMAC_PEER_MKL
-#include "bench/peer/mkl.hpp"
-#endif
 
 namespace {
 
@@ -104,41 +90,11 @@ class polymac_gemm {
 
 // ---- cases ----------------------------------------------------------------------------------------------------------
 
-/// A product of polymac or of a peer, made when it is first asked for and held against the plain loop once.
-template <class Who, class X>
-class gemm_case {
- public:
-  gemm_case(const gemm_shape& s, result kind) : shape_(s), kind_(kind) {}
-  /// Empty, or why it cannot be timed.
-  const std::string& error() {
-    if (tried_) return error_;
-    tried_ = true;
-    try {
-      const auto& p = bench::problem_of<X>(shape_);
-      who_ = std::make_unique<Who>(p);
-      (*who_)();
-      error_ = bench::check(p, kind_, who_->y.data());
-    } catch (const std::exception& e) {
-      error_ = e.what();
-    }
-    return error_;
-  }
-  Who& who() { return *who_; }
-  const gemm_shape& shape() const { return shape_; }
-
- private:
-  gemm_shape shape_;
-  result kind_;
-  bool tried_ = false;
-  std::unique_ptr<Who> who_;
-  std::string error_;
-};
-
 template <class Who, class X>
 void add(const std::string& arithmetic_name, arithmetic a, result kind) {
   using weight = bench::weight_for<X>;
   for (const gemm_shape& s : shapes) {
-    const auto held = std::make_shared<gemm_case<Who, X>>(s, kind);
+    const auto held = std::make_shared<bench::subject<Who, X, gemm_shape>>(s, kind);
     const std::string name = arithmetic_name + "/" + Who::name + "/" + s.text();
     benchmark::RegisterBenchmark(("gemm/" + name).c_str(), [held, a](benchmark::State& state) {
       if (!held->error().empty()) return state.SkipWithError(held->error().c_str());

@@ -17,6 +17,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #if defined(__x86_64__) && defined(__linux__)
 #include <sys/syscall.h>
@@ -161,9 +162,10 @@ inline bool avx512_bf16() {
   return polymac::cpu::runs("avx512") && (polymac::cpu::detail::cpuid(7, 1).eax >> 5 & 1) != 0;
 }
 
-inline probe vector_peak(arithmetic a, operands data) {
-  const bool avx512_vnni = polymac::cpu::runs("avx512_vnni"), avx512 = polymac::cpu::runs("avx512"),
-             avx_vnni = polymac::cpu::runs("avx_vnni"), avx2 = polymac::cpu::runs("avx2");
+/// The fastest instruction of one instruction set.
+inline probe isa_peak(std::string_view isa, arithmetic a, operands data) {
+  const bool avx512_vnni = isa == "avx512_vnni", avx512 = avx512_vnni || isa == "avx512", avx_vnni = isa == "avx_vnni",
+             avx2 = avx512 || avx_vnni || isa == "avx2";
   switch (a) {
     case arithmetic::int8:
       if (avx512_vnni) return measure(data, "vpdpbusd zmm", vpdpbusd_zmm, 10000, 24 * 64);
@@ -179,7 +181,7 @@ inline probe vector_peak(arithmetic a, operands data) {
       // It may be slower than converting to float32 (Xeon); then the peak is that of float32.
       if (avx512_bf16()) {
         const probe bf16 = measure(data, "vdpbf16ps zmm", vdpbf16ps_zmm, 5000, 24 * 32);
-        const probe f32 = vector_peak(arithmetic::float32, data);
+        const probe f32 = isa_peak(isa, arithmetic::float32, data);
         return bf16.gmac > f32.gmac ? bf16 : f32;
       }
       [[fallthrough]];
@@ -188,6 +190,12 @@ inline probe vector_peak(arithmetic a, operands data) {
       if (avx2) return measure(data, "vfmadd231ps ymm", vfmadd_ymm, 20000, 12 * 8);
       return {};
   }
+  return {};
+}
+
+inline probe vector_peak(arithmetic a, operands data) {
+  for (const char* isa : {"avx512_vnni", "avx512", "avx_vnni", "avx2"})
+    if (polymac::cpu::runs(isa)) return isa_peak(isa, a, data);
   return {};
 }
 
@@ -221,10 +229,10 @@ POLYMAC_BENCH_LOOP(smlal, "smlal v\\r\\().4s, v0.4h, v1.4h")
 POLYMAC_BENCH_LOOP(smull_sadalp, "smull v2.8h, v0.8b, v1.8b\n\tsadalp v\\r\\().4s, v2.8h")
 #undef POLYMAC_BENCH_LOOP
 
-inline probe vector_peak(arithmetic a, operands data) {
+inline probe isa_peak(std::string_view isa, arithmetic a, operands data) {
   switch (a) {
     case arithmetic::int8:
-      if (polymac::cpu::runs("neon_dotprod")) return measure(data, "sdot", sdot, 5000, 24 * 16);
+      if (isa == "neon_dotprod") return measure(data, "sdot", sdot, 5000, 24 * 16);
       return measure(data, "smull, sadalp", smull_sadalp, 5000, 24 * 8);
     case arithmetic::int16:
       return measure(data, "smlal", smlal, 5000, 24 * 4);
@@ -234,10 +242,14 @@ inline probe vector_peak(arithmetic a, operands data) {
   }
   return {};
 }
+inline probe vector_peak(arithmetic a, operands data) {
+  return isa_peak(polymac::cpu::runs("neon_dotprod") ? "neon_dotprod" : "neon", a, data);
+}
 inline probe matrix_peak(arithmetic, operands) { return {}; }
 
 #else
 
+inline probe isa_peak(std::string_view, arithmetic, operands) { return {}; }
 inline probe vector_peak(arithmetic, operands) { return {}; }
 inline probe matrix_peak(arithmetic, operands) { return {}; }
 
