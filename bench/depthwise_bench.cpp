@@ -4,25 +4,20 @@
 //   depthwise/<arithmetic>/<who>/<height>x<width>x<channels>[s2]
 //
 // int8 is requantised in float32 and rounded to nearest even, as the peers do; int8_exact by gemmlowp's double rounding.
+#include "bench/peers.hpp"
 #include "bench/problem.hpp"
 #include "bench/report.hpp"
+#include "bench/subject.hpp"
 
 #include "polymac/polymac.hpp"
 
 #include <cstddef>
 #include <cstdint>
-#include <exception>
+#include <memory>
 #include <span>
 #include <string>
 #include <type_traits>
-#include <vector>
-
-#if POLYMAC_PEER_ONEDNN
-#include "bench/peer/onednn.hpp"
-#endif
-#if POLYMAC_PEER_XNNPACK
-#include "bench/peer/xnnpack.hpp"
-#endif
+#include <utility>
 
 namespace {
 
@@ -76,7 +71,7 @@ class polymac_depthwise {
 
  private:
   layer layer_;
-  std::vector<std::byte> memory_;
+  bench::lines<std::byte> memory_;
   pm::image_view<const X> in_;
   pm::image_view<X> out_;
 };
@@ -84,30 +79,24 @@ class polymac_depthwise {
 // ---- cases ----------------------------------------------------------------------------------------------------------
 
 template <class Who, class X>
-void run(benchmark::State& state, const conv_shape& s) {
-  constexpr bool integer = std::is_integral_v<X>;
-  try {
-    const auto& p = bench::problem_of<X>(s);
-    Who who(p);
-    who();
-    const auto kind = integer ? bench::result::requantised : bench::result::sums;
-    if (const std::string wrong = bench::check(p, kind, who.y.data()); !wrong.empty())
-      return state.SkipWithError(wrong.c_str());
-    const double bytes = static_cast<double>(sizeof(X) * (p.x.size() + p.w.size() + who.y.size()));
-    bench::run(state, {integer ? bench::arithmetic::int8 : bench::arithmetic::float32, s.macs(), bytes}, who.label(),
-               who);
-  } catch (const std::exception& e) {
-    state.SkipWithError(e.what());
-  }
-}
-
-template <class Who, class X>
 void add(const std::string& arithmetic) {
+  constexpr bool integer = std::is_integral_v<X>;
   for (const conv_shape& s :
        {depthwise_3x3(112, 112, 32, 1), depthwise_3x3(56, 56, 128, 1), depthwise_3x3(56, 56, 128, 2),
-        depthwise_3x3(14, 14, 512, 1), depthwise_3x3(25, 5, 64, 1)})
-    benchmark::RegisterBenchmark(("depthwise/" + arithmetic + "/" + Who::name + "/" + s.name).c_str(),
-                                 [s](benchmark::State& state) { run<Who, X>(state, s); });
+        depthwise_3x3(14, 14, 512, 1), depthwise_3x3(25, 5, 64, 1)}) {
+    const auto held = std::make_shared<bench::subject<Who, X, conv_shape>>(
+        s, integer ? bench::result::requantised : bench::result::sums);
+    benchmark::RegisterBenchmark(
+        ("depthwise/" + arithmetic + "/" + Who::name + "/" + s.name).c_str(), [held](benchmark::State& state) {
+          if (!held->error().empty()) return state.SkipWithError(held->error().c_str());
+          const conv_shape& of = held->shape();
+          const std::size_t values = of.height * of.width * of.inputs + of.outputs * of.depth() + held->who().y.size();
+          bench::run(state,
+                     {integer ? bench::arithmetic::int8 : bench::arithmetic::float32, of.macs(),
+                      static_cast<double>(values * sizeof(X))},
+                     held->who().label(), held->who());
+        });
+  }
 }
 
 }  // namespace
