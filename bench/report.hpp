@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <fstream>
 #include <string>
 #include <string_view>
 
@@ -71,6 +72,23 @@ inline std::string what_runs(std::string_view explained) {
 
 namespace detail {
 
+/// The processor's name, as Linux has it; with family and model on x86, where the name may say little.
+inline std::string cpu_name() {
+  std::ifstream file("/proc/cpuinfo");
+  std::string line, name, family, model;
+  const auto value = [&](std::string_view key, std::string& to) {  // key, tabs, colon, space, value
+    const auto end = line.find_first_of("\t:"), colon = line.find(": ");
+    if (to.empty() && colon != line.npos && line.substr(0, end) == key) to = line.substr(colon + 2);
+  };
+  while (std::getline(file, line)) {
+    value("model name", name);
+    value("cpu family", family);
+    value("model", model);
+  }
+  if (name.empty()) return "unknown processor";
+  return family.empty() ? name : name + " family " + family + " model " + model;
+}
+
 /// The roofs of a roofline picture and the kind of machine, for bench/compare.py.
 inline void describe_machine() {
   const auto add = [](const std::string& name, double value) {
@@ -107,6 +125,7 @@ inline void describe_machine() {
                                          : runs("neon_dotprod") ? "neon_dotprod"
                                          : runs("neon")         ? "neon"
                                                                 : "scalar");
+  benchmark::AddCustomContext("cpu", cpu_name());
   benchmark::AddCustomContext("isa", polymac::isa::native::name);
 #if defined(__clang__)
   benchmark::AddCustomContext("compiler", std::string("clang++ ") + __clang_version__);

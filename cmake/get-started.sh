@@ -4,6 +4,8 @@
 #
 #   sh cmake/get-started.sh demo     installs what is missing, builds into build/release, runs the main example
 #   sh cmake/get-started.sh test     the same, then runs all tests
+#   sh cmake/get-started.sh bench    the same, then runs all benchmarks (some minutes) and compares with other libraries;
+#                                    further words go to CMake, e.g. -DPOLYMAC_MKL_ROOT=<folder> (bench/README.md)
 #
 # What it installs comes from Debian's packages, and it says so first. Root is needed only if something is missing.
 # On other systems nothing is installed; CMake fetches the libraries that are not there.
@@ -16,12 +18,12 @@ fail() {
   exit 1
 }
 
-usage="use: sh cmake/get-started.sh demo|test"
+usage="use: sh cmake/get-started.sh demo|test|bench"
 [ $# -ge 1 ] || fail "$usage"
 command=$1
 shift
 case $command in
-  demo | test) ;;
+  demo | test | bench) ;;
   *) fail "unknown command '$command'; $usage" ;;
 esac
 
@@ -56,6 +58,12 @@ find_missing() {
       has_command aarch64-linux-gnu-g++ || wanted="$wanted g++-aarch64-linux-gnu"
       has_command qemu-aarch64 || wanted="$wanted qemu-user"
     fi
+  fi
+  if [ "$command" = bench ]; then
+    has_command python3 || missing="$missing python3"
+    has_header dnnl.hpp || wanted="$wanted libdnnl-dev"
+    has_header cblas.h || wanted="$wanted libopenblas-dev"
+    has_header xnnpack.h || wanted="$wanted libxnnpack-dev"
   fi
 }
 
@@ -101,28 +109,31 @@ if has_command ninja && [ -z "${CMAKE_GENERATOR:-}" ]; then
 fi
 
 say "2/3 building the preset 'release' into build/release ($jobs at a time)"
-# The demo leaves the tests out, if nobody has asked for them before.
-if [ "$command" = test ]; then
-  set -- -DPOLYMAC_BUILD_TESTS=ON -DPOLYMAC_BUILD_BENCH=ON
-elif [ ! -f "$build/CMakeCache.txt" ]; then
-  set -- -DPOLYMAC_BUILD_TESTS=OFF -DPOLYMAC_BUILD_BENCH=OFF
-else
-  set --
-fi
+# What was not asked for is left out, if nobody has asked for it before.
+fresh=''
+[ -f "$build/CMakeCache.txt" ] || fresh=yes
+case $command in
+  test) set -- -DPOLYMAC_BUILD_TESTS=ON -DPOLYMAC_BUILD_BENCH=ON ;;
+  bench) set -- -DPOLYMAC_BUILD_BENCH=ON ${fresh:+-DPOLYMAC_BUILD_TESTS=OFF} "$@" ;;
+  *) set -- ${fresh:+-DPOLYMAC_BUILD_TESTS=OFF} ${fresh:+-DPOLYMAC_BUILD_BENCH=OFF} ;;
+esac
 cmake --preset release "$@" ||
   fail "configuring failed; see above${wanted:+ (not installed:$wanted)}"
-if [ "$command" = demo ]; then
-  cmake --build "$build" --parallel "$jobs" --target mlperf_tiny || fail "the build failed; see above"
-else
-  cmake --build "$build" --parallel "$jobs" || fail "the build failed; see above"
-fi
+case $command in
+  demo) set -- --target mlperf_tiny ;;
+  bench) set -- --target bench ;;
+  *) set -- ;;
+esac
+cmake --build "$build" --parallel "$jobs" "$@" || fail "the build failed; see above"
 
 # ---- 3. run --------------------------------------------------------------------------------------------------------
-if [ "$command" = demo ]; then
+run_demo() {
   say "3/3 running the main example: build/release/examples/mlperf_tiny"
   "$build/examples/mlperf_tiny" || fail "the demo FAILED (exit code $?)"
   printf '\npolymac: demo finished\n'
-else
+}
+
+run_tests() {
   say "3/3 running the tests"
   log=$build/ctest.log
   code=0
@@ -132,4 +143,40 @@ else
   skipped=$(grep -c '\*\*\*Skipped' "$log" || true)
   [ "$code" -eq 0 ] || fail "tests FAILED (${failed:-?} of ${total:-?}; ctest's exit code $code; see build/release/ctest.log)"
   printf '\npolymac: all tests passed (%s run, %s skipped)\n' "$((total - skipped))" "$skipped"
-fi
+}
+
+# Each program on one core, the last one, since systems like the first; those about threads choose their cores
+# themselves. Repetitions in random order, so that a slow moment of the machine meets everybody.
+run_benchmarks() {
+  results=$build/bench/results
+  mkdir -p "$results"
+  pin=''
+  has_command taskset && pin="taskset -c $(($(getconf _NPROCESSORS_ONLN) - 1))"
+  # OpenBLAS before 0.3.29 does not know Zen 5 and takes its AVX2 kernels there.
+  if grep -q AuthenticAMD /proc/cpuinfo 2>/dev/null && grep -q avx512_bf16 /proc/cpuinfo; then
+    OPENBLAS_CORETYPE=${OPENBLAS_CORETYPE:-SkylakeX}
+    export OPENBLAS_CORETYPE
+  fi
+  set --
+  for program in "$build"/bench/*_bench; do
+    name=$(basename -- "$program")
+    say "3/3 running $name"
+    on=$pin
+    [ "$name" != threads_bench ] || on=''
+    # The words of $on are a command.
+    # shellcheck disable=SC2086
+    $on "$program" --benchmark_min_time=0.02 --benchmark_repetitions=5 --benchmark_enable_random_interleaving=true \
+      --benchmark_out="$results/$name.json" --benchmark_out_format=json >"$results/$name.log" 2>&1 ||
+      fail "$name FAILED (exit code $?); see $results/$name.log"
+    set -- "$@" "$results/$name.json"
+  done
+  python3 bench/compare.py "$@" --markdown "$results/table.md" --svg "$results/roofline.svg" \
+    --json "$results/all.json" || fail "the comparison failed; see above"
+  printf '\npolymac: benchmarks finished; tables and picture are in %s\n' "$results"
+}
+
+case $command in
+  demo) run_demo ;;
+  test) run_tests ;;
+  bench) run_benchmarks ;;
+esac
