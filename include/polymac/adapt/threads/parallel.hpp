@@ -19,7 +19,7 @@ namespace adapt {
 /// and its store (a depthwise convolution is nearly all outputs).
 struct division {
   /// A range has at least this much work; what is less than two of them is not divided. To hand a task to a thread that
-  /// is awake and hear from it takes 1 us, to one that sleeps 6 us (pool of 2 on an Intel Xeon, 2026-11-21;
+  /// is awake and hear from it takes 1 us, to one that sleeps 6 to 20 us (pool of 2 on an Intel Xeon, 2026-11-21;
   /// bench/threads_bench.cpp measures it). 2^20 are 0.7 us of AMX, 3 us of vpdpbusd and 10 us of float32 there. 0 divides
   /// everything.
   std::size_t min_work = std::size_t{1} << 20;

@@ -66,16 +66,25 @@ class worker {
 #endif
 };
 
-/// Waits until `value` is not `old` any more, and returns it: awake for `patience`, then asleep.
+/// How a thread waits: awake for `patience`, then asleep. Where there are more threads than cores, it gives way to those
+/// that have work meanwhile; else it would only give way to other programs, and come back late.
+struct waiting {
+  std::chrono::nanoseconds patience;
+  bool give_way;
+};
+
+/// Waits until `value` is not `old` any more, and returns it.
 inline std::uint32_t wait_for_change(const std::atomic<std::uint32_t>& value, std::uint32_t old,
-                                     std::chrono::nanoseconds patience) noexcept {
+                                     const waiting& how) noexcept {
   using clock = std::chrono::steady_clock;
   std::uint32_t now = value.load(std::memory_order_acquire);
   if (now != old) return now;
-  // Reading the clock takes 20 ns or so, which the core's other hyperthread has for itself. Whoever waits gives way to
-  // threads that have work: there may be more threads than cores.
-  for (const auto end = clock::now() + patience; clock::now() < end; std::this_thread::yield())
-    if (now = value.load(std::memory_order_acquire); now != old) return now;
+  // Reading the clock takes 20 ns or so, which the core's other hyperthread has for itself.
+  for (const auto end = clock::now() + how.patience; clock::now() < end;) {
+    now = value.load(std::memory_order_acquire);
+    if (now != old) return now;
+    if (how.give_way) std::this_thread::yield();
+  }
   do {
     value.wait(old);
     now = value.load(std::memory_order_acquire);
@@ -99,13 +108,13 @@ inline std::size_t hardware_threads() noexcept {
 /// it is used.
 class thread_pool {
  public:
-  /// threads: with the caller's, 1 to 1024. patience: how long a thread without work stays awake before it sleeps; waking
-  /// a sleeping thread costs tens of microseconds, one that is awake about one (bench/threads_bench.cpp measures both).
+  /// threads: with the caller's, 1 to 1024. patience: how long a thread without work stays awake before it sleeps; a
+  /// sleeping thread takes 6 to 20 us to begin, one that is awake 1 us (bench/threads_bench.cpp measures both).
   /// Throws polymac::error (or sets `status()` where exceptions are off) when there cannot be that many threads; those
   /// already started have ended then.
   explicit thread_pool(std::size_t threads = hardware_threads(),
                        std::chrono::nanoseconds patience = std::chrono::microseconds(50))
-      : patience_(patience) {
+      : waiting_{patience, threads > hardware_threads()} {
     status_ = start(threads);
     if (!status_.ok()) stop();
     polymac::detail::raise_unless_ok(status_);
@@ -157,7 +166,7 @@ class thread_pool {
 
   /// What a worker does all its life.
   void serve() noexcept {
-    while (detail::wait_for_change(unclaimed_, 0, patience_) != closed) take_tasks();
+    while (detail::wait_for_change(unclaimed_, 0, waiting_) != closed) take_tasks();
   }
 
   /// Does tasks until none is left to take.
@@ -185,7 +194,7 @@ class thread_pool {
     task_(first_);
     take_tasks();
     for (std::uint32_t left = unfinished_.load(std::memory_order_acquire); left != 0;)
-      left = detail::wait_for_change(unfinished_, left, patience_);
+      left = detail::wait_for_change(unfinished_, left, waiting_);
   }
 
   // What everybody counts down, what the caller waits for, and what it only writes, each on lines of its own.
@@ -195,7 +204,7 @@ class thread_pool {
   std::size_t first_ = 0;
   std::uint32_t count_ = 0;
   std::atomic<bool> busy_{false};
-  std::chrono::nanoseconds patience_;
+  detail::waiting waiting_;
   std::size_t started_ = 0;
   std::unique_ptr<detail::worker[]> workers_;
   polymac::status status_;
