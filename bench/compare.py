@@ -378,7 +378,7 @@ class Panel:
             if begin >= end:
                 continue
             self.line((begin, begin * bandwidth), (end, end * bandwidth), "roof")
-            at = begin * 1.25
+            at = begin * 1.1
             self.text(self.x(at), self.y(at * bandwidth) - 5, f"{name} {bandwidth:.0f} GB/s", "roofname", "start", slope)
         for i, (name, peak) in enumerate(peaks):
             begin = max(x_low, peak / bandwidths[0][1]) if bandwidths else x_low
@@ -399,6 +399,7 @@ text { font: 12px system-ui, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #44
 .win { stroke: #1f6feb; stroke-width: 1.4; opacity: .55; } .loss { stroke: #d1242f; stroke-width: 1.4; opacity: .55; }
 .ours { fill: #1f6feb; stroke: #fff; stroke-width: 1; } .peer { fill: #fff; stroke: #bc4c00; stroke-width: 1.7; }
 .name { font-size: 10.5px; fill: #57606a; }
+.name, .roofname { paint-order: stroke; stroke: #fff; stroke-width: 3px; }
 """
 
 
@@ -433,8 +434,8 @@ def roofline(machine, lines):
                       if f"bandwidth_{level}" in machine]
         speeds = [v for line, _ in dots for v in (line["speed"], line["peer_speed"]) if v]
         xs = [x for _, x in dots]
-        y_range = (10 ** math.floor(math.log10(min(speeds))), max([*peaks.values(), *speeds]) * 1.6)
-        panel = Panel(len(panels), arithmetic, (min(xs) / 2, max(xs) * 2), y_range)
+        y_range = (min(speeds) / 2, max([*peaks.values(), *speeds]) * 1.6)
+        panel = Panel(len(panels), arithmetic, (min(xs) / 5, max(xs) * 2), y_range)
         panel.frame()
         panel.roofs(sorted(peaks.items(), key=lambda p: -p[1]), bandwidths)
         names = []
