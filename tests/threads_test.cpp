@@ -266,9 +266,31 @@ TEST_CASE("depthwise_conv2d and epilogues: the same bits for any number of threa
     }
 }
 
+TEST_CASE("a layer says where its rows may be cut", "[threads]") {
+  struct by_eights {
+    std::vector<pm::row_range>* ranges;
+    static std::size_t row_alignment() { return 8; }
+    pm::status operator()(const pm::matrix_view<const int>&, const pm::matrix_view<int>& y,
+                          pm::row_range rows) const noexcept {
+      ranges->push_back({rows.begin, std::min(rows.end, y.rows)});
+      return {};
+    }
+  };
+  std::vector<pm::row_range> ranges;
+  const adapt::callable in_order(3, [](std::size_t count, task t) { adapt::serial::run(count, t); });
+  // It does not say how much work it is: it is divided.
+  REQUIRE(pm::parallel(in_order, by_eights{&ranges}, pm::matrix_view<const int>(nullptr, 41, 1),
+                       pm::matrix_view<int>(nullptr, 41, 1))
+              .ok());
+  REQUIRE(ranges.size() == 3);
+  CHECK((ranges[0].begin == 0 && ranges[0].end == 16));
+  CHECK((ranges[1].begin == 16 && ranges[1].end == 32));
+  CHECK((ranges[2].begin == 32 && ranges[2].end == 41));
+}
+
 TEST_CASE("a pool runs thousands of tiny calls, and allocates nothing in any", "[threads]") {
   for (const std::size_t threads : thread_counts)
-    for (const auto patience : {0ns, 1000ns, 50000ns}) {
+    for (const auto patience : {0ns, 1000ns, 50000ns, std::chrono::nanoseconds::max()}) {
       INFO(threads << " threads, awake for " << patience.count() << " ns");
       thread_pool pool(threads, patience);
       std::vector<std::size_t> seen(threads);

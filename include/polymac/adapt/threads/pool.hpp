@@ -80,7 +80,7 @@ inline std::uint32_t wait_for_change(const std::atomic<std::uint32_t>& value, st
   std::uint32_t now = value.load(std::memory_order_acquire);
   if (now != old) return now;
   // Reading the clock takes 20 ns or so, which the core's other hyperthread has for itself.
-  for (const auto end = clock::now() + how.patience; clock::now() < end;) {
+  for (const auto begin = clock::now(); clock::now() - begin < how.patience;) {
     now = value.load(std::memory_order_acquire);
     if (now != old) return now;
     if (how.give_way) std::this_thread::yield();
