@@ -9,6 +9,7 @@
 //   SKIP_REGULAR_EXPRESSION would report a failed program as skipped, too.)
 // - Else: the program's own exit code or signal.
 #include "polymac/cpu/features.hpp"
+#include "polymac/cpu/permission.hpp"
 
 #include <cstdio>
 #include <string_view>
@@ -79,6 +80,10 @@ int main(int argc, char* argv[]) {
     return exit_trouble;
   }
   const std::string_view isa = argv[1];
+  if (isa.starts_with("amx") && polymac::cpu::runs(isa) && !polymac::cpu::permits_tiles()) {
+    std::printf("SKIPPED: the operating system does not permit %s\n", argv[1]);
+    return exit_skipped;
+  }
   if (isa == "any" || polymac::cpu::runs(isa)) return run(argv + 2);
   std::printf("SKIPPED: CPU has no %s\n", argv[1]);
   return exit_skipped;

@@ -107,7 +107,13 @@ static_assert(runs_float<isa::avx512, isa::avx512>);
 #if defined(__AVX512VNNI__)
 static_assert(isa::is_compiled<isa::avx512_vnni> && runs_integers<isa::avx512_vnni, isa::avx512_vnni>);
 static_assert(runs_float<isa::avx512_vnni, isa::avx512>);
-static_assert(std::same_as<isa::native, isa::avx512_vnni>);
+#if defined(__AMX_TILE__) && defined(__AMX_INT8__)
+static_assert(isa::is_compiled<isa::amx_int8> && std::same_as<isa::native, isa::amx_int8>);
+static_assert(runs<mac::int8, isa::amx_int8, isa::amx_int8> && runs<mac::uint8, isa::amx_int8, isa::amx_int8>);
+static_assert(runs<mac::int16x8, isa::amx_int8, isa::avx512_vnni> && runs_float<isa::amx_int8, isa::avx512>);
+#else
+static_assert(!isa::is_compiled<isa::amx_int8> && std::same_as<isa::native, isa::avx512_vnni>);
+#endif
 #else
 static_assert(std::same_as<isa::native, isa::avx512>);
 #endif

@@ -13,10 +13,10 @@ set(floor_epilogue core)
 set(floor_policy core)
 set(floor_isa core mac)
 set(floor_kernel core mac epilogue policy isa)
-set(floor_layer ${floor_kernel} kernel)
+set(floor_layer ${floor_kernel} kernel cpu) # asks for permission to use tiles, at construction
 set(floor_train ${floor_layer} layer)
 set(floor_model ${floor_layer} layer)
-set(floor_all ${floor_model} train model cpu)
+set(floor_all ${floor_model} train model)
 # beside the house
 set(floor_cpu core)
 set(floor_probe core mac)

@@ -3,6 +3,7 @@
 // would silently take its place (tests/static_test.cpp pins the table).
 #pragma once
 
+#include "polymac/isa/amx_int8.hpp"
 #include "polymac/isa/avx2.hpp"
 #include "polymac/isa/avx512.hpp"
 #include "polymac/isa/avx512_lanes.hpp"

@@ -163,6 +163,12 @@ struct zmm_sums {
     POLYMAC_UNROLL
     for (std::size_t i = 0; i < groups; ++i) v[i] = _mm512_max_epi32(v[i], _mm512_set1_epi32(low));
   }
+  /// Modulo 2^32.
+  template <bool Uniform>
+  POLYMAC_INLINE void add(const std::int32_t* addends) noexcept {
+    POLYMAC_UNROLL
+    for (std::size_t i = 0; i < groups; ++i) v[i] = _mm512_add_epi32(v[i], column_words<Uniform>(addends, i % Panels));
+  }
   POLYMAC_INLINE zmm_floats<Rows, Panels> to_float() const noexcept;
 
   /// round to nearest even(float(sum) * scale), at most `most`; |sum * scale| may be anything.

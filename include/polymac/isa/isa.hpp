@@ -40,7 +40,11 @@ struct avx512_vnni {
   using base = avx512;
   static constexpr const char* name = "avx512_vnni";
 };
-// AMX tiles (amx_int8, amx_bf16; base avx512_vnni) will stand here: 16 groups of the int8 panels are one of their tiles.
+/// Tiles of 16 rows x 64 bytes and their products of bytes; the operating system must permit them (cpu/permission.hpp).
+struct amx_int8 {
+  using base = avx512_vnni;
+  static constexpr const char* name = "amx_int8";
+};
 /// AArch64 Advanced SIMD.
 struct neon {
   using base = scalar;
@@ -72,6 +76,10 @@ using compiled = decltype(std::tuple_cat(std::tuple<scalar>{}
 #if defined(__AVX512VNNI__)
                                          ,
                                          std::tuple<avx512_vnni>{}
+#if defined(__AMX_TILE__) && defined(__AMX_INT8__)
+                                         ,
+                                         std::tuple<amx_int8>{}
+#endif
 #endif
 #endif
 #if defined(__ARM_NEON) && defined(__aarch64__)
@@ -116,6 +124,9 @@ inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 ///                                  `stride` is the distance of two panels in weights
 ///   store(tile, sums)              writes Rows x (Panels * columns) sums
 /// and reads exactly depth activations per row and step: never past them.
+///
+/// An atom may bring a second shape that reads the same panels: `tiles`, a matrix register file for many rows at once. See
+/// isa/amx_int8.hpp for what it holds and kernel/contract_tiles.hpp for who uses it.
 ///
 /// A panel is groups x columns x depth weights: element (group, column, d) belongs to k = group * depth + d.
 template <Mac M, Isa I>

@@ -8,7 +8,8 @@
 //     load(sums, stride)                  from memory; `stride` is the distance of two rows
 //     store(rows, count)                  to memory; count: columns of the last panel, 16 unless it is cut off
 //     clamp(low, high)                    NaN passes through
-//   of float:         clamp_below(low), multiply<Uniform>(factors), add<Uniform>(addends)
+//     clamp_below(low), add<Uniform>(addends)
+//   of float:         multiply<Uniform>(factors)
 //   of std::int32_t:  to_float()
 //     scale_to_nearest_even, scale_in_float, scale_rounding_twice, scale_rounding_once
 //                                         the modes of requantisation, see epilogue/requantize.hpp

@@ -9,6 +9,7 @@
 // run in loops of constant length that compilers turn into vector code.
 #pragma once
 
+#include "polymac/core/fixed_point.hpp"
 #include "polymac/core/view.hpp"
 #include "polymac/epilogue/epilogue.hpp"
 #include "polymac/isa/all.hpp"
@@ -39,13 +40,14 @@ consteval bool finishes_in_lanes() {
     return false;
 }
 
-template <class I, class Sum, class Epilogue, class Output>
+template <class I, class Sum, bool Starts, class Epilogue, class Output>
 struct finisher {
   const Epilogue& epilogue;
   const Output& output;
   const Sum* sums;
   std::size_t stride;
   output_block place;
+  const Sum* starts;  ///< added to every row first, if Starts
 
   POLYMAC_INLINE void in_lanes() const noexcept {
     constexpr std::size_t width = isa::lane_columns;
@@ -71,13 +73,14 @@ struct finisher {
   template <std::size_t Rows, std::size_t Panels>
   POLYMAC_INLINE void rows_of(std::size_t column) const noexcept {
     std::size_t r = 0;
-    for (; r + Rows <= place.rows; r += Rows) block<Rows, Panels>(r, column);
+    const Sum* row = sums + column;
+    for (; r + Rows <= place.rows; r += Rows, row += Rows * stride) block<Rows, Panels>(r, column, row);
     if constexpr (Rows > 1)
-      for (; r < place.rows; ++r) block<1, Panels>(r, column);
+      for (; r < place.rows; ++r, row += stride) block<1, Panels>(r, column, row);
   }
 
   template <std::size_t Rows, std::size_t Panels>
-  POLYMAC_INLINE void block(std::size_t row, std::size_t column) const noexcept {
+  POLYMAC_INLINE void block(std::size_t row, std::size_t column, const Sum* from) const noexcept {
     constexpr std::size_t width = isa::lane_columns;
     using output_type = std::remove_pointer_t<decltype(output.row(row))>;
     const std::size_t left = place.columns - column - (Panels - 1) * width;
@@ -85,8 +88,18 @@ struct finisher {
     output_type* rows[Rows];
     POLYMAC_UNROLL
     for (std::size_t r = 0; r < Rows; ++r) rows[r] = output.row(place.row + row + r) + first;
-    const auto sums_in_registers = isa::best_lanes<Sum, I, Rows, Panels>::load(sums + row * stride + column, stride);
+    auto sums_in_registers = isa::best_lanes<Sum, I, Rows, Panels>::load(from, stride);
+    if constexpr (Starts) sums_in_registers.template add<false>(starts + column);
     epilogue.lanes(sums_in_registers, {place.row + row, first}).store(rows, left < width ? left : width);
+  }
+
+  constexpr POLYMAC_INLINE Sum started(Sum sum, std::size_t column) const noexcept {
+    if constexpr (!Starts)
+      return sum;
+    else if constexpr (std::is_integral_v<Sum>)
+      return fixed_point::wrapping_add(sum, starts[column]);
+    else
+      return sum + starts[column];
   }
 
   template <std::size_t Width, class Out>
@@ -96,10 +109,20 @@ struct finisher {
     // as the compiler knows, and it would read them anew for every element.
     Out results[Width];
     for (std::size_t c = 0; c < count; ++c)
-      results[c] = epilogue(from[c], place.row + row, place.offset + place.column + column + c);
+      results[c] = epilogue(started(from[c], column + c), place.row + row, place.offset + place.column + column + c);
     for (std::size_t c = 0; c < count; ++c) out[c] = results[c];
   }
 };
+
+template <class I, bool Starts, class Sum, class Epilogue, class Output>
+constexpr POLYMAC_INLINE void finish(const Epilogue& epilogue, const Output& output, const Sum* sums,
+                                     std::size_t stride, const output_block& place, const Sum* starts) noexcept {
+  const finisher<I, Sum, Starts, Epilogue, Output> f{epilogue, output, sums, stride, place, starts};
+  if constexpr (finishes_in_lanes<I, Sum, Epilogue>()) {
+    if (!std::is_constant_evaluated()) return f.in_lanes();
+  }
+  f.one_by_one();
+}
 
 }  // namespace detail
 
@@ -108,11 +131,15 @@ struct finisher {
 template <Isa I, class Sum, class Epilogue, class Output>
 constexpr void finish(const Epilogue& epilogue, const Output& output, const Sum* sums, std::size_t stride,
                       const output_block& place) noexcept {
-  const detail::finisher<I, Sum, Epilogue, Output> f{epilogue, output, sums, stride, place};
-  if constexpr (detail::finishes_in_lanes<I, Sum, Epilogue>()) {
-    if (!std::is_constant_evaluated()) return f.in_lanes();
-  }
-  f.one_by_one();
+  detail::finish<I, false>(epilogue, output, sums, stride, place, static_cast<const Sum*>(nullptr));
+}
+/// The same for sums that still lack their start values: one for each column of `place`, 16 for each panel. Inlined: while
+/// tiles are being stored, parameters must not pass through memory. A load that is wider than the stores it reads from waits
+/// until they, and all tiles stored before them, have reached L1.
+template <Isa I, class Sum, class Epilogue, class Output>
+constexpr POLYMAC_INLINE void finish(const Epilogue& epilogue, const Output& output, const Sum* sums,
+                                     std::size_t stride, const output_block& place, const Sum* starts) noexcept {
+  detail::finish<I, true>(epilogue, output, sums, stride, place, starts);
 }
 
 }  // namespace kernel

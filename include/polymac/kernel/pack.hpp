@@ -33,6 +33,8 @@ struct product_shape {
   std::size_t columns = 0;
   std::size_t depth = 0;
   std::size_t terms = 1;
+  /// Steps of a tile for the whole depth; 0: as few as possible. A source of segments asks for a multiple of theirs.
+  std::size_t tile_steps = 0;
 };
 
 namespace detail {
@@ -108,6 +110,12 @@ class folded_bias {
 
 }  // namespace detail
 
+/// Does the atom have a second shape, matrix registers that read the same panels?
+template <class Atom>
+inline constexpr bool has_tiles = requires {
+  typename Atom::tiles;
+};
+
 /// Weights in the format of one atom, with the start values of their sums. Owns its memory: inside the object where
 /// `Columns` and `Depth` are static (of a layer with one set and one term), else on the heap.
 template <Mac M, class Atom, std::size_t Columns = dynamic, std::size_t Depth = dynamic>
@@ -127,6 +135,18 @@ class packed_weights {
   static constexpr std::size_t groups_for(std::size_t depth) { return polymac::detail::divide_up(depth, Atom::depth); }
   static constexpr std::size_t chunks_for(std::size_t groups) {
     return groups == 0 ? 1 : polymac::detail::divide_up(groups, safe_groups);
+  }
+  /// Does the atom read the panels as tiles too? Then a panel is cut into steps of equally many groups, at most those of a
+  /// tile, and filled up with zeros to whole steps.
+  static constexpr bool has_tiles = kernel::has_tiles<Atom>;
+  static constexpr std::size_t steps_for(std::size_t groups) {
+    if constexpr (has_tiles)
+      return groups == 0 ? 1 : polymac::detail::divide_up(groups, Atom::tiles::max_groups);
+    else
+      return 1;
+  }
+  static constexpr std::size_t held_groups(std::size_t groups) {
+    return polymac::detail::round_up(groups, steps_for(groups));
   }
   static constexpr std::size_t static_panels = is_static ? panels_for(Columns) : 0;
   static constexpr std::size_t static_groups = is_static ? groups_for(Depth) : 0;
@@ -148,12 +168,14 @@ class packed_weights {
     term_groups_ = groups_for(shape.depth);
     groups_ = term_groups_ * shape.terms;
     chunks_ = chunks_for(groups_);
+    steps_ = shape.tile_steps > 0 ? shape.tile_steps : steps_for(groups_);
+    held_groups_ = polymac::detail::round_up(groups_, steps_);
     constexpr std::size_t limit = std::numeric_limits<std::size_t>::max() / 8;
     if (shape.depth > limit / 4 || shape.columns > limit / 64 ||
-        (groups_ > 0 && panels_ * shape.sets > limit / groups_ / group_size))
+        (groups_ > 0 && panels_ * shape.sets > limit / held_groups_ / group_size))
       return status::make(errc::shape, "weights: ", shape.columns, " columns x ", shape.depth,
                           " deep exceed the address space");
-    if (status s = panels_data_.resize(shape.sets * panels_ * groups_ * group_size); !s.ok()) return s;
+    if (status s = panels_data_.resize(shape.sets * panels_ * held_groups_ * group_size); !s.ok()) return s;
     if (status s = bias_.resize(shape.sets * panels_ * Atom::columns); !s.ok()) return s;
 
     bool fits = chunks_ == 1 && sizeof(typename traits::sum) <= sizeof(accumulator);
@@ -176,7 +198,7 @@ class packed_weights {
   /// Are sums gathered in 64 bits? True where a sum might leave 32 bits.
   constexpr bool wide_sums() const noexcept { return wide_; }
   /// Distance of two panels in weights, and of their start values in accumulators.
-  constexpr std::size_t panel_stride() const noexcept { return groups_ * group_size; }
+  constexpr std::size_t panel_stride() const noexcept { return held_groups_ * group_size; }
   constexpr std::size_t start_stride() const noexcept { return chunks_ * Atom::columns; }
 
   constexpr const weight* panel(std::size_t set, std::size_t p) const noexcept {
@@ -189,9 +211,19 @@ class packed_weights {
   constexpr const wide* bias(std::size_t set, std::size_t p) const noexcept {
     return bias_.data() + (set * panels_ + p) * Atom::columns;
   }
+  /// Steps of a tile in a panel, and groups in each.
+  constexpr std::size_t steps() const noexcept { return steps_; }
+  constexpr std::size_t step_groups() const noexcept { return held_groups_ / steps_; }
+  /// k that the steps read of a row; beyond the depth the weights are zero.
+  constexpr std::size_t depth_of_tiles() const noexcept { return held_groups_ * Atom::depth; }
+  /// Start values of panel p for tiles, which shift no activations.
+  constexpr const accumulator* tile_starts(std::size_t set, std::size_t p) const noexcept {
+    return tile_starts_.data() + (set * panels_ + p) * Atom::columns;
+  }
   /// Bytes this object holds for weights, start values and bias.
   constexpr std::size_t bytes() const noexcept {
-    return panels_data_.size() * sizeof(weight) + starts_.size() * sizeof(accumulator) + bias_.size() * sizeof(wide);
+    return panels_data_.size() * sizeof(weight) + (starts_.size() + tile_starts_.size()) * sizeof(accumulator) +
+           bias_.size() * sizeof(wide);
   }
 
  private:
@@ -216,6 +248,10 @@ class packed_weights {
 
   constexpr status make_starts() noexcept {
     if (status s = starts_.resize(shape_.sets * panels_ * chunks_ * Atom::columns); !s.ok()) return s;
+    if constexpr (has_tiles) {
+      if (status s = tile_starts_.resize(bias_.size()); !s.ok()) return s;
+      for (std::size_t i = 0; i < bias_.size(); ++i) tile_starts_[i] = detail::wrap<accumulator>(bias_[i]);
+    }
     for (std::size_t p = 0; p < shape_.sets * panels_; ++p) {
       const weight* w = panels_data_.data() + p * panel_stride();
       for (std::size_t chunk = 0; chunk < chunks_; ++chunk) {
@@ -235,17 +271,22 @@ class packed_weights {
     return {};
   }
 
-  static constexpr std::size_t panel_extent = is_static ? static_panels * static_groups * group_size : dynamic;
+  static constexpr std::size_t panel_extent =
+      is_static ? static_panels * held_groups(static_groups) * group_size : dynamic;
   static constexpr std::size_t start_extent =
       is_static ? static_panels * chunks_for(static_groups) * Atom::columns : dynamic;
   static constexpr std::size_t bias_extent = is_static ? static_panels * Atom::columns : dynamic;
 
   product_shape shape_{};
-  std::size_t panels_ = 0, groups_ = 0, term_groups_ = 0, chunks_ = 1;
+  std::size_t panels_ = 0, groups_ = 0, term_groups_ = 0, chunks_ = 1, steps_ = 1, held_groups_ = 0;
   bool wide_ = false;
   buffer<weight, panel_extent> panels_data_;
   buffer<accumulator, start_extent> starts_;
   buffer<wide, bias_extent> bias_;
+  struct nothing {
+    static constexpr std::size_t size() noexcept { return 0; }
+  };
+  [[no_unique_address]] std::conditional_t<has_tiles, buffer<accumulator, bias_extent>, nothing> tile_starts_;
 };
 
 }  // namespace kernel
