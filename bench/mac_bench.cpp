@@ -37,23 +37,6 @@ bench::lines<T> operands(std::size_t count, std::uint64_t seed) {
   return {codes.begin(), codes.end()};
 }
 
-/// The sum that the golden model gives for row r and column c of the tile.
-template <class Atom, class A, class W>
-auto golden(const A& activations, const W& weights, std::size_t r, std::size_t c) {
-  using M = typename Atom::mac;
-  const std::size_t depth = groups * Atom::depth, panel = c / Atom::columns, column = c % Atom::columns;
-  typename Atom::accumulator sum{};
-  for (std::size_t pass = 0; pass < passes; ++pass)
-    for (std::size_t k = 0; k < depth; ++k) {
-      const auto w = weights[panel * depth * Atom::columns + (k / Atom::depth * Atom::columns + column) * Atom::depth +
-                             k % Atom::depth];
-      sum = M::multiply_add(sum, activations[r * depth + k], w);
-      if constexpr (std::is_integral_v<typename M::weight>)
-        sum += static_cast<typename Atom::accumulator>(Atom::activation_offset * w);
-    }
-  return sum;
-}
-
 template <class Atom>
 constexpr std::size_t tile_rows() {
   if constexpr (requires { typename Atom::tiles; })
@@ -69,6 +52,32 @@ constexpr std::size_t tile_panels() {
     return Atom::max_panels;
 }
 
+/// Tiles take signed and unsigned activations as they are.
+template <class Atom>
+constexpr int activation_offset() {
+  if constexpr (requires { typename Atom::tiles; })
+    return 0;
+  else
+    return Atom::activation_offset;
+}
+
+/// The sum that the golden model gives for row r and column c of the tile.
+template <class Atom, class A, class W>
+auto golden(const A& activations, const W& weights, std::size_t r, std::size_t c) {
+  using M = typename Atom::mac;
+  const std::size_t depth = groups * Atom::depth, panel = c / Atom::columns, column = c % Atom::columns;
+  typename Atom::accumulator sum{};
+  for (std::size_t pass = 0; pass < passes; ++pass)
+    for (std::size_t k = 0; k < depth; ++k) {
+      const auto w = weights[panel * depth * Atom::columns + (k / Atom::depth * Atom::columns + column) * Atom::depth +
+                             k % Atom::depth];
+      sum = M::multiply_add(sum, activations[r * depth + k], w);
+      if constexpr (std::is_integral_v<typename M::weight>)
+        sum += static_cast<typename Atom::accumulator>(activation_offset<Atom>() * w);
+    }
+  return sum;
+}
+
 template <class Atom, class A, class W>
 void run_steps(const A* const* rows, const W* weights, const typename Atom::accumulator* starts,
                typename Atom::accumulator* sums) {
@@ -77,7 +86,7 @@ void run_steps(const A* const* rows, const W* weights, const typename Atom::accu
   if constexpr (requires { typename Atom::tiles; }) {
     using tiles = typename Atom::tiles;
     tiles::configure(tiles::max_groups);
-    tiles::template start<2, panels>(starts, Atom::columns);
+    tiles::template zero<2, panels>();
     for (std::size_t pass = 0; pass < passes; ++pass)
       for (std::size_t k = 0; k < depth; k += tiles::max_groups * Atom::depth)
         tiles::template step<2, panels>(rows[0] + k, depth, rows[tiles::rows] + k, depth, weights + k * Atom::columns,
