@@ -144,7 +144,8 @@ def read(paths):
             if len(parts) < 3:
                 continue
             if len(parts) == 3:  # model/<net>/<who>, mac/<arithmetic>/<instruction set>
-                parts = [parts[0], "-", parts[2], parts[1]] if parts[0] == "model" else [*parts[:2], "polymac", parts[2]]
+                is_net = parts[0] == "model"
+                parts = [parts[0], "-", parts[2], parts[1]] if is_net else [*parts[:2], "polymac", parts[2]]
             group, arithmetic, who, shape = parts[0], parts[1], parts[2], "/".join(parts[3:])
             if b.get("error_occurred"):
                 skipped[f"{group}/{arithmetic}/{who}/{shape}"] = b.get("error_message", "no reason given")
@@ -175,18 +176,28 @@ def read(paths):
             row.by[who]["label"] = labels[*key, who]
             row.by[who]["samples"] = max(map(len, counters.values()), default=0)
         rows.append(row)
-    order = list(dict.fromkeys(r.work for r in rows))
-    rows.sort(key=lambda r: (order.index(r.work), shape_order(r.shape)))
+    place = {name: i for i, (_, name) in enumerate(goals())}
+    rows.sort(key=lambda r: (WORKS.index(r.work) if r.work in WORKS else len(WORKS), r.work, shape_order(r.shape),
+                             place.get(r.name, len(place)), r.shape))
     return machine, rows, skipped
 
 
+WORKS = [f"{group}/{arithmetic}"
+         for group, arithmetics in (("gemm", "int8 int8_requantised int8_requantised_exact int16x8 float32"),
+                                    ("conv", "int8 int8_exact float32"), ("depthwise", "int8 int8_exact float32"),
+                                    ("gemm_pack", "int8 int8_requantised int8_requantised_exact int16x8 float32"))
+         for arithmetic in arithmetics.split()]
+
+
 def shape_order(shape):
-    """Cubes by size, then the rest as it was named."""
-    numbers = shape.split("x")
-    if len(numbers) == 3 and all(n.isdigit() for n in numbers):
-        rows, columns, depth = map(int, numbers)
-        return (0 if rows == columns == depth else 2 if rows <= 16 else 1, rows * columns * depth if rows == columns == depth else 0, shape)
-    return (1, 0, shape)
+    """Of products: cubes by size, then the others, then those of few rows. Others: as the goals list them."""
+    sizes = shape.split("x")
+    if len(sizes) != 3 or not all(n.isdigit() for n in sizes):
+        return (0, 0)
+    rows, columns, depth = map(int, sizes)
+    if rows == columns == depth:
+        return (0, rows)
+    return (1, 0) if rows > 16 else (2, -rows)
 
 
 # ---- judging --------------------------------------------------------------------------------------------------------
@@ -198,11 +209,12 @@ def judge(row, rows_by_name, goal):
     kind = goal[0] if isinstance(goal, str) else None
     basis = {"p": "peak", "v": "vector_peak", "b": "bandwidth"}.get(kind)
     if basis is None:
-        basis = "bandwidth" if "bandwidth" in ours and row.shape.startswith("1x") else "peak"
+        memory = row.group == "gemm_pack" or row.shape.startswith("1x") and row.group == "gemm"
+        basis = {"mac": "isa_peak", "depthwise": "vector_peak"}.get(row.group, "bandwidth" if memory else "peak")
     if basis not in ours:
         basis = "peak"
-    mark = {"peak": "", "vector_peak": " v", "bandwidth": " b"}[basis]
-    share = f"{ours[basis]:.2f}{mark}" if basis in ours else ""
+    mark = {"peak": "", "vector_peak": " v", "bandwidth": " b", "isa_peak": " i"}[basis]
+    share = (f"{ours[basis]:.2f}" if ours[basis] >= 0.1 else f"{ours[basis]:.3f}") + mark if basis in ours else ""
     if goal is None:
         return share, "", None
     if kind in ("p", "v", "b"):
@@ -256,7 +268,7 @@ def heading(machine):
             f"polymac for {machine.get('isa', '?')}, one thread, {str(machine.get('date', ''))[:10]}")
 
 
-COLUMNS = ["rows x columns x depth, or layer", "polymac", "share", "goal", "", "best peer", "its speed", "ratio"]
+COLUMNS = ["", "polymac", "share", "goal", "", "best peer", "", "ratio"]
 
 
 def cells(line):
@@ -270,7 +282,8 @@ def print_text(machine, lines, means, skipped, out):
         print(text, file=out)
 
     write(heading(machine))
-    write("polymac and peer in GMAC/s (packing: GB/s); share of the peak, v: of the peak without AMX, b: of the bandwidth")
+    write("polymac and peer in GMAC/s (packing: GB/s read and written); share of the peak,")
+    write("v: of the peak without AMX, b: of the read bandwidth, i: of the instruction set's own peak")
     for work in dict.fromkeys(line["work"] for line in lines):
         rows = [cells(line) for line in lines if line["work"] == work]
         widths = [max(len(c[i]) for c in [COLUMNS, *rows]) for i in range(len(COLUMNS))]
@@ -318,8 +331,8 @@ def markdown(machine, lines, means):
     if lost:
         text += [f"Losing rows ({len(lost)}): " +
                  ", ".join(f"{line['row']} {line['ratio']:.2f}" for line in lost) + ".", ""]
-    text.append("Share: of the peak of the fastest instruction; v: without AMX; b: of the read bandwidth of the cache that "
-                "holds the weights. Goals are the project's own.")
+    text.append("Share: of the peak of the fastest instruction; v: without AMX; b: of the read bandwidth of the cache "
+                "that holds the weights; i: of the instruction set's own peak. Goals are the project's own.")
     return "\n".join(text) + "\n"
 
 
@@ -350,8 +363,9 @@ class Panel:
 
     def text(self, x, y, words, css="", anchor="start", turn=None):
         turned = f' transform="rotate({turn:.1f} {x:.1f} {y:.1f})"' if turn is not None else ""
-        self.parts.append(f'<text class="{css}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{turned}>'
-                          f"{html.escape(words)}</text>")
+        for halo in (" halo", "") if css.endswith("name") else ("",):  # first in white, to cover lines behind it
+            self.parts.append(f'<text class="{css}{halo}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{turned}>'
+                              f"{html.escape(words)}</text>")
 
     def frame(self):
         self.text(self.x0, self.y0 - 14, self.title, "panel")
@@ -361,8 +375,8 @@ class Panel:
         for value in decades(*self.y_range):
             self.line((self.x_range[0], value), (self.x_range[1], value), "grid")
             self.text(self.x0 - 8, self.y(value) + 4, f"{value:g}", "tick", "end")
-        self.text(self.x0 + self.WIDTH / 2, self.y0 + self.HEIGHT + 42, "multiply-accumulates per byte of least traffic",
-                  "axis", "middle")
+        self.text(self.x0 + self.WIDTH / 2, self.y0 + self.HEIGHT + 42,
+                  "multiply-accumulates per byte of least traffic", "axis", "middle")
         self.text(self.x0 - 46, self.y0 + self.HEIGHT / 2, "GMAC/s", "axis", "middle", -90)
 
     def roofs(self, peaks, bandwidths):
@@ -373,17 +387,22 @@ class Panel:
         slope = -math.degrees(math.atan2(self.HEIGHT / math.log10(y_high / y_low),
                                          self.WIDTH / math.log10(x_high / x_low)))
         top = peaks[0][1]
-        for name, bandwidth in bandwidths:
+        for i, (name, bandwidth) in enumerate(bandwidths):
             begin, end = max(x_low, y_low / bandwidth), min(x_high, top / bandwidth)
             if begin >= end:
                 continue
             self.line((begin, begin * bandwidth), (end, end * bandwidth), "roof")
-            at = begin * 1.1
-            self.text(self.x(at), self.y(at * bandwidth) - 5, f"{name} {bandwidth:.0f} GB/s", "roofname", "start", slope)
+            at, off = begin * 1.1, 14 if i + 1 == len(bandwidths) else -5  # the last one has room below its line
+            turn = math.radians(slope)
+            self.text(self.x(at) - off * math.sin(turn), self.y(at * bandwidth) + off * math.cos(turn),
+                      f"{name} {bandwidth:.0f} GB/s", "roofname", "start", slope)
         for i, (name, peak) in enumerate(peaks):
             begin = max(x_low, peak / bandwidths[0][1]) if bandwidths else x_low
             self.line((begin, peak), (x_high, peak), "roof" if i == 0 else "roof lower")
-            self.text(self.x0 + self.WIDTH - 6, self.y(peak) - 6, f"{name}: {peak:.0f}", "roofname", "end")
+            if i == 0:
+                self.text(self.x0 + self.WIDTH - 6, self.y(peak) - 6, f"{name}: {peak:.0f}", "roofname", "end")
+            else:  # the dots are further right
+                self.text(self.x(begin) + 14, self.y(peak) - 6, f"{name}: {peak:.0f}", "roofname")
 
 
 def decades(low, high):
@@ -399,7 +418,7 @@ text { font: 12px system-ui, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #44
 .win { stroke: #1f6feb; stroke-width: 1.4; opacity: .55; } .loss { stroke: #d1242f; stroke-width: 1.4; opacity: .55; }
 .ours { fill: #1f6feb; stroke: #fff; stroke-width: 1; } .peer { fill: #fff; stroke: #bc4c00; stroke-width: 1.7; }
 .name { font-size: 10.5px; fill: #57606a; }
-.name, .roofname { paint-order: stroke; stroke: #fff; stroke-width: 3px; }
+.halo { stroke: #fff; stroke-width: 3.5px; stroke-linejoin: round; }
 """
 
 
@@ -466,18 +485,19 @@ def roofline(machine, lines):
     last = panels[-1]
     width, height = last.x0 + last.WIDTH + 24, last.y0 + last.HEIGHT + 94
     y = height - 22
-    legend = [f'<circle class="ours" cx="{Panel.LEFT + 6}" cy="{y - 4}" r="4.6"/>',
-              f'<text x="{Panel.LEFT + 18}" y="{y}">polymac</text>',
-              f'<circle class="peer" cx="{Panel.LEFT + 96}" cy="{y - 4}" r="4.6"/>',
-              f'<text x="{Panel.LEFT + 108}" y="{y}">best peer of the row</text>',
-              f'<text x="{Panel.LEFT + 250}" y="{y}">circle: matrix product (rows x columns x depth), square: convolution; '
-              'blue line: polymac ahead, red: behind</text>']
-    body = "\n".join("\n".join(p.parts) for p in panels)
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">\n'
-            f"<style>{STYLE}</style>\n<rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n"
-            f'<text class="title" x="{Panel.LEFT}" y="30">polymac and the best peer under the roof of the machine</text>\n'
-            f'<text class="subtitle" x="{Panel.LEFT}" y="50">{html.escape(heading(machine))}</text>\n'
-            f"{body}\n" + "\n".join(legend) + "\n</svg>\n")
+    left, title = Panel.LEFT, "polymac and the best peer under the roof of the machine"
+    explained = "circle: product (rows x columns x depth), square: convolution; blue line: polymac ahead, red: behind"
+    legend = [f'<circle class="ours" cx="{left + 6}" cy="{y - 4}" r="4.6"/>',
+              f'<text x="{left + 18}" y="{y}">polymac</text>',
+              f'<circle class="peer" cx="{left + 96}" cy="{y - 4}" r="4.6"/>',
+              f'<text x="{left + 108}" y="{y}">best peer of the row</text>',
+              f'<text x="{left + 250}" y="{y}">{explained}</text>']
+    size = f'width="{width}" height="{height}"'
+    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {size}>',
+                      f"<style>{STYLE}</style>", f'<rect {size} fill="#fff"/>',
+                      f'<text class="title" x="{left}" y="30">{title}</text>',
+                      f'<text class="subtitle" x="{left}" y="50">{html.escape(heading(machine))}</text>',
+                      *(part for p in panels for part in p.parts), *legend, "</svg>"]) + "\n"
 
 
 def write_file(path, text):
