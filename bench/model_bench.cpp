@@ -129,7 +129,7 @@ int main(int argc, char* argv[]) {
   for (const example::net_entry& entry : example::net_entries()) {
     const std::string row = std::string("model/") + entry.name + "/polymac";
     if (!data.ok() || !data->has_value()) {
-      skip(row, "no data folder: POLYMAC_DATA is not set and there is no ../shared/data");
+      skip(row, "no data folder: neither POLYMAC_DATA nor ../shared/data is one");
       continue;
     }
     auto loaded = load(entry, **data);
