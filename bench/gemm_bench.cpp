@@ -113,6 +113,7 @@ void add(const std::string& arithmetic_name, arithmetic a, result kind) {
         // Read once, written once.
         const std::size_t bytes = 2 * held->shape().columns * held->shape().depth * sizeof(weight);
         bench::run(state, {a, 0.0, static_cast<double>(bytes), bytes}, "packing", [&] { held->who().pack(); });
+        if (const std::string wrong = held->verify(); !wrong.empty()) state.SkipWithError(wrong.c_str());
       });
     }
   }

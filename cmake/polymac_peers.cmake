@@ -15,17 +15,19 @@ foreach(peer IN ITEMS ONEDNN XNNPACK LIBXSMM OPENBLAS MKL)
 endforeach()
 option(POLYMAC_PEERS "Compare with other libraries in the benchmarks" ON)
 
-# polymac_find_peer(<NAME> HEADER .. LIBRARIES .. [SUFFIXES ..] TEST ..): target polymac_peer_<NAME> if the header is
-# found, all libraries are, and the test program links. What was found is looked for again when the root changes.
+# polymac_find_peer(<NAME> HEADER .. LIBRARIES .. [BESIDE ..] [SUFFIXES ..] TEST ..): target polymac_peer_<NAME> if the
+# header is found, all libraries are, and the test program links. Of the libraries BESIDE the first one, those that are
+# in the user's folder are linked too (parts of a static build). All is looked for again when the root changes.
 function(polymac_find_peer name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "HEADER;TEST" "LIBRARIES;SUFFIXES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "HEADER;TEST" "LIBRARIES;BESIDE;SUFFIXES")
   set(root "${POLYMAC_${name}_ROOT}")
   if(NOT "${POLYMAC_PEER_${name}_LOOKED_IN}" STREQUAL "in ${root}")
     unset(POLYMAC_PEER_${name}_INCLUDE CACHE)
     unset(POLYMAC_PEER_${name}_WORKS CACHE)
-    foreach(library IN LISTS arg_LIBRARIES)
+    foreach(library IN LISTS arg_LIBRARIES arg_BESIDE)
       unset(POLYMAC_PEER_${name}_${library} CACHE)
     endforeach()
+    unset(POLYMAC_PEER_${name}_RESHAPES CACHE)
     set(POLYMAC_PEER_${name}_LOOKED_IN "in ${root}" CACHE INTERNAL "")
   endif()
   set(only "")
@@ -46,6 +48,15 @@ function(polymac_find_peer name)
       message(WARNING "polymac: POLYMAC_${name}_ROOT is '${root}', but ${arg_HEADER} and ${arg_LIBRARIES} are not there")
     endif()
     return()
+  endif()
+  if(root)
+    foreach(library IN LISTS arg_BESIDE)
+      find_library(POLYMAC_PEER_${name}_${library} ${library} HINTS "${root}" PATH_SUFFIXES lib lib64 NO_DEFAULT_PATH)
+      mark_as_advanced(POLYMAC_PEER_${name}_${library})
+      if(POLYMAC_PEER_${name}_${library})
+        list(APPEND libraries "${POLYMAC_PEER_${name}_${library}}")
+      endif()
+    endforeach()
   endif()
   list(APPEND libraries ${CMAKE_DL_LIBS})
   set(CMAKE_REQUIRED_INCLUDES "${POLYMAC_PEER_${name}_INCLUDE}")
@@ -68,13 +79,14 @@ if(POLYMAC_PEERS)
   polymac_find_peer(OPENBLAS HEADER cblas.h LIBRARIES openblas SUFFIXES openblas openblas-pthread openblas-openmp
     TEST "int main() { openblas_set_num_threads(1); return 0; }")
   polymac_find_peer(XNNPACK HEADER xnnpack.h LIBRARIES XNNPACK
+    BESIDE xnnpack-microkernels-prod pthreadpool cpuinfo
     TEST "int main() { return xnn_initialize(nullptr); }")
   # Version 2: its dispatch functions are not those of version 1 (Debian 12), which knows no AMX and is left out.
   polymac_find_peer(LIBXSMM HEADER libxsmm.h LIBRARIES xsmm SUFFIXES libxsmm
     TEST "int main() { return libxsmm_dispatch_brgemm({}, 0, 0, {}) != nullptr; }")
   if(TARGET polymac_peer_XNNPACK)
     set(CMAKE_REQUIRED_INCLUDES "${POLYMAC_PEER_XNNPACK_INCLUDE}")
-    set(CMAKE_REQUIRED_LIBRARIES "${POLYMAC_PEER_XNNPACK_XNNPACK}")
+    get_target_property(CMAKE_REQUIRED_LIBRARIES polymac_peer_XNNPACK INTERFACE_LINK_LIBRARIES)
     check_cxx_source_compiles("#include <xnnpack.h>
       int main() { return xnn_reshape_fully_connected_nc_qs8_qc8w(nullptr, 0, nullptr); }" POLYMAC_PEER_XNNPACK_RESHAPES)
     unset(CMAKE_REQUIRED_INCLUDES)

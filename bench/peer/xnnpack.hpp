@@ -28,7 +28,7 @@ class xnnpack_operator {
   xnnpack_operator(const xnnpack_operator&) = delete;
   xnnpack_operator& operator=(const xnnpack_operator&) = delete;
   ~xnnpack_operator() { xnn_delete_operator(operator_); }
-  void operator()() const { xnn_run_operator(operator_, nullptr); }
+  void operator()() const { require(xnn_run_operator(operator_, nullptr), "xnn_run_operator"); }
 
  protected:
   static void require(xnn_status s, const char* what) {
@@ -64,25 +64,8 @@ class xnnpack_gemm : public detail::xnnpack_operator {
   static constexpr const char* name = "xnnpack";
   lines<Y> y;
 
-  explicit xnnpack_gemm(const gemm_problem<X>& p) : y(p.shape.rows * p.shape.columns), problem_(p) {
-    pack();
-    const std::size_t rows = p.shape.rows;
-#if POLYMAC_PEER_XNNPACK_RESHAPES
-    if constexpr (std::is_same_v<X, float>) {
-      require(xnn_reshape_fully_connected_nc_f32(operator_, rows, nullptr), "reshape");
-      require(xnn_setup_fully_connected_nc_f32(operator_, p.x.data(), y.data()), "setup");
-    } else {
-      require(xnn_reshape_fully_connected_nc_qs8_qc8w(operator_, rows, nullptr), "reshape");
-      require(xnn_setup_fully_connected_nc_qs8_qc8w(operator_, p.x.data(), y.data()), "setup");
-    }
-#else
-    if constexpr (std::is_same_v<X, float>)
-      require(xnn_setup_fully_connected_nc_f32(operator_, rows, p.x.data(), y.data(), nullptr), "setup");
-    else
-      require(xnn_setup_convolution2d_nhwc_qc8(operator_, 1, 1, rows, p.x.data(), y.data(), nullptr), "setup");
-#endif
-  }
-  /// Makes the operator again, which packs the weights.
+  explicit xnnpack_gemm(const gemm_problem<X>& p) : y(p.shape.rows * p.shape.columns), problem_(p) { pack(); }
+  /// Makes the operator again, which packs the weights; what it computes is set again too.
   void pack() {
     using detail::no_limit;
     const auto& p = problem_;
@@ -101,10 +84,30 @@ class xnnpack_gemm : public detail::xnnpack_operator {
              columns, std::int8_t{0}, 1.f, detail::xnnpack_scales(p.out.scales).data(), p.w.data(), p.out.bias.data(),
              std::int8_t{0}, 1.f, std::int8_t{-128}, std::int8_t{127}, 0u);
 #endif
+    set_up();
   }
   std::string label() const { return detail::xnnpack_label; }
 
  private:
+  void set_up() {
+    const auto& p = problem_;
+    const std::size_t rows = p.shape.rows;
+#if POLYMAC_PEER_XNNPACK_RESHAPES
+    if constexpr (std::is_same_v<X, float>) {
+      require(xnn_reshape_fully_connected_nc_f32(operator_, rows, nullptr), "reshape");
+      require(xnn_setup_fully_connected_nc_f32(operator_, p.x.data(), y.data()), "setup");
+    } else {
+      require(xnn_reshape_fully_connected_nc_qs8_qc8w(operator_, rows, nullptr), "reshape");
+      require(xnn_setup_fully_connected_nc_qs8_qc8w(operator_, p.x.data(), y.data()), "setup");
+    }
+#else
+    if constexpr (std::is_same_v<X, float>)
+      require(xnn_setup_fully_connected_nc_f32(operator_, rows, p.x.data(), y.data(), nullptr), "setup");
+    else
+      require(xnn_setup_convolution2d_nhwc_qc8(operator_, 1, 1, rows, p.x.data(), y.data(), nullptr), "setup");
+#endif
+  }
+
   const gemm_problem<X>& problem_;
 };
 
