@@ -86,6 +86,8 @@ def goals():
     return table
 
 
+THREADS_GOAL = 1.85
+THREADS_SHAPES = ("1024x1024x1024 ", "3x3_56x56x64", "3x3_28x28x128", "3x3_14x14x256", "3x3_7x7x512")
 MEAN_GOALS = {("avx512_vnni", "gemm/int8"): 1.02, ("amx", "gemm/int8"): 1.20}
 
 # ---- reading --------------------------------------------------------------------------------------------------------
@@ -100,15 +102,20 @@ class Row:
 
     @property
     def name(self):
-        return f"{self.group}/{self.arithmetic}/{self.shape}"
+        return f"{self.work}/{self.shape}"
 
     @property
     def work(self):
-        return f"{self.group}/{self.arithmetic}"
+        return f"{self.group}/{self.arithmetic}" if self.arithmetic else self.group
 
     def speed(self, who):
         counters = self.by.get(who, {})
-        return counters.get("GMAC") or counters.get("bytes/s", 0.0) * 1e-9
+        return counters.get("GMAC") or counters.get("ns") or counters.get("bytes/s", 0.0) * 1e-9
+
+    @property
+    def unit(self):
+        counters = next(iter(self.by.values()))
+        return "ns" if "ns" in counters else "GMAC/s" if counters.get("GMAC") else "GB/s"
 
     def best_peer(self):
         """(name, speed), or None"""
@@ -140,12 +147,15 @@ def read(paths):
         for b in benchmarks:
             if b.get("run_type") == "aggregate":
                 continue
-            parts = b.get("run_name", b["name"]).split("/repeats:")[0].split("/")
+            parts = [p for p in b.get("run_name", b["name"]).split("/")
+                     if p != "manual_time" and not p.startswith(("repeats:", "iterations:"))]
             if len(parts) < 3:
                 continue
             if len(parts) == 3:  # model/<net>/<who>, mac/<arithmetic>/<instruction set>
                 is_net = parts[0] == "model"
-                parts = [parts[0], "-", parts[2], parts[1]] if is_net else [*parts[:2], "polymac", parts[2]]
+                parts = [parts[0], "", parts[2], parts[1]] if is_net else [*parts[:2], "polymac", parts[2]]
+            if parts[0] == "threads":  # threads/<arithmetic>/<executor>/<shape>: all of them are polymac
+                parts = [*parts[:2], "polymac", f"{parts[3]} {parts[2]}"]
             group, arithmetic, who, shape = parts[0], parts[1], parts[2], "/".join(parts[3:])
             if b.get("error_occurred"):
                 skipped[f"{group}/{arithmetic}/{who}/{shape}"] = b.get("error_message", "no reason given")
@@ -154,6 +164,8 @@ def read(paths):
             for counter in ("GMAC", "peak", "vector_peak", "bandwidth", "bytes/s", "isa_peak", "scaling"):
                 if counter in b:
                     per_key[counter].append(b[counter])
+            if arithmetic == "hand_over":
+                per_key["ns"].append(b["real_time"])
             labels[group, arithmetic, shape, who] = b.get("label", "")
     if not samples:
         fail("no rows of the form <group>/<arithmetic>/<who>/<shape> in " + ", ".join(paths))
@@ -206,6 +218,12 @@ def shape_order(shape):
 def judge(row, rows_by_name, goal):
     """(share as text, goal as text, met: True, False or None)"""
     ours = row.by.get("polymac", {})
+    if row.group == "threads":
+        if "scaling" not in ours:
+            return "", "", None
+        wanted = THREADS_GOAL if row.shape.startswith(THREADS_SHAPES) else None
+        return (f"{ours['scaling']:.2f} t", f"{wanted:.2f} t" if wanted else "",
+                round(ours["scaling"], 2) >= wanted if wanted else None)
     kind = goal[0] if isinstance(goal, str) else None
     basis = {"p": "peak", "v": "vector_peak", "b": "bandwidth"}.get(kind)
     if basis is None:
@@ -248,7 +266,7 @@ def evaluate(machine, rows):
         peer = row.best_peer()
         ours = row.by["polymac"]
         lines.append({"row": row.name, "work": row.work, "shape": row.shape, "speed": row.speed("polymac"),
-                      "unit": "GMAC/s" if ours.get("GMAC") else "GB/s", "share": share, "goal": goal, "met": met,
+                      "unit": row.unit, "share": share, "goal": goal, "met": met,
                       "peer": peer[0] if peer else None, "peer_speed": peer[1] if peer else None,
                       "ratio": row.ratio(), "label": ours.get("label", ""), "counters": row.by})
     for work in dict.fromkeys(line["work"] for line in lines):
@@ -282,8 +300,8 @@ def print_text(machine, lines, means, skipped, out):
         print(text, file=out)
 
     write(heading(machine))
-    write("polymac and peer in GMAC/s (packing: GB/s read and written); share of the peak,")
-    write("v: of the peak without AMX, b: of the read bandwidth, i: of the instruction set's own peak")
+    write("polymac and peer in GMAC/s (packing: GB/s read and written; hand_over: ns); share of the peak,")
+    write("v: of the peak without AMX, b: of the read bandwidth, i: of the instruction set's own peak, t: times one thread")
     for work in dict.fromkeys(line["work"] for line in lines):
         rows = [cells(line) for line in lines if line["work"] == work]
         widths = [max(len(c[i]) for c in [COLUMNS, *rows]) for i in range(len(COLUMNS))]
@@ -332,7 +350,8 @@ def markdown(machine, lines, means):
         text += [f"Losing rows ({len(lost)}): " +
                  ", ".join(f"{line['row']} {line['ratio']:.2f}" for line in lost) + ".", ""]
     text.append("Share: of the peak of the fastest instruction; v: without AMX; b: of the read bandwidth of the cache "
-                "that holds the weights; i: of the instruction set's own peak. Goals are the project's own.")
+                "that holds the weights; i: of the instruction set's own peak; t: times one thread. "
+                "Goals are the project's own.")
     return "\n".join(text) + "\n"
 
 
