@@ -143,21 +143,18 @@ POLYMAC_BENCH_TILES(tdpbf16ps, "amx-tile,amx-bf16", "tdpbf16ps")
 
 #undef POLYMAC_BENCH_TILES
 
-/// Bits of leaf 7, edx: AMX-BF16 22, AMX-TILE 24, AMX-INT8 25; state components 17 and 18; and the kernel's consent.
-inline bool amx(unsigned bit) {
+/// The kernel is asked here and not by cpu::permits_tiles(): POLYMAC_MAX_ISA shall limit polymac, and not its peak.
+inline bool amx_int8() {
 #if defined(__linux__)
   constexpr long request_permission = 0x1023, tile_data = 18;
-  static const bool tiles = (polymac::cpu::detail::cpuid(7, 0).edx >> 24 & 1) != 0 &&
-                            polymac::cpu::detail::all(polymac::cpu::detail::saved_state(), std::uint64_t{3} << 17) &&
-                            syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
-  return tiles && (polymac::cpu::detail::cpuid(7, 0).edx >> bit & 1) != 0;
+  static const bool permitted =
+      polymac::cpu::runs("amx_int8") && syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+  return permitted;
 #else
-  static_cast<void>(bit);
   return false;
 #endif
 }
-inline bool amx_int8() { return amx(25); }
-inline bool amx_bf16() { return amx(22); }
+inline bool amx_bf16() { return amx_int8() && (polymac::cpu::detail::cpuid(7, 0).edx >> 22 & 1) != 0; }
 inline bool avx512_bf16() {
   return polymac::cpu::runs("avx512") && (polymac::cpu::detail::cpuid(7, 1).eax >> 5 & 1) != 0;
 }

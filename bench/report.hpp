@@ -64,10 +64,18 @@ void run(benchmark::State& state, const work& w, const std::string& label, Call&
                  (w.weight_bytes != 0 ? std::string("; weights in ") + level_of(w.weight_bytes) : ""));
 }
 
-/// What a layer says of itself in explain(), cut down to instruction set and tile.
+/// What a layer says of itself in explain(), without shape and memory.
 inline std::string what_runs(std::string_view explained) {
   if (const auto begin = explained.find(": "); begin != explained.npos) explained.remove_prefix(begin + 2);
-  return std::string(explained.substr(0, explained.find(", dense weights")));
+  std::string text;
+  while (!explained.empty()) {
+    const auto end = explained.find(", ");
+    const std::string_view part = explained.substr(0, end);
+    if (part.find("weights") == part.npos && part.find("workspace") == part.npos)
+      text.append(text.empty() ? "" : ", ").append(part);
+    explained.remove_prefix(end == explained.npos ? explained.size() : end + 2);
+  }
+  return text;
 }
 
 namespace detail {
