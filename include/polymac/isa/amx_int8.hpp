@@ -122,6 +122,38 @@ struct byte_tiles {
       if constexpr (Panels == 2) tile_multiply_add<3, 5, 7, is_signed>();
     }
   }
+  /// Elements that copy and fill may write beyond the end: they write whole registers, zeros behind `count` elements.
+  static constexpr std::size_t copy_excess = 64;
+  static POLYMAC_INLINE void copy(activation* to, const activation* from, std::size_t count) noexcept {
+    for (; count >= 64; count -= 64, to += 64, from += 64) _mm512_storeu_si512(to, _mm512_loadu_si512(from));
+    if (count > 0) _mm512_storeu_si512(to, _mm512_maskz_loadu_epi8((std::uint64_t{1} << count) - 1, from));
+  }
+  /// Copies `pixels` pixels of `channels` elements, `from_stride` apart, to places `to_stride` apart; what is between them
+  /// there becomes zero.
+  static void copy_pixels(activation* to, std::size_t to_stride, const activation* from, std::size_t from_stride,
+                          std::size_t channels, std::size_t pixels) noexcept {
+    if (channels <= 4 && to_stride == 4 && from_stride == channels) {
+      // Sixteen pixels at a time: of 16 bytes that hold at least four of them each quarter takes its own.
+      const __mmask64 kept = 0x1111'1111'1111'1111u * ((1u << channels) - 1);
+      alignas(16) char order[16];
+      for (std::size_t i = 0; i < 16; ++i) order[i] = static_cast<char>(i / 4 * channels + i % 4);
+      const __m512i picked = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(order)));
+      const __mmask16 quarter = static_cast<__mmask16>((1u << 4 * channels) - 1);
+      for (; pixels >= 16; pixels -= 16, from += 16 * channels, to += 64) {
+        __m512i all = _mm512_castsi128_si512(_mm_maskz_loadu_epi8(quarter, from));
+        all = _mm512_inserti32x4(all, _mm_maskz_loadu_epi8(quarter, from + 4 * channels), 1);
+        all = _mm512_inserti32x4(all, _mm_maskz_loadu_epi8(quarter, from + 8 * channels), 2);
+        all = _mm512_inserti32x4(all, _mm_maskz_loadu_epi8(quarter, from + 12 * channels), 3);
+        _mm512_storeu_si512(to, _mm512_maskz_shuffle_epi8(kept, all, picked));
+      }
+    }
+    for (; pixels > 0; --pixels, from += from_stride, to += to_stride) copy(to, from, channels);
+  }
+  static POLYMAC_INLINE void fill(activation* to, activation value, std::size_t count) noexcept {
+    const __m512i all = _mm512_set1_epi8(static_cast<char>(value));
+    for (; count >= 64; count -= 64, to += 64) _mm512_storeu_si512(to, all);
+    if (count > 0) _mm512_storeu_si512(to, _mm512_maskz_mov_epi8((std::uint64_t{1} << count) - 1, all));
+  }
   template <std::size_t RowTiles, std::size_t Panels>
   static POLYMAC_INLINE void store(accumulator* sums, std::size_t stride) noexcept {
     const std::size_t bytes = stride * sizeof(accumulator);

@@ -56,6 +56,7 @@ template <class Activation>
 struct scratch {
   const Activation** pointers = nullptr;
   Activation* block = nullptr;
+  std::size_t block_elements = 0;
 };
 
 /// Entries of the table and elements of the block for rows of at most `segments` stretches and `depth` activations, of
@@ -64,9 +65,12 @@ template <class Atom>
 struct scratch_extent {
   std::size_t pointers = 0;
   std::size_t block = 0;
-  constexpr scratch_extent(std::size_t segments, std::size_t depth, bool copies) noexcept
+  /// `least_block`: elements that something else wants in the place of the block, never at the same time.
+  constexpr scratch_extent(std::size_t segments, std::size_t depth, bool copies, std::size_t least_block = 0) noexcept
       : pointers(Atom::max_rows * segments),
-        block(copies ? Atom::max_rows * polymac::detail::round_up(depth, Atom::depth) : 0) {}
+        block(copies ? Atom::max_rows * polymac::detail::round_up(depth, Atom::depth) : 0) {
+    if (block < least_block) block = least_block;
+  }
   /// Bytes of workspace that hold both at any alignment.
   constexpr std::size_t bytes() const noexcept {
     using activation = typename Atom::activation;

@@ -6,7 +6,8 @@
 //     lines   every window lies inside the image and its pixels are contiguous: one stretch per kernel row
 //     taps    channels are a multiple of the atom's depth (or there is one tap): one stretch per tap; taps that fall on
 //             the padding point to a row of zero points
-//     copies  the tile's rows are copied, padding filled in, into one block of the workspace
+//     copies  the tile's rows are copied, padding filled in, into one block of the workspace. Where a line of the kernel is
+//             no multiple of the atom's depth, each pixel is filled up to one, and so are the weights, by zeros
 #pragma once
 
 #include "polymac/core/view.hpp"
@@ -30,7 +31,7 @@ struct convolution_source {
   std::size_t top = 0;
   std::size_t left = 0;
   const Activation* padding_row = nullptr;
-  Activation zero_point{};
+  std::size_t weight_channels = 0;  ///< those of x, filled up where whole windows could not be read in groups
 
   constexpr std::size_t rows() const noexcept { return x.batch * output.height * output.width; }
 
@@ -38,6 +39,7 @@ struct convolution_source {
     const std::size_t line = kernel.width * x.channels;
     const bool contiguous = (kernel.width == 1 || (dilation.width == 1 && x.pixel_stride == x.channels)) &&
                             (line % AtomDepth == 0 || kernel.height == 1);
+    if (weight_channels != x.channels) return {};
     if (contiguous && inside(row, count)) return {kernel.height, line};
     if (x.channels % AtomDepth == 0 || kernel.height * kernel.width == 1)
       return {kernel.height * kernel.width, x.channels};
@@ -70,20 +72,19 @@ struct convolution_source {
 
   constexpr void gather(std::size_t row, std::size_t count, Activation* block,
                         std::size_t block_stride) const noexcept {
+    const std::size_t channels = weight_channels;
     position p = at(row);
     for (std::size_t r = 0; r < count; ++r, advance(p)) {
       Activation* to = block + r * block_stride;
       const std::size_t y0 = p.y * stride.height, x0 = p.x * stride.width;
       for (std::size_t ky = 0; ky < kernel.height; ++ky) {
         const std::size_t iy = y0 + ky * dilation.height - top;
-        for (std::size_t kx = 0; kx < kernel.width; ++kx, to += x.channels) {
+        for (std::size_t kx = 0; kx < kernel.width; ++kx, to += channels) {
           const std::size_t ix = x0 + kx * dilation.width - left;
-          if (iy < x.height && ix < x.width) {
-            const Activation* from = x.pixel(p.n, iy, ix);
-            for (std::size_t c = 0; c < x.channels; ++c) to[c] = from[c];
-          } else {
-            for (std::size_t c = 0; c < x.channels; ++c) to[c] = zero_point;
-          }
+          const bool on_image = iy < x.height && ix < x.width;
+          const Activation* const from = on_image ? x.pixel(p.n, iy, ix) : padding_row;
+          for (std::size_t c = 0; c < x.channels; ++c) to[c] = from[c];
+          for (std::size_t c = x.channels; c < channels; ++c) to[c] = Activation{};
         }
       }
     }

@@ -23,7 +23,7 @@ constexpr status with_scratch(const char* who, const Extent& extent, workspace w
     buffer<Activation> block;
     static_cast<void>(pointers.resize(extent.pointers));
     static_cast<void>(block.resize(extent.block));
-    run(scratch<Activation>{pointers.data(), block.data()});
+    run(scratch<Activation>{pointers.data(), block.data(), block.size()});
     return {};
   }
   if (ws.size < extent.bytes() || ws.data == nullptr)
@@ -36,8 +36,10 @@ constexpr status with_scratch(const char* who, const Extent& extent, workspace w
   std::byte* const table = aligned(ws.data, alignof(const Activation*));
   std::byte* const block = aligned(table + extent.pointers * sizeof(const Activation*), Extent::block_alignment);
   // Trivial types: the bytes become objects by being written, which the kernel does before it reads them.
+  const std::size_t left = ws.size - static_cast<std::size_t>(block - ws.data);
   run(scratch<Activation>{reinterpret_cast<const Activation**>(table),
-                          extent.block > 0 ? reinterpret_cast<Activation*>(block) : nullptr});
+                          extent.block > 0 ? reinterpret_cast<Activation*>(block) : nullptr,
+                          extent.block > 0 ? left / sizeof(Activation) : 0});
   return {};
 }
 

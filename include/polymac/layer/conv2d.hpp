@@ -6,8 +6,10 @@
 #include "polymac/core/extents.hpp"
 #include "polymac/core/int4.hpp"
 #include "polymac/core/window.hpp"
+#include "polymac/cpu/permission.hpp"
 #include "polymac/kernel/contract.hpp"
 #include "polymac/kernel/convolution_source.hpp"
+#include "polymac/kernel/image_tiles.hpp"
 #include "polymac/kernel/scratch.hpp"
 #include "polymac/layer/quantization.hpp"
 #include "polymac/layer/view_bounds.hpp"
@@ -71,11 +73,6 @@ constexpr status check_images(const char* who, const window& w, const image_view
 template <Mac M, epilogue::Stage E = epilogue::identity, Isa I = isa::native,
           class Shape = extents<dynamic, dynamic, dynamic, dynamic>>
 class conv2d {
-  static constexpr std::size_t static_depth =
-      Shape::at(1) != dynamic && Shape::at(2) != dynamic && Shape::at(3) != dynamic
-          ? Shape::at(1) * Shape::at(2) * Shape::at(3)
-          : dynamic;
-
  public:
   using mac = M;
   using atom = isa::best_atom<M, I>;
@@ -83,6 +80,18 @@ class conv2d {
   using sum = typename mac_traits<M>::sum;
   using output = epilogue::output_of<E, sum>;
 
+ private:
+  /// Channels of a tap in the packed weights: filled up to whole groups where a line of the kernel would not end with one.
+  static constexpr std::size_t filled_channels(std::size_t height, std::size_t width, std::size_t channels) noexcept {
+    const bool fits = width * channels % atom::depth == 0 || height * width == 1;
+    return fits ? channels : polymac::detail::round_up(channels, atom::depth);
+  }
+  static constexpr std::size_t static_depth =
+      Shape::at(1) != dynamic && Shape::at(2) != dynamic && Shape::at(3) != dynamic
+          ? Shape::at(1) * Shape::at(2) * filled_channels(Shape::at(1), Shape::at(2), Shape::at(3))
+          : dynamic;
+
+ public:
   /// weights: OHWI (batch = output channels, channels = input channels per group), of any integer type for integer
   /// arithmetics (`image_view`, `int4_image_view`); bias: one for each output channel, or none.
   /// Throws polymac::error (or sets `status()` where exceptions are off) on what does not fit. O(weights).
@@ -100,16 +109,29 @@ class conv2d {
   constexpr std::size_t weight_bytes() const noexcept { return weights_.bytes(); }
   /// Bytes of workspace a run needs, whatever the size of the image.
   constexpr std::size_t workspace_bytes() const noexcept { return scratch_needed().bytes(); }
+  /// Bytes with which a run on images of that size is fastest: on tiles (isa::amx_int8) an image with its padding is copied
+  /// once instead of every window. At least workspace_bytes().
+  constexpr std::size_t workspace_bytes(extent2d input) const noexcept {
+    auto needed = scratch_needed();
+    if constexpr (kernel::has_tiles<atom>) {
+      window_geometry geometry{};
+      if (tiles_permitted_ && resolve(window_, input, geometry).ok()) {
+        const std::size_t elements = layout(geometry, input, false, static_cast<std::size_t>(-1)).elements;
+        if (needed.block < elements) needed.block = elements;
+      }
+    }
+    return needed.bytes();
+  }
   /// Height and width of the output for an input of that size; {0, 0} where the window does not fit.
   constexpr extent2d output_size(extent2d input) const noexcept { return output_extent(window_, input); }
   /// Multiply-accumulates for one image of that size, padding counted in (as the field counts).
   constexpr std::size_t macs(extent2d input) const noexcept {
     const extent2d o = output_size(input);
-    return o.height * o.width * out_channels() * weights_.shape().depth;
+    return o.height * o.width * out_channels() * window_.kernel.height * window_.kernel.width * channels_;
   }
 
   /// Computes the output pixels of `rows` (all by default). x: n x h x w x in_channels; y: n x oh x ow x out_channels;
-  /// they must not overlap. `ws` needs workspace_bytes().
+  /// they must not overlap. `ws` needs workspace_bytes(), and had better have workspace_bytes(size of x).
   constexpr polymac::status operator()(image_view<const activation> x, image_view<output> y, workspace ws = {},
                                        row_range rows = {}) const noexcept {
     if (!status_.ok()) return status_;
@@ -121,6 +143,8 @@ class conv2d {
         image_view<const activation> group = x;
         group.data += g * channels_;
         group.channels = channels_;
+        if constexpr (kernel::has_tiles<atom>)
+          if (!std::is_constant_evaluated() && run_tiles(g, group, geometry, y, memory, rows)) continue;
         const kernel::convolution_source<activation, atom::depth> source{group,
                                                                          geometry.output,
                                                                          window_.kernel,
@@ -129,7 +153,7 @@ class conv2d {
                                                                          geometry.padding.top,
                                                                          geometry.padding.left,
                                                                          padding_row_.data(),
-                                                                         zero_point_};
+                                                                         group_channels()};
         kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
       }
     });
@@ -137,21 +161,80 @@ class conv2d {
 
   /// Arithmetic, instruction set, tile and memory of this layer, in words.
   constexpr text<511> explain() const noexcept {
-    return text<511>::join("conv2d<", M::name, "> ", out_channels(), " x ", window_.kernel.height, " x ",
-                           window_.kernel.width, " x ", channels_, " in ", groups_,
-                           groups_ == 1 ? " group: " : " groups: ", atom::isa::name, " atom, tile ", atom::max_rows,
-                           " rows x ", atom::max_panels * atom::columns, " columns x ", atom::depth,
-                           " deep, dense weights ", weight_bytes(), " bytes",
-                           weights_.wide_sums() ? ", sums in 64 bits" : "", ", workspace ", workspace_bytes(), " bytes",
-                           copies() ? ", rows at the border are copied" : ", activations read in place");
+    return text<511>::join(
+        "conv2d<", M::name, "> ", out_channels(), " x ", window_.kernel.height, " x ", window_.kernel.width, " x ",
+        channels_, " in ", groups_, groups_ == 1 ? " group: " : " groups: ", atom::isa::name, " atom, tile ",
+        atom::max_rows, " rows x ", atom::max_panels * atom::columns, " columns x ", atom::depth,
+        " deep, dense weights ", weight_bytes(), " bytes", weights_.wide_sums() ? ", sums in 64 bits" : "",
+        kernel::words_on_tiles<atom>(tiles_permitted_, weights_), ", workspace ", workspace_bytes(), " bytes",
+        copies() ? ", rows at the border are copied" : ", activations read in place");
   }
 
  private:
   constexpr bool copies() const noexcept {
     return channels_ % atom::depth != 0 && window_.kernel.height * window_.kernel.width > 1;
   }
+  constexpr std::size_t group_channels() const noexcept {
+    return filled_channels(window_.kernel.height, window_.kernel.width, channels_);
+  }
+  /// Steps of the tiles such that each line of the kernel has whole ones; 0 where that is not to be had.
+  constexpr std::size_t tile_steps(std::size_t terms) const noexcept {
+    if constexpr (kernel::has_tiles<atom>) {
+      const std::size_t line = window_.kernel.width * group_channels();
+      const std::size_t groups = line / atom::depth;
+      const std::size_t steps = polymac::detail::divide_up(groups, atom::tiles::max_groups);
+      const bool whole = terms == 1 && line % atom::depth == 0 && groups % steps == 0;
+      return whole ? steps * window_.kernel.height : 0;
+    } else {
+      return 0;
+    }
+  }
   constexpr kernel::scratch_extent<atom> scratch_needed() const noexcept {
-    return {window_.kernel.height * window_.kernel.width, weights_.shape().depth, copies()};
+    std::size_t tile_block = 0;
+    if constexpr (kernel::has_tiles<atom>)
+      if (tiles_permitted_)
+        tile_block = kernel::image_tiles<typename atom::tiles>::least_elements(weights_.depth_of_tiles());
+    return {window_.kernel.height * window_.kernel.width, weights_.shape().depth, copies(), tile_block};
+  }
+  constexpr kernel::image_layout layout(const window_geometry& geometry, extent2d image, bool dense,
+                                        std::size_t available) const noexcept {
+    return kernel::image_tiles<typename atom::tiles>::layout(window_, geometry, image, group_channels(), dense,
+                                                             weights_.steps(), weights_.depth_of_tiles(), available);
+  }
+  /// Computes the rows of group g on tiles where they are faster, image by image.
+  bool run_tiles(std::size_t g, const image_view<const activation>& x, const window_geometry& geometry,
+                 const image_view<output>& y, const kernel::scratch<activation>& memory,
+                 row_range rows) const noexcept {
+    if constexpr (kernel::has_tiles<atom>) {
+      const std::size_t pixels = geometry.output.height * geometry.output.width;
+      const std::size_t last = polymac::detail::smaller(rows.end, x.batch * pixels);
+      if (!tiles_permitted_ || rows.begin >= last || pixels < atom::tiles::rows ||
+          !kernel::prefers_tiles(polymac::detail::smaller(last - rows.begin, pixels), weights_.shape().columns,
+                                 weights_.shape().depth))
+        return false;
+      const bool dense =
+          group_channels() == x.channels && x.pixel_stride == x.channels && x.line_stride == x.width * x.pixel_stride;
+      const auto l = layout(geometry, {x.height, x.width}, dense, memory.block_elements);
+      for (std::size_t n = rows.begin / pixels; n * pixels < last; ++n) {
+        const std::size_t begin = rows.begin > n * pixels ? rows.begin - n * pixels : 0;
+        const std::size_t end = polymac::detail::smaller(last - n * pixels, pixels);
+        image_view<const activation> one = x;
+        one.data += n * x.image_stride;
+        one.batch = 1;
+        image_view<output> out = y;
+        out.data += n * y.image_stride;
+        out.batch = 1;
+        kernel::image_tiles<typename atom::tiles> source(one, window_, geometry, l, group_channels(),
+                                                         weights_.depth_of_tiles(), zero_point_, memory.block, begin,
+                                                         end);
+        source.frame();
+        kernel::contract_tiles<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(out), source.begin(),
+                                     source.end());
+      }
+      return true;
+    } else {
+      return false;
+    }
   }
 
   template <class Weights, class Bias>
@@ -180,16 +263,23 @@ class conv2d {
         q.weight_zero_points);
     std::size_t terms = 1;
     if (s = reader.count_terms("conv2d", w.batch, depth, terms); !s.ok()) return s;
-    return weights_.pack(
-        {groups_, columns, depth, terms},
+    const std::size_t filled = group_channels();
+    s = weights_.pack(
+        {groups_, columns, w.height * w.width * filled, terms, tile_steps(terms)},
         [&](std::size_t g, std::size_t o, std::size_t term, std::size_t k) {
-          return reader.term_of(g * columns + o, term, k);
+          const std::size_t channel = k % filled;
+          return channel < w.channels ? reader.term_of(g * columns + o, term, k / filled * w.channels + channel)
+                                      : typename M::weight{};
         },
         [&](std::size_t g, std::size_t o) {
           using wide = typename mac_traits<M>::wide;
           return bias.empty() ? wide{} : static_cast<wide>(bias[g * columns + o]);
         },
         zero_point_);
+    if constexpr (kernel::has_tiles<atom>)
+      if (!std::is_constant_evaluated())
+        tiles_permitted_ = s.ok() && !weights_.wide_sums() && terms == 1 && cpu::permits_tiles();
+    return s;
   }
 
   window window_{};
@@ -200,6 +290,7 @@ class conv2d {
   buffer<activation, Shape::at(3)> padding_row_;
   E epilogue_;
   polymac::status status_;
+  bool tiles_permitted_ = false;
 };
 
 }  // namespace layer
