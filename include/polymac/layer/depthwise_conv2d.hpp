@@ -92,7 +92,7 @@ class depthwise_conv2d {
                                                            geometry.padding.top,
                                                            geometry.padding.left,
                                                            padding_row_.data(),
-                                                           channels_};
+                                                           x.channels};
     return kernel::with_scratch<activation>(
         "depthwise_conv2d", table_extent{weights_.taps()}, ws, [&](kernel::scratch<activation> memory) {
           kernel::depthwise<M>(weights_, source, multiplier_, epilogue_, kernel::image_rows<output>(y), memory.pointers,
