@@ -165,10 +165,17 @@ Layer linear_of(const contraction& c, const Weights& weights, const Bias& bias, 
 
 /// Images from and to memory.
 template <class In, class Out>
-auto contraction_images(const contraction& c) {
-  return [x = c.x, y = c.y](const auto& l, const memory& m) noexcept {
+struct image_contraction {
+  operand x, y;
+  extent2d input_extent() const noexcept { return {x.extents.height, x.extents.width}; }
+  template <class Layer>
+  status operator()(const Layer& l, const memory& m) const noexcept {
     return l(x.image<In>(m), y.output_image<Out>(m), m.scratch);
-  };
+  }
+};
+template <class In, class Out>
+image_contraction<In, Out> contraction_images(const contraction& c) {
+  return {c.x, c.y};
 }
 
 /// Matrices from and to memory: TFLite reads rows of the weights' depth whatever the shape of the input is.

@@ -101,7 +101,9 @@ class layer_step final : public step {
   layer_step(Layer layer, Call call) : layer_(std::move(layer)), call_(std::move(call)) {}
   status run(const memory& m) const noexcept override { return call_(layer_, m); }
   std::size_t workspace_bytes() const noexcept override {
-    if constexpr (requires(const Layer& l) { l.workspace_bytes(); })
+    if constexpr (requires(const Layer& l, const Call& c) { l.workspace_bytes(c.input_extent()); })
+      return layer_.workspace_bytes(call_.input_extent());
+    else if constexpr (requires(const Layer& l) { l.workspace_bytes(); })
       return layer_.workspace_bytes();
     else
       return 0;
