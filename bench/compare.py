@@ -158,7 +158,8 @@ def read(paths):
                 parts = [*parts[:2], "polymac", f"{parts[3]} {parts[2]}"]
             group, arithmetic, who, shape = parts[0], parts[1], parts[2], "/".join(parts[3:])
             if b.get("error_occurred"):
-                skipped[f"{group}/{arithmetic}/{who}/{shape}"] = b.get("error_message", "no reason given")
+                name = "/".join(filter(None, (group, arithmetic, who, shape)))
+                skipped[name] = b.get("error_message", "no reason given")
                 continue
             per_key = samples.setdefault((group, arithmetic, shape), {}).setdefault(who, defaultdict(list))
             for counter in ("GMAC", "peak", "vector_peak", "bandwidth", "bytes/s", "isa_peak", "scaling"):
@@ -300,8 +301,8 @@ def print_text(machine, lines, means, skipped, out):
         print(text, file=out)
 
     write(heading(machine))
-    write("polymac and peer in GMAC/s (packing: GB/s read and written; hand_over: ns); share of the peak,")
-    write("v: of the peak without AMX, b: of the read bandwidth, i: of the instruction set's own peak, t: times one thread")
+    write("polymac and peer in GMAC/s (packing: GB/s read and written; hand_over: ns); share of the peak; v: of the")
+    write("peak without AMX, b: of the read bandwidth, i: of the instruction set's own peak, t: times one thread")
     for work in dict.fromkeys(line["work"] for line in lines):
         rows = [cells(line) for line in lines if line["work"] == work]
         widths = [max(len(c[i]) for c in [COLUMNS, *rows]) for i in range(len(COLUMNS))]
