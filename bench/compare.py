@@ -3,7 +3,8 @@
 """Reads what the benchmarks wrote and says where polymac stands against the machine and against the best peer.
 
     build/release/bench/gemm_bench --benchmark_repetitions=5 --benchmark_out=gemm.json --benchmark_out_format=json
-    python3 bench/compare.py gemm.json [more.json ...] [--markdown FILE] [--svg FILE] [--json FILE]
+    python3 bench/compare.py gemm.json [more.json ...] [--markdown FILE] [--summary FILE] [--svg FILE]
+        [--json FILE]
 
 Every figure is the median of the repetitions. For each row: polymac's GMAC/s, its share of the machine's peak (v: of
 the peak without AMX; b: of the read bandwidth), the goal for that row, the best peer and the ratio to it; then the
@@ -189,9 +190,12 @@ def read(paths):
             row.by[who]["label"] = labels[*key, who]
             row.by[who]["samples"] = max(map(len, counters.values()), default=0)
         rows.append(row)
-    place = {name: i for i, (_, name) in enumerate(goals())}
+    place = {}  # of a shape in the list of goals, whatever its arithmetic
+    for _, name in goals():
+        group, _, shape = name.split("/")
+        place.setdefault((group, shape), len(place))
     rows.sort(key=lambda r: (WORKS.index(r.work) if r.work in WORKS else len(WORKS), r.work, shape_order(r.shape),
-                             place.get(r.name, len(place)), r.shape))
+                             place.get((r.group, r.shape), len(place)), r.shape))
     return machine, rows, skipped
 
 
@@ -315,7 +319,7 @@ def print_text(machine, lines, means, skipped, out):
             goal = f", goal {m['goal']:.2f}" if m["goal"] else ""
             write(f"  geometric mean of polymac / best peer: {m['mean']:.2f} over {m['rows']} rows{goal}; "
                   f"{m['lost']} lost")
-    lost = sorted((line for line in lines if line["ratio"] and line["ratio"] < 1), key=lambda line: line["ratio"])
+    lost = losing(lines)
     write(f"\nlosing rows: {len(lost)}")
     for line in lost:
         write(f"  {line['ratio']:.2f}  {line['row']} against {line['peer']}")
@@ -332,28 +336,46 @@ def print_text(machine, lines, means, skipped, out):
             write(f"  {who}: {', '.join(shapes)}: {reason}")
 
 
+def losing(lines):
+    return sorted((line for line in lines if line["ratio"] and line["ratio"] < 1), key=lambda line: line["ratio"])
+
+
+def summary(machine, lines, means):
+    text = [heading(machine) + ". Written by `bench/compare.py`.", "",
+            "| | rows | polymac / best peer (geometric mean) | ahead | furthest ahead | furthest behind | goals met |",
+            "|---|---|---|---|---|---|---|"]
+    for work, m in means.items():
+        rows = [line for line in lines if line["work"] == work and line["ratio"]]
+        ends = [f"{r['ratio']:.2f} {r['shape']} ({r['peer']})"
+                for r in (end(rows, key=lambda line: line["ratio"]) for end in (max, min))]
+        judged = [line["met"] for line in lines if line["work"] == work and line["met"] is not None]
+        met = f"{sum(judged)} of {len(judged)}" if judged else "-"
+        text.append(f"| {work} | {m['rows']} | **{m['mean']:.2f}** | {m['rows'] - m['lost']} | {ends[0]} | {ends[1]} | "
+                    f"{met} |")
+    lost = losing(lines)
+    text += ["", f"Losing rows ({len(lost)}):", ""]
+    for work in means:
+        rows = ", ".join(f"{r['shape']} {r['ratio']:.2f}" for r in lost if r["work"] == work)
+        if rows:
+            text.append(f"- {work}: {rows}")
+    return "\n".join(text) + "\n"
+
+
 def markdown(machine, lines, means):
-    text = [heading(machine) + ". Written by `bench/compare.py`.", ""]
+    text = []
     for work in dict.fromkeys(line["work"] for line in lines):
         rows = [line for line in lines if line["work"] == work]
-        text += [f"**{work}**, {rows[0]['unit']}" +
-                 (f": geometric mean {means[work]['mean']:.2f} x the best peer of each row, {means[work]['lost']} of "
-                  f"{means[work]['rows']} rows lost" if work in means else ""), ""]
+        text += ["", f"**{work}**, {rows[0]['unit']}" +
+                 (f": {means[work]['mean']:.2f} x the best peer" if work in means else ""), ""]
         text += ["| | polymac | share | goal | | best peer | | ratio |", "|---|---|---|---|---|---|---|---|"]
         for line in rows:
             c = cells(line)
             if line["ratio"] and line["ratio"] < 1:
                 c[-1] = f"**{c[-1]}**"
             text.append("| " + " | ".join(c) + " |")
-        text.append("")
-    lost = sorted((line for line in lines if line["ratio"] and line["ratio"] < 1), key=lambda line: line["ratio"])
-    if lost:
-        text += [f"Losing rows ({len(lost)}): " +
-                 ", ".join(f"{line['row']} {line['ratio']:.2f}" for line in lost) + ".", ""]
-    text.append("Share: of the peak of the fastest instruction; v: without AMX; b: of the read bandwidth of the cache "
-                "that holds the weights; i: of the instruction set's own peak; t: times one thread. "
-                "Goals are the project's own.")
-    return "\n".join(text) + "\n"
+    text += ["", "Share: of the peak of the fastest instruction; v: without AMX; b: of the read bandwidth of the cache that",
+             "holds the weights; i: of the instruction set's own peak; t: times one thread. Goals are the project's own."]
+    return summary(machine, lines, means) + "\n".join(text) + "\n"
 
 
 # ---- the roofline picture -------------------------------------------------------------------------------------------
@@ -531,7 +553,8 @@ def write_file(path, text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", metavar="FILE", help="JSON of the benchmarks")
-    parser.add_argument("--markdown", metavar="FILE", help="write the tables for a README")
+    parser.add_argument("--markdown", metavar="FILE", help="write all tables for a README")
+    parser.add_argument("--summary", metavar="FILE", help="write one line for each arithmetic and the losing rows")
     parser.add_argument("--svg", metavar="FILE", help="draw the roofline picture")
     parser.add_argument("--json", metavar="FILE", help="write everything as JSON")
     options = parser.parse_args()
@@ -540,6 +563,8 @@ def main():
     print_text(machine, lines, means, skipped, sys.stdout)
     if options.markdown:
         write_file(options.markdown, markdown(machine, lines, means))
+    if options.summary:
+        write_file(options.summary, summary(machine, lines, means))
     if options.svg:
         write_file(options.svg, roofline(machine, lines))
     if options.json:

@@ -170,8 +170,8 @@ run_benchmarks() {
       fail "$name FAILED (exit code $?); see $results/$name.log"
     set -- "$@" "$results/$name.json"
   done
-  python3 bench/compare.py "$@" --markdown "$results/table.md" --svg "$results/roofline.svg" \
-    --json "$results/all.json" || fail "the comparison failed; see above"
+  python3 bench/compare.py "$@" --markdown "$results/table.md" --summary "$results/summary.md" \
+    --svg "$results/roofline.svg" --json "$results/all.json" || fail "the comparison failed; see above"
   printf '\npolymac: benchmarks finished; tables and picture are in %s\n' "$results"
 }
 
