@@ -373,8 +373,8 @@ def markdown(machine, lines, means):
             if line["ratio"] and line["ratio"] < 1:
                 c[-1] = f"**{c[-1]}**"
             text.append("| " + " | ".join(c) + " |")
-    text += ["", "Share: of the peak of the fastest instruction; v: without AMX; b: of the read bandwidth of the cache that",
-             "holds the weights; i: of the instruction set's own peak; t: times one thread. Goals are the project's own."]
+    text += ["", "Share: of the peak of the fastest instruction; v: without AMX; b: of the read bandwidth of the cache",
+             "that holds the weights; i: of the instruction set's own peak; t: times one thread. Goals are our own."]
     return summary(machine, lines, means) + "\n".join(text) + "\n"
 
 

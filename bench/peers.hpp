@@ -20,3 +20,5 @@
 #ifdef POLYMAC_PEER_MKL
 #include "bench/peer/mkl.hpp"
 #endif
+
+namespace bench::peer {}  // namespace bench::peer

@@ -4,7 +4,7 @@
 #
 #   sh cmake/get-started.sh demo     installs what is missing, builds into build/release, runs the main example
 #   sh cmake/get-started.sh test     the same, then runs all tests
-#   sh cmake/get-started.sh bench    the same, then runs all benchmarks (some minutes) and compares with other libraries;
+#   sh cmake/get-started.sh bench    the same, then runs all benchmarks and compares with other libraries (some minutes);
 #                                    further words go to CMake, e.g. -DPOLYMAC_MKL_ROOT=<folder> (bench/README.md)
 #
 # What it installs comes from Debian's packages, and it says so first. Root is needed only if something is missing.

@@ -45,7 +45,7 @@ function(polymac_find_peer name)
   endforeach()
   if(NOT POLYMAC_PEER_${name}_INCLUDE OR "${libraries}" MATCHES "NOTFOUND")
     if(root)
-      message(WARNING "polymac: POLYMAC_${name}_ROOT is '${root}', but ${arg_HEADER} and ${arg_LIBRARIES} are not there")
+      message(WARNING "polymac: POLYMAC_${name}_ROOT is '${root}', but there is no ${arg_HEADER} or no ${arg_LIBRARIES}")
     endif()
     return()
   endif()
@@ -88,7 +88,8 @@ if(POLYMAC_PEERS)
     set(CMAKE_REQUIRED_INCLUDES "${POLYMAC_PEER_XNNPACK_INCLUDE}")
     get_target_property(CMAKE_REQUIRED_LIBRARIES polymac_peer_XNNPACK INTERFACE_LINK_LIBRARIES)
     check_cxx_source_compiles("#include <xnnpack.h>
-      int main() { return xnn_reshape_fully_connected_nc_qs8_qc8w(nullptr, 0, nullptr); }" POLYMAC_PEER_XNNPACK_RESHAPES)
+      int main() { return xnn_reshape_fully_connected_nc_qs8_qc8w(nullptr, 0, nullptr); }"
+                              POLYMAC_PEER_XNNPACK_RESHAPES)
     unset(CMAKE_REQUIRED_INCLUDES)
     unset(CMAKE_REQUIRED_LIBRARIES)
     target_compile_definitions(polymac_peer_XNNPACK INTERFACE

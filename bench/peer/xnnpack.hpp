@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // XNNPACK, as of 2022 (Debian 12) and of 2024 and later: fully connected and NHWC convolution, int8 and float32, one
-// thread. The older has no fully connected operator with a scale for each channel; there a 1x1 convolution, which runs the
-// same product kernels, does the int8 products.
+// thread. The older has no fully connected operator with a scale for each channel; there the int8 products are done by
+// a 1x1 convolution, which runs the same kernels.
 #pragma once
 
 #include "bench/problem.hpp"
