@@ -28,6 +28,8 @@ def fail(text):
 # A goal is a letter and a number: p share of the peak, v of the peak without AMX, b of the bandwidth, x times the best
 # peer, o times oneDNN, and e.g. ("int8_requantised", 0.85): times polymac's own speed in that arithmetic.
 MACHINES = {"avx512_vnni": "wide VNNI", "amx": "AMX"}
+# The instruction sets of polymac's build that are held against the goals of such a machine.
+BUILDS = {"avx512_vnni": ["avx512_vnni"], "amx": ["amx_int8", "amx_bf16"]}
 
 
 def goals():
@@ -263,6 +265,8 @@ def evaluate(machine, rows):
     """What is printed, drawn and written: one dictionary for each row, and one for each arithmetic."""
     table, by_name = goals(), {r.name: r for r in rows}
     kind = machine.get("machine", "")
+    if machine.get("isa") not in BUILDS.get(kind, []):
+        kind = ""
     lines, means = [], {}
     for row in rows:
         if "polymac" not in row.by:
@@ -320,7 +324,7 @@ def print_text(machine, lines, means, skipped, out):
             write(f"  geometric mean of polymac / best peer: {m['mean']:.2f} over {m['rows']} rows{goal}; "
                   f"{m['lost']} lost")
     lost = losing(lines)
-    write(f"\nlosing rows: {len(lost)}")
+    write(f"\nlosing rows: {len(lost)}" if means else "\nno peer: nothing to compare with")
     for line in lost:
         write(f"  {line['ratio']:.2f}  {line['row']} against {line['peer']}")
     missed = [line for line in lines if line["met"] is False]
@@ -341,6 +345,8 @@ def losing(lines):
 
 
 def summary(machine, lines, means):
+    if not means:
+        return heading(machine) + ". No peer: nothing to compare with.\n"
     text = [heading(machine) + ". Written by `bench/compare.py`.", "",
             "| | rows | polymac / best peer (geometric mean) | ahead | furthest ahead | furthest behind | goals met |",
             "|---|---|---|---|---|---|---|"]
