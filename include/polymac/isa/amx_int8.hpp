@@ -70,18 +70,24 @@ struct byte_tiles {
   using activation = typename M::activation;
   using weight = typename M::weight;
   using accumulator = typename M::accumulator;
+  using configuration_type = tile_configuration;
   static constexpr std::size_t columns = 16;
   static constexpr std::size_t depth = 4;        ///< of a group, as in the panel
   static constexpr std::size_t rows = 16;        ///< of a tile; two of them make a block
   static constexpr std::size_t max_groups = 16;  ///< of a step
   static_assert(sizeof(activation) == 1 && sizeof(weight) == 1 && sizeof(accumulator) == 4);
 
-  /// Makes the tile registers of this thread ready for steps of `groups` groups; `release` gives them back.
-  static void configure(std::size_t groups) noexcept {
+  /// The shapes of tiles for steps of `groups` groups. Made once, when weights are packed: ldtilecfg reads all 64 bytes, and
+  /// would wait for bytes that have just been written.
+  static constexpr tile_configuration configuration(std::size_t groups) noexcept {
     tile_configuration shapes;
     for (int t = 0; t < 4; ++t) set(shapes, t, rows, columns * sizeof(accumulator));
     for (int t = 4; t < 6; ++t) set(shapes, t, rows, groups * depth);
     for (int t = 6; t < 8; ++t) set(shapes, t, groups, columns * depth);
+    return shapes;
+  }
+  /// Makes the tile registers of this thread ready; `release` gives them back.
+  static POLYMAC_INLINE void configure(const tile_configuration& shapes) noexcept {
     __asm__ volatile("ldtilecfg %0" : : "m"(shapes));
   }
   static POLYMAC_INLINE void release() noexcept { __asm__ volatile("tilerelease"); }
@@ -164,7 +170,7 @@ struct byte_tiles {
   }
 
  private:
-  static void set(tile_configuration& shapes, int tile, std::size_t rows_of, std::size_t bytes) noexcept {
+  static constexpr void set(tile_configuration& shapes, int tile, std::size_t rows_of, std::size_t bytes) noexcept {
     shapes.rows[tile] = static_cast<std::uint8_t>(rows_of);
     shapes.row_bytes[tile] = static_cast<std::uint16_t>(bytes);
   }

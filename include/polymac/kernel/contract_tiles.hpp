@@ -116,12 +116,12 @@ class tile_nest {
         steps_(weights.steps()),
         segment_steps_(steps_ / source.segments()),
         pieces_(steps_ <= piece_steps + piece_steps / 2 ? 1 : polymac::detail::divide_up(steps_, piece_steps)),
-        // All rows of a block must be out before the next one is stored; an even number fills registers of the epilogue.
-        rows_a_step_(polymac::detail::round_up(polymac::detail::divide_up(block_rows, steps_ / pieces_), 2)) {}
+        // All rows of a block must be out before the next one is stored; a call costs as much as a few rows do.
+        rows_a_step_(polymac::detail::round_up(polymac::detail::divide_up(block_rows, steps_ / pieces_), 8)) {}
 
   /// The rows [begin, end) of the source, at least 16 rows in the source.
   void run(std::size_t begin, std::size_t end) noexcept {
-    tiles::configure(weights_.step_groups());
+    tiles::configure(weights_.tile_configuration());
     const std::size_t panels = weights_.panels();
     const std::size_t panel_bytes = panel_stride_ * sizeof(weight);
     std::size_t block = panel_bytes > 0 ? panel_block_bytes / panel_bytes : panels;

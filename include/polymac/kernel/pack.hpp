@@ -214,6 +214,8 @@ class packed_weights {
   /// Steps of a tile in a panel, and groups in each.
   constexpr std::size_t steps() const noexcept { return steps_; }
   constexpr std::size_t step_groups() const noexcept { return held_groups_ / steps_; }
+  /// The shapes of the tiles of a step.
+  constexpr const auto& tile_configuration() const noexcept { return tile_configuration_; }
   /// k that the steps read of a row; beyond the depth the weights are zero.
   constexpr std::size_t depth_of_tiles() const noexcept { return held_groups_ * Atom::depth; }
   /// Start values of panel p for tiles, which shift no activations.
@@ -249,6 +251,7 @@ class packed_weights {
   constexpr status make_starts() noexcept {
     if (status s = starts_.resize(shape_.sets * panels_ * chunks_ * Atom::columns); !s.ok()) return s;
     if constexpr (has_tiles) {
+      tile_configuration_ = configuration_of(step_groups());
       if (status s = tile_starts_.resize(bias_.size()); !s.ok()) return s;
       for (std::size_t i = 0; i < bias_.size(); ++i) tile_starts_[i] = detail::wrap<accumulator>(bias_[i]);
     }
@@ -287,6 +290,13 @@ class packed_weights {
     static constexpr std::size_t size() noexcept { return 0; }
   };
   [[no_unique_address]] std::conditional_t<has_tiles, buffer<accumulator, bias_extent>, nothing> tile_starts_;
+  static constexpr auto configuration_of(std::size_t groups) noexcept {
+    if constexpr (has_tiles)
+      return Atom::tiles::configuration(groups);
+    else
+      return nothing{};
+  }
+  [[no_unique_address]] decltype(configuration_of(1)) tile_configuration_{};
 };
 
 }  // namespace kernel

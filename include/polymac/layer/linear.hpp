@@ -99,7 +99,10 @@ class linear {
     if (x.rows == 0) return {};
     if (auto s = detail::check_memory("linear", x, y); !s.ok()) return s;
     if constexpr (kernel::has_tiles<atom>) {
-      if (!std::is_constant_evaluated() && tiles_permitted_) rows.begin = run_tiles(x, y, rows);
+      if (!std::is_constant_evaluated() && tiles_permitted_) {
+        rows.begin = run_tiles(x, y, rows);
+        if (rows.begin >= x.rows) return {};
+      }
     }
     const activation* table[atom::max_rows]{};
     kernel::contract<atom>(weights_, 0, detail::matrix_source<activation>{x}, epilogue_, y, {table, nullptr}, rows);
