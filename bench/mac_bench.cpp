@@ -85,7 +85,8 @@ void run_steps(const A* const* rows, const W* weights, const typename Atom::accu
   constexpr std::size_t panel = groups * Atom::columns * Atom::depth, depth = groups * Atom::depth;
   if constexpr (requires { typename Atom::tiles; }) {
     using tiles = typename Atom::tiles;
-    tiles::configure(tiles::max_groups);
+    static constexpr auto shapes = tiles::configuration(tiles::max_groups);
+    tiles::configure(shapes);
     tiles::template zero<2, panels>();
     for (std::size_t pass = 0; pass < passes; ++pass)
       for (std::size_t k = 0; k < depth; k += tiles::max_groups * Atom::depth)
