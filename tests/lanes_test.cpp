@@ -41,7 +41,7 @@ void compare(const Stages& stages, const std::vector<Sum>& sums, std::size_t fir
     rows[r] = got[r].data();
   }
   const auto block = isa::best_lanes<Sum, native, Rows, Panels>::load(sums.data(), row_width);
-  stages.lanes(block, {5, first_column}).store(rows, columns);
+  stages.view().lanes(block, {5, first_column}).store(rows, columns);
   const std::size_t end = (Panels - 1) * width + columns;
   std::size_t wrong = 0;
   for (std::size_t r = 0; r < Rows; ++r)

@@ -18,6 +18,7 @@ struct relu_stage : stage {
   constexpr V operator()(V value, std::size_t, std::size_t) const noexcept {
     return value < V{0} ? V{0} : value;
   }
+  constexpr relu_stage view() const noexcept { return *this; }
   template <class Block>
   requires requires(Block block) { block.clamp_below(typename Block::value{}); }
   POLYMAC_INLINE Block lanes(Block block, place) const noexcept {
@@ -33,6 +34,7 @@ struct relu6_stage : stage {
   constexpr V operator()(V value, std::size_t, std::size_t) const noexcept {
     return value < V{0} ? V{0} : value > V{6} ? V{6} : value;
   }
+  constexpr relu6_stage view() const noexcept { return *this; }
   template <class Block>
   requires std::floating_point<typename Block::value> POLYMAC_INLINE Block lanes(Block block, place)
   const noexcept {

@@ -27,12 +27,17 @@ class bias_stage : public stage {
     return status::make(errc::shape, "bias: expected ", columns, " values, one per column, got ", bias_.size());
   }
   constexpr float operator()(float sum, std::size_t, std::size_t column) const noexcept { return sum + bias_[column]; }
-  template <class Block>
-  requires std::same_as<typename Block::value, float> POLYMAC_INLINE Block lanes(Block block, place p)
-  const noexcept {
-    block.template add<false>(bias_.data() + p.column);
-    return block;
-  }
+  /// The stage on blocks of sums, see epilogue.hpp.
+  struct view_type {
+    const float* bias;
+    template <class Block>
+    requires std::same_as<typename Block::value, float> POLYMAC_INLINE Block lanes(Block block, place p)
+    const noexcept {
+      block.template add<false>(bias + p.column);
+      return block;
+    }
+  };
+  constexpr view_type view() const noexcept { return {bias_.data()}; }
 
  private:
   padded_buffer<float> bias_;

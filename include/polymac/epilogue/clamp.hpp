@@ -34,6 +34,7 @@ struct clamp : stage {
     const V raised = value < least ? least : value;
     return raised > most ? most : raised;
   }
+  constexpr clamp view() const noexcept { return *this; }
   template <class Block>
   requires requires(Block block, typename Block::value v) { block.clamp(v, v); }
   POLYMAC_INLINE Block lanes(Block block, place) const noexcept {

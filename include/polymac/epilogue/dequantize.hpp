@@ -38,13 +38,18 @@ class dequantize_stage : public stage {
   constexpr float operator()(Sum sum, std::size_t, std::size_t column) const noexcept {
     return static_cast<float>(sum) * scales_[Columns == 1 ? 0 : column];
   }
-  template <class Block>
-  requires requires(Block block) { block.to_float(); }
-  POLYMAC_INLINE auto lanes(const Block& block, place p) const noexcept {
-    auto values = block.to_float();
-    values.template multiply<Columns == 1>(scales_.data() + (Columns == 1 ? 0 : p.column));
-    return values;
-  }
+  /// The stage on blocks of sums, see epilogue.hpp.
+  struct view_type {
+    const float* scales;
+    template <class Block>
+    requires requires(Block block) { block.to_float(); }
+    POLYMAC_INLINE auto lanes(const Block& block, place p) const noexcept {
+      auto values = block.to_float();
+      values.template multiply<Columns == 1>(scales + (Columns == 1 ? 0 : p.column));
+      return values;
+    }
+  };
+  constexpr view_type view() const noexcept { return {scales_.data()}; }
 
  private:
   padded_buffer<float, Columns> scales_;

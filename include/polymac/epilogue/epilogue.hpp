@@ -29,8 +29,11 @@ struct place {
 ///                                             construction of the layer
 ///
 /// A stage may also take a block of sums in registers (isa/lanes.hpp), where the instruction set has them:
-///   lanes(block, place) noexcept              the same for Rows x Panels groups of 16; returns the block for the next stage
-/// and must give the same values. Where one stage of a chain does not, the scalar form runs, as vector code by the compiler.
+///   view() noexcept                           its parameters by value: pointers and numbers, trivial to copy
+///   view().lanes(block, place) noexcept       the same for Rows x Panels groups of 16; returns the block for the next stage
+/// and must give the same values. By value, because a store to the output might change parameters in memory, as far as the
+/// compiler knows, and it would read them anew each time. Where one stage of a chain has no view, the scalar form runs, as
+/// vector code by the compiler.
 template <class S>
 concept Stage = std::derived_from<std::remove_cvref_t<S>, stage> && requires(const std::remove_cvref_t<S>& s) {
   { s.check(std::size_t{}) }
@@ -60,7 +63,7 @@ struct output_type {
 /// Does S take a block of sums in registers?
 template <class S, class Block>
 concept TakesLanes = requires(const S& s, Block block, place p) {
-  { s.lanes(block, p) }
+  { s.view().lanes(block, p) }
   noexcept;
 };
 
@@ -75,11 +78,25 @@ struct identity : stage {
   constexpr V operator()(V value, std::size_t, std::size_t) const noexcept {
     return value;
   }
+  constexpr identity view() const noexcept { return *this; }
   template <class Block>
   constexpr Block lanes(const Block& block, place) const noexcept {
     return block;
   }
 };
+
+namespace detail {
+template <class First, class Second>
+struct chain_view {
+  First first;
+  Second second;
+  template <class Block>
+  requires requires(const First& f, const Second& s, Block block, place p) { s.lanes(f.lanes(block, p), p); }
+  constexpr POLYMAC_INLINE auto lanes(const Block& block, place p) const noexcept {
+    return second.lanes(first.lanes(block, p), p);
+  }
+};
+}  // namespace detail
 
 /// First, then Second.
 template <Stage First, Stage Second>
@@ -96,11 +113,11 @@ struct chain : stage {
   constexpr auto operator()(V value, std::size_t row, std::size_t column) const noexcept {
     return second(first(value, row, column), row, column);
   }
-  template <class Block>
-  requires requires(const First& f, const Second& s, Block block, place p) { s.lanes(f.lanes(block, p), p); }
-  constexpr POLYMAC_INLINE auto lanes(const Block& block, place p) const noexcept {
-    return second.lanes(first.lanes(block, p), p);
+  constexpr auto view() const noexcept requires requires(const First& f, const Second& s) {
+    f.view();
+    s.view();
   }
+  { return detail::chain_view<decltype(first.view()), decltype(second.view())>{first.view(), second.view()}; }
 };
 
 /// Joins two stages: `bias | requantize | clamp`.

@@ -100,18 +100,27 @@ struct factors {
   constexpr void finish(std::int32_t low, std::int32_t high) noexcept {
     if constexpr (has_directed_rounding) in_float.template find<Mode>(*this, low, high);
   }
-  /// The scaled sums of a block from column i on, not yet saturated; `high` as in apply().
-  template <class Block>
-  POLYMAC_INLINE Block scale(const Block& sums, std::size_t i, std::int32_t) const noexcept {
-    constexpr bool uniform = Columns == 1;
-    if constexpr (has_directed_rounding)
-      if (in_float.proved)
-        return sums.template scale_in_float<uniform, Mode == rounding::gemmlowp>(
-            in_float.high.data() + i, in_float.low.data() + i, in_float.offset.data() + i);
-    if constexpr (Mode == rounding::gemmlowp)
-      return sums.template scale_rounding_twice<uniform>(multiplier.data() + i, left.data() + i, right.data() + i);
-    else
-      return sums.template scale_rounding_once<uniform>(multiplier.data() + i, left.data() + i, right.data() + i);
+  /// What a block of sums is scaled with: values, so that nothing that is stored can change them.
+  struct view {
+    const std::int32_t *multiplier, *left, *right;
+    const float *high, *low, *offset;
+    bool in_float;
+    /// The scaled sums of a block from column i on, not yet saturated; the last argument as `high` of apply().
+    template <class Block>
+    POLYMAC_INLINE Block scale(const Block& sums, std::size_t i, std::int32_t) const noexcept {
+      constexpr bool uniform = Columns == 1;
+      if constexpr (has_directed_rounding)
+        if (in_float)
+          return sums.template scale_in_float<uniform, Mode == rounding::gemmlowp>(high + i, low + i, offset + i);
+      if constexpr (Mode == rounding::gemmlowp)
+        return sums.template scale_rounding_twice<uniform>(multiplier + i, left + i, right + i);
+      else
+        return sums.template scale_rounding_once<uniform>(multiplier + i, left + i, right + i);
+    }
+  };
+  constexpr view values() const noexcept {
+    return {multiplier.data(),      left.data(),    right.data(), in_float.high.data(), in_float.low.data(),
+            in_float.offset.data(), in_float.proved};
   }
 
  private:
@@ -152,10 +161,14 @@ struct factors<rounding::fp32_nearest_even, Columns> {
     return fixed_point::round_small_to_nearest_even(raised > most ? most : raised);
   }
   constexpr void finish(std::int32_t, std::int32_t) noexcept {}
-  template <class Block>
-  POLYMAC_INLINE Block scale(const Block& sums, std::size_t i, std::int32_t high) const noexcept {
-    return sums.template scale_to_nearest_even<Columns == 1>(real_scale.data() + i, static_cast<float>(high));
-  }
+  struct view {
+    const float* scales;
+    template <class Block>
+    POLYMAC_INLINE Block scale(const Block& sums, std::size_t i, std::int32_t high) const noexcept {
+      return sums.template scale_to_nearest_even<Columns == 1>(scales + i, static_cast<float>(high));
+    }
+  };
+  constexpr view values() const noexcept { return {real_scale.data()}; }
 };
 
 }  // namespace detail
@@ -235,11 +248,17 @@ class requantize_stage : public stage {
         factors_.apply(sum, Columns == 1 ? 0 : column, lowest - zero_point_, highest - zero_point_);
     return static_cast<Out>(scaled + zero_point_);
   }
-  template <class Block>
-  requires requires(const Block& block) { block.template narrow<Out>(0); }
-  POLYMAC_INLINE auto lanes(const Block& sums, place p) const noexcept {
-    return factors_.scale(sums, Columns == 1 ? 0 : p.column, highest - zero_point_).template narrow<Out>(zero_point_);
-  }
+  /// The stage on blocks of sums, see epilogue.hpp.
+  struct view_type {
+    typename detail::factors<Mode, Columns>::view factors;
+    std::int32_t zero_point;
+    template <class Block>
+    requires requires(const Block& block) { block.template narrow<Out>(0); }
+    POLYMAC_INLINE auto lanes(const Block& sums, place p) const noexcept {
+      return factors.scale(sums, Columns == 1 ? 0 : p.column, highest - zero_point).template narrow<Out>(zero_point);
+    }
+  };
+  constexpr view_type view() const noexcept { return {factors_.values(), zero_point_}; }
 
  private:
   static constexpr std::int32_t lowest = std::numeric_limits<Out>::min();

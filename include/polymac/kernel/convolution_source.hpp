@@ -134,6 +134,11 @@ struct image_rows {
     const std::size_t line = r / y.width;
     return y.pixel(line / y.height, line % y.height, r % y.width);
   }
+  /// Pixels from row r on that are row_stride() apart: up to the end of its line, or all.
+  constexpr std::size_t regular_rows(std::size_t r) const noexcept {
+    return regular ? static_cast<std::size_t>(-1) : y.width - r % y.width;
+  }
+  constexpr std::size_t row_stride() const noexcept { return y.pixel_stride; }
 };
 
 }  // namespace kernel

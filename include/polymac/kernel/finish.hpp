@@ -9,6 +9,7 @@
 // run in loops of constant length that compilers turn into vector code.
 #pragma once
 
+#include "polymac/core/extents.hpp"
 #include "polymac/core/fixed_point.hpp"
 #include "polymac/core/view.hpp"
 #include "polymac/epilogue/epilogue.hpp"
@@ -32,6 +33,22 @@ struct output_block {
 
 namespace detail {
 
+/// How many rows from `row` on are equally far apart in the output, and how far. An output may say so; a matrix is regular.
+template <class Output>
+constexpr POLYMAC_INLINE std::size_t regular_rows(const Output& output, std::size_t row) noexcept {
+  if constexpr (requires { output.regular_rows(row); })
+    return output.regular_rows(row);
+  else
+    return static_cast<std::size_t>(-1);
+}
+template <class Output>
+constexpr POLYMAC_INLINE std::size_t row_stride(const Output& output) noexcept {
+  if constexpr (requires { output.row_stride(); })
+    return output.row_stride();
+  else
+    return output.stride;
+}
+
 template <class I, class Sum, class Epilogue>
 consteval bool finishes_in_lanes() {
   if constexpr (isa::has_lanes<Sum, I>)
@@ -50,12 +67,12 @@ struct finisher {
   const Sum* starts;  ///< added to every row first, if Starts
 
   POLYMAC_INLINE void in_lanes() const noexcept {
-    constexpr std::size_t width = isa::lane_columns;
-    std::size_t c = 0;
-    if (place.rows == 1)
-      for (; c + 3 * width < place.columns; c += 4 * width) rows_of<1, 4>(c);
-    for (; c + width < place.columns; c += 2 * width) rows_of<2, 2>(c);
-    if (c < place.columns) rows_of<4, 1>(c);
+    const auto stages = epilogue.view();
+    for (std::size_t row = 0; row < place.rows;) {
+      const std::size_t count = polymac::detail::smaller(regular_rows(output, place.row + row), place.rows - row);
+      run_of_rows(stages, row, count);
+      row += count;
+    }
   }
 
   constexpr void one_by_one() const noexcept {
@@ -70,27 +87,47 @@ struct finisher {
   }
 
  private:
-  template <std::size_t Rows, std::size_t Panels>
-  POLYMAC_INLINE void rows_of(std::size_t column) const noexcept {
-    std::size_t r = 0;
-    const Sum* row = sums + column;
-    for (; r + Rows <= place.rows; r += Rows, row += Rows * stride) block<Rows, Panels>(r, column, row);
-    if constexpr (Rows > 1)
-      for (; r < place.rows; ++r, row += stride) block<1, Panels>(r, column, row);
+  /// Rows of the output that are equally far apart.
+  template <class Stages>
+  POLYMAC_INLINE void run_of_rows(const Stages& stages, std::size_t row, std::size_t count) const noexcept {
+    constexpr std::size_t width = isa::lane_columns;
+    auto* const out = output.row(place.row + row) + place.offset + place.column;
+    const std::size_t out_stride = row_stride(output);
+    const Sum* const from = sums + row * stride;
+    std::size_t c = 0;
+    if (count == 1)
+      for (; c + 4 * width <= place.columns; c += 4 * width)
+        rows_of<1, 4>(stages, row, count, from, out, out_stride, c, width);
+    for (; c + 2 * width <= place.columns; c += 2 * width)
+      rows_of<2, 2>(stages, row, count, from, out, out_stride, c, width);
+    if (c + width <= place.columns) {
+      rows_of<4, 1>(stages, row, count, from, out, out_stride, c, width);
+      c += width;
+    }
+    if (c < place.columns) rows_of<4, 1>(stages, row, count, from, out, out_stride, c, place.columns - c);
   }
 
-  template <std::size_t Rows, std::size_t Panels>
-  POLYMAC_INLINE void block(std::size_t row, std::size_t column, const Sum* from) const noexcept {
-    constexpr std::size_t width = isa::lane_columns;
-    using output_type = std::remove_pointer_t<decltype(output.row(row))>;
-    const std::size_t left = place.columns - column - (Panels - 1) * width;
-    const std::size_t first = place.offset + place.column + column;
-    output_type* rows[Rows];
+  template <std::size_t Rows, std::size_t Panels, class Stages, class Out>
+  POLYMAC_INLINE void rows_of(const Stages& stages, std::size_t row, std::size_t count, const Sum* from, Out* out,
+                              std::size_t out_stride, std::size_t column, std::size_t last) const noexcept {
+    from += column;
+    out += column;
+    for (; count >= Rows; count -= Rows, row += Rows, from += Rows * stride, out += Rows * out_stride)
+      block<Rows, Panels>(stages, row, from, out, out_stride, column, last);
+    if constexpr (Rows > 1)
+      for (; count > 0; --count, ++row, from += stride, out += out_stride)
+        block<1, Panels>(stages, row, from, out, out_stride, column, last);
+  }
+
+  template <std::size_t Rows, std::size_t Panels, class Stages, class Out>
+  POLYMAC_INLINE void block(const Stages& stages, std::size_t row, const Sum* from, Out* out, std::size_t out_stride,
+                            std::size_t column, std::size_t last) const noexcept {
+    Out* rows[Rows];
     POLYMAC_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r) rows[r] = output.row(place.row + row + r) + first;
+    for (std::size_t r = 0; r < Rows; ++r) rows[r] = out + r * out_stride;
     auto sums_in_registers = isa::best_lanes<Sum, I, Rows, Panels>::load(from, stride);
     if constexpr (Starts) sums_in_registers.template add<false>(starts + column);
-    epilogue.lanes(sums_in_registers, {place.row + row, first}).store(rows, left < width ? left : width);
+    stages.lanes(sums_in_registers, {place.row + row, place.offset + place.column + column}).store(rows, last);
   }
 
   constexpr POLYMAC_INLINE Sum started(Sum sum, std::size_t column) const noexcept {
