@@ -7,9 +7,14 @@
 #include "support/strided.hpp"
 
 #include <polymac/core/int4.hpp>
+#include <polymac/epilogue/clamp.hpp>
+#include <polymac/epilogue/requantize.hpp>
+#include <polymac/epilogue/rounded_line.hpp>
 #include <polymac/layer/depthwise_conv2d.hpp>
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -216,4 +221,134 @@ TEST_CASE("a depthwise convolution with static extents equals the one with dynam
   REQUIRE(free(x_view, image_view<std::int32_t>(second.data(), 1, 3, 7, 10), polymac::workspace(memory)).ok());
   CHECK(first == second);
   CHECK(free.macs({6, 7}) == 3 * 7 * 10 * 9);
+}
+
+TEST_CASE("depthwise_conv2d finishes its sums as the scalar stages do", "[depthwise_conv2d]") {
+  POLYMAC_RANDOM(random, 24);
+  const auto check = [&]<class M>(M, const auto& stages_of, std::size_t channels, std::size_t stride) {
+    using activation = typename M::activation;
+    const extent2d in{9, 11}, out{(in.height - 1) / stride + 1, (in.width - 1) / stride + 1};
+    const auto x = uniform<activation>(random, in.height * in.width * channels);
+    const auto weights = uniform<std::int8_t>(random, 9 * channels);
+    std::vector<std::int32_t> bias(channels);
+    std::vector<double> scales(channels);
+    for (std::size_t c = 0; c < channels; ++c) {
+      bias[c] = static_cast<std::int32_t>(random.integer(-20000, 20000));
+      scales[c] = std::exp2(static_cast<double>(random.integer(-1100, -200)) / 100.0);
+    }
+    scales[0] = 0.0;  // a dead channel
+    const auto stages = stages_of(std::span<const double>(scales));
+    using E = std::remove_const_t<decltype(stages)>;
+    const depthwise_convolution how{.stride = {stride, stride}, .padding = polymac::same};
+    const image_view<const std::int8_t> w(weights.data(), 1, 3, 3, channels);
+    const image_view<const activation> x_view(x.data(), 1, in.height, in.width, channels);
+    const quantization<M> q{static_cast<activation>(random.integer(0, 100)), {}};
+    const polymac::layer::depthwise_conv2d<M, E> layer(how, w, std::span<const std::int32_t>(bias), stages, q);
+    const polymac::layer::depthwise_conv2d<M, polymac::epilogue::identity, polymac::isa::scalar> raw(
+        how, w, std::span<const std::int32_t>(bias), {}, q);
+    using output = typename decltype(layer)::output;
+    const std::size_t count = out.height * out.width * channels;
+    std::vector<output> y(count);
+    std::vector<std::int32_t> sums(count);
+    std::vector<std::byte> memory(std::max(layer.workspace_bytes(), raw.workspace_bytes()));
+    REQUIRE(layer(x_view, image_view<output>(y.data(), 1, out.height, out.width, channels), polymac::workspace(memory))
+                .ok());
+    REQUIRE(raw(x_view, image_view<std::int32_t>(sums.data(), 1, out.height, out.width, channels),
+                polymac::workspace(memory))
+                .ok());
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < count; ++i) wrong += y[i] == stages(sums[i], i / channels, i % channels) ? 0 : 1;
+    INFO(M::name << " on " << polymac::isa::native::name << ", " << channels << " channels, stride " << stride);
+    CHECK(wrong == 0);
+  };
+  using polymac::requantize;
+  using polymac::rounding;
+  using scales = std::span<const double>;
+  for (const std::size_t channels : {8u, 16u, 40u, 64u, 112u})
+    for (const std::size_t stride : {1u, 2u}) {
+      const auto of_int8 = [&](const auto& stages_of) { check(polymac::mac::int8{}, stages_of, channels, stride); };
+      of_int8([](scales s) { return requantize<rounding::gemmlowp>(s, -128) | polymac::clamp(-128, 127); });
+      of_int8([](scales s) { return requantize<rounding::gemmlowp>(s, 3); });
+      of_int8([](scales s) { return requantize<rounding::fp32_nearest_even>(s, -5) | polymac::clamp(-100, 100); });
+      check(
+          polymac::mac::uint8{},
+          [](scales s) { return requantize<rounding::half_up, std::uint8_t>(s, 7) | polymac::clamp(7, 200); }, channels,
+          stride);
+    }
+}
+
+TEST_CASE("a rounded line gives the codes of the stages it stands for", "[depthwise_conv2d]") {
+  POLYMAC_RANDOM(random, 25);
+  const auto check = [&](const auto& stages, std::size_t least_proved) {
+    std::size_t proved = 0, wrong = 0;
+    polymac::epilogue::code_range codes = polymac::epilogue::codes_of(stages, 0);
+    for (std::size_t c = 0; c < stages.first.size(); ++c) {
+      const auto r = polymac::epilogue::codes_of(stages, c);
+      codes = {std::min(codes.least, r.least), std::max(codes.most, r.most)};
+    }
+    for (std::size_t c = 0; c < stages.first.size(); ++c) {
+      const auto least = static_cast<std::int32_t>(random.integer(-150'000, 0));
+      const auto most = static_cast<std::int32_t>(random.integer(0, 150'000));
+      polymac::epilogue::rounded_line line;
+      if (!find_rounded_line(stages, c, codes, least, most, line)) continue;
+      ++proved;
+      for (std::int32_t sum = least; sum <= most; ++sum) {
+        const auto begun = static_cast<std::uint32_t>(line.start) + static_cast<std::uint32_t>(sum);
+        const float rounded = std::fma(std::bit_cast<float>(begun), line.slope, line.addend);
+        const auto code = static_cast<std::int16_t>(std::bit_cast<std::uint32_t>(rounded) & 0xFFFFu);
+        wrong += std::clamp<std::int32_t>(code, codes.least, codes.most) == stages(sum, 0, c) ? 0 : 1;
+      }
+    }
+    CHECK(proved >= least_proved);
+    CHECK(wrong == 0);
+  };
+  std::vector<double> scales(40);
+  for (double& s : scales) s = std::exp2(static_cast<double>(random.integer(-1200, -350)) / 100.0);
+  scales[7] = 0.0;
+  const std::span<const double> all(scales);
+  using polymac::requantize;
+  using polymac::rounding;
+  check(requantize<rounding::fp32_nearest_even>(all, -3) | polymac::clamp(-3, 127), 32);
+  check(requantize<rounding::gemmlowp>(all, 5) | polymac::clamp(5, 127), 36);
+  check(requantize<rounding::half_up>(all, 0) | polymac::clamp(-128, 127), 36);
+  check(requantize<rounding::gemmlowp>(all, 0) | polymac::clamp(-128, 127), 0);  // two roundings around zero: few
+
+  // A left shift by 9 wraps around within reach: no line.
+  const std::int32_t multiplier[] = {1 << 10}, shift[] = {9};
+  const auto wraps = polymac::epilogue::requantize_stage<rounding::gemmlowp, 1>::from_fixed_point(multiplier, shift, 0);
+  polymac::epilogue::rounded_line line;
+  CHECK_FALSE(find_rounded_line(wraps, 0, polymac::epilogue::codes_of(wraps, 0), -100, 100, line));
+}
+
+TEST_CASE("unfused depthwise sums have two roundings in the order of the taps", "[depthwise_conv2d]") {
+  using M = polymac::mac::float32_unfused;
+  POLYMAC_RANDOM(random, 26);
+  for (const std::size_t channels : {5u, 16u, 33u, 64u})
+    for (const std::size_t stride : {1u, 2u}) {
+      const extent2d in{5, 14}, out{(in.height - 1) / stride + 1, (in.width - 1) / stride + 1};
+      const auto x = random_activations<M>(random, in.height * in.width * channels);
+      const auto weights = random_weights<M>(random, 9 * channels);
+      const auto bias = random_activations<M>(random, channels);
+      const depthwise_convolution how{.stride = {stride, stride}, .padding = {1, 1, 1, 1}};
+      const polymac::layer::depthwise_conv2d<M, polymac::epilogue::identity> layer(
+          how, image_view<const float>(weights.data(), 1, 3, 3, channels), std::span<const float>(bias));
+      std::vector<float> y(out.height * out.width * channels);
+      std::vector<std::byte> memory(layer.workspace_bytes());
+      REQUIRE(layer(image_view<const float>(x.data(), 1, in.height, in.width, channels),
+                    image_view<float>(y.data(), 1, out.height, out.width, channels), polymac::workspace(memory))
+                  .ok());
+      std::size_t wrong = 0;
+      for (std::size_t i = 0; i < y.size(); ++i) {
+        const std::size_t c = i % channels, ox = i / channels % out.width, oy = i / channels / out.width;
+        float sum = bias[c];
+        for (std::size_t k = 0; k < 9; ++k) {
+          const std::size_t iy = oy * stride + k / 3 - 1, ix = ox * stride + k % 3 - 1;  // wraps around
+          const bool inside = iy < in.height && ix < in.width;
+          sum = M::multiply_add(sum, inside ? x[(iy * in.width + ix) * channels + c] : 0.0f, weights[k * channels + c]);
+        }
+        wrong += same_bits(sum, y[i]) ? 0 : 1;
+      }
+      INFO(polymac::isa::native::name << ", " << channels << " channels, stride " << stride);
+      CHECK(wrong == 0);
+    }
 }

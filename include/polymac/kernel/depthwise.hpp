@@ -13,51 +13,84 @@
 
 #include "polymac/core/buffer.hpp"
 #include "polymac/core/concepts.hpp"
+#include "polymac/core/extents.hpp"
 #include "polymac/core/view.hpp"
 #include "polymac/epilogue/epilogue.hpp"
+#include "polymac/isa/depthwise.hpp"
 #include "polymac/kernel/contract.hpp"
+#include "polymac/kernel/depthwise_quads.hpp"
+#include "polymac/kernel/depthwise_taps.hpp"
 #include "polymac/kernel/pack.hpp"
 
 #include <cstddef>
 #include <limits>
+#include <type_traits>
 
 POLYMAC_BEGIN
 namespace kernel {
 
-/// Depthwise weights [term][tap][channel] with the folded bias of every channel. See packed_weights for terms and bias.
-template <Mac M, std::size_t Taps = dynamic, std::size_t Channels = dynamic>
+/// What a depthwise convolution needs of the caller's workspace: a table of taps, or a block for quads.
+struct depthwise_scratch {
+  std::size_t pointers = 0;
+  std::size_t block = 0;  ///< bytes
+  static constexpr std::size_t block_alignment = 64;
+  constexpr std::size_t bytes() const noexcept {
+    return pointers * sizeof(void*) + alignof(void*) + (block > 0 ? block + block_alignment : 0);
+  }
+};
+
+/// Depthwise weights with the folded bias of every channel, see packed_weights for terms and bias: in the order of the
+/// instruction set's atom where it has one and no sum needs 64 bits, else [term][tap][channel]. Shape: extents<kernel
+/// height, kernel width, channels>.
+template <Mac M, Isa I, class Shape = extents<dynamic, dynamic, dynamic>>
 class depthwise_weights {
   using traits = mac_traits<M>;
-  static constexpr bool is_static = Taps != dynamic && Channels != dynamic;
+  static constexpr bool is_static = Shape::at(0) != dynamic && Shape::at(1) != dynamic && Shape::at(2) != dynamic;
+  static constexpr std::size_t static_channels = polymac::detail::round_up(is_static ? Shape::at(2) : 0, 32);
 
  public:
   using accumulator = typename traits::accumulator;
   using wide = typename traits::wide;
   using weight = typename traits::weight;
+  static constexpr bool has_quads = isa::has_depthwise_quads<M, I>;
+  static constexpr bool has_taps = isa::has_depthwise_taps<M, I>;
 
   /// weight_of(channel, term, tap), bias_of(channel) as wide.
-  template <class WeightOf, class BiasOf>
-  constexpr status pack(std::size_t channels, std::size_t taps, std::size_t terms, const WeightOf& weight_of,
-                        const BiasOf& bias_of, typename M::activation zero_point) noexcept {
+  template <class WeightOf, class BiasOf, class Epilogue>
+  constexpr status pack(const window& w, std::size_t channels, std::size_t terms, const WeightOf& weight_of,
+                        const BiasOf& bias_of, typename M::activation zero_point, std::size_t multiplier,
+                        const Epilogue& epilogue) noexcept {
     channels_ = channels;
-    taps_ = taps;
+    taps_ = w.kernel.height * w.kernel.width;
     terms_ = terms;
-    if (channels > std::numeric_limits<std::size_t>::max() / 64 / taps / terms)
-      return status::make(errc::shape, "weights: ", channels, " channels x ", taps, " taps exceed the address space");
-    if (status s = weights_.resize(channels * taps * terms); !s.ok()) return s;
+    if (channels > std::numeric_limits<std::size_t>::max() / 64 / taps_ / terms)
+      return status::make(errc::shape, "weights: ", channels, " channels x ", taps_, " taps exceed the address space");
     if (status s = bias_.resize(channels); !s.ok()) return s;
-    bool fits = taps * terms <= traits::max_depth && sizeof(typename traits::sum) <= sizeof(accumulator);
+    bool fits = taps_ * terms <= traits::max_depth && sizeof(typename traits::sum) <= sizeof(accumulator);
     for (std::size_t c = 0; c < channels; ++c) {
       detail::folded_bias<M> folded(bias_of(c), zero_point);
-      for (std::size_t i = 0; i < taps * terms; ++i) {
-        const weight w = weight_of(c, i / taps, i % taps);
-        weights_[i * channels + c] = w;
-        folded.add(w);
-      }
+      for (std::size_t i = 0; i < taps_ * terms; ++i) folded.add(weight_of(c, i / taps_, i % taps_));
       bias_[c] = folded.value();
       fits = fits && folded.fits();
     }
     wide_ = traits::integer && !fits;
+    bool may_be_packed = !wide_ && (terms == 1 || !is_static);
+    if (std::is_constant_evaluated()) may_be_packed = false;
+    if constexpr (has_quads) {
+      const detail::quad_plan plan(w);
+      is_packed_ = may_be_packed && plan.fits();
+      if (is_packed_)
+        return packed_.template pack<M>(
+            plan, channels, terms, weight_of, [this](std::size_t c) { return bias_[c]; },
+            isa::best_depthwise_quads<M, I>::activation_offset, epilogue);
+    } else if constexpr (has_taps) {
+      is_packed_ = may_be_packed && multiplier == 1;
+      if (is_packed_) return packed_.pack(channels, taps_, weight_of, [this](std::size_t c) { return bias_[c]; });
+    }
+    static_cast<void>(may_be_packed), static_cast<void>(multiplier), static_cast<void>(epilogue);
+    if (status s = weights_.resize(channels * taps_ * terms); !s.ok()) return s;
+    for (std::size_t i = 0; i < taps_ * terms; ++i)
+      for (std::size_t c = 0; c < channels; ++c) weights_[i * channels + c] = weight_of(c, i / taps_, i % taps_);
     return {};
   }
 
@@ -65,18 +98,51 @@ class depthwise_weights {
   constexpr std::size_t taps() const noexcept { return taps_; }
   constexpr std::size_t terms() const noexcept { return terms_; }
   constexpr bool wide_sums() const noexcept { return wide_; }
-  /// Weights of a tap (terms one after another), for all channels.
+  /// Are the weights in the order of an instruction set's atom?
+  constexpr bool is_packed() const noexcept { return is_packed_; }
+  constexpr const auto& packed() const noexcept { return packed_; }
+  /// What computes with them, in words.
+  constexpr const char* form() const noexcept {
+    if (!is_packed_) return "golden model, vectorised by the compiler for ";
+    if constexpr (has_quads)
+      if (packed_.lines() > 0) return "four taps at a time, requantised by one multiply-add, ";
+    return has_quads ? "four taps at a time, " : "6 pixels x 32 channels at a time, ";
+  }
+  /// Weights of a tap (terms one after another), for all channels, where they are not packed.
   constexpr const weight* tap(std::size_t i) const noexcept { return weights_.data() + i * channels_; }
   constexpr const wide* bias() const noexcept { return bias_.data(); }
   constexpr std::size_t bytes() const noexcept {
-    return weights_.size() * sizeof(weight) + bias_.size() * sizeof(wide);
+    return weights_.size() * sizeof(weight) + bias_.size() * sizeof(wide) + packed_.bytes();
+  }
+  constexpr depthwise_scratch scratch() const noexcept {
+    if constexpr (has_quads)
+      if (is_packed_) return {0, packed_.plan().workspace_bytes()};
+    return {taps_, 0};
   }
 
  private:
+  struct nothing {
+    static constexpr std::size_t bytes() noexcept { return 0; }
+  };
+  static constexpr auto packed_type() {
+    constexpr std::size_t columns = is_static ? static_channels : dynamic;
+    if constexpr (has_quads)
+      return std::type_identity<detail::quad_weights<
+          typename M::activation,
+          is_static ? columns / 16 * 2 * polymac::detail::divide_up(Shape::at(0), 4) * Shape::at(1) * 64 : dynamic,
+          columns>>{};
+    else if constexpr (has_taps)
+      return std::type_identity<
+          detail::tap_weights<weight, is_static ? columns * Shape::at(0) * Shape::at(1) : dynamic, columns>>{};
+    else
+      return std::type_identity<nothing>{};
+  }
+
   std::size_t channels_ = 0, taps_ = 0, terms_ = 1;
-  bool wide_ = false;
-  buffer<weight, is_static ? Taps * Channels : dynamic> weights_;
-  buffer<wide, is_static ? Channels : dynamic> bias_;
+  bool wide_ = false, is_packed_ = false;
+  buffer<weight, is_static ? Shape::at(0) * Shape::at(1) * Shape::at(2) : dynamic> weights_;
+  buffer<wide, is_static ? Shape::at(2) : dynamic> bias_;
+  [[no_unique_address]] typename decltype(packed_type())::type packed_;
 };
 
 namespace detail {
@@ -157,16 +223,28 @@ struct depthwise_pixel {
 
 }  // namespace detail
 
-/// Computes the output pixels of `range`. Source: as for contract(), one row per pixel, of which the taps are taken
-/// through pointers; `taps` is a table for one pixel.
-template <Mac M, class Weights, class Source, class Epilogue, class Output>
+/// Computes the output pixels of `range`. Source: as for contract(), one row per pixel.
+template <Mac M, Isa I, class Weights, class Source, class Epilogue, class Output>
 constexpr void depthwise(const Weights& weights, const Source& source, std::size_t multiplier, const Epilogue& epilogue,
-                         const Output& output, const typename M::activation** taps, row_range range) noexcept {
+                         const Output& output, const scratch<typename M::activation>& memory,
+                         row_range range) noexcept {
+  using packed = std::remove_cvref_t<decltype(weights.packed())>;
+  if constexpr (Weights::has_quads) {
+    if (weights.is_packed())
+      return detail::quad_runner<I, isa::best_depthwise_quads<M, I>, packed, Source, Epilogue, Output>{
+          weights.packed(), source, multiplier, weights.channels(), epilogue, output, memory.block}
+          .run(range);
+  } else if constexpr (Weights::has_taps) {
+    if (weights.is_packed())
+      return detail::tap_runner<I, isa::best_depthwise_taps<M, I>, packed, Source, Epilogue, Output>{
+          weights.packed(), source, weights.channels(), epilogue, output}
+          .run(range);
+  }
   const std::size_t last_row = polymac::detail::smaller(range.end, source.rows());
   for (std::size_t row = range.begin; row < last_row; ++row) {
-    source.pointers(row, 1, {weights.taps(), source.x.channels}, taps);
-    detail::depthwise_pixel<M, Weights, Epilogue>{weights, epilogue, multiplier, taps, row}.template blocks<64>(
-        0, output.row(row));
+    source.pointers(row, 1, {weights.taps(), source.x.channels}, memory.pointers);
+    detail::depthwise_pixel<M, Weights, Epilogue>{weights, epilogue, multiplier, memory.pointers, row}
+        .template blocks<64>(0, output.row(row));
   }
 }
 

@@ -33,18 +33,6 @@ struct depthwise_convolution {
 template <Mac M, epilogue::Stage E = epilogue::identity, Isa I = isa::native,
           class Shape = extents<dynamic, dynamic, dynamic>>
 class depthwise_conv2d {
-  static constexpr std::size_t static_taps =
-      Shape::at(0) != dynamic && Shape::at(1) != dynamic ? Shape::at(0) * Shape::at(1) : dynamic;
-
-  struct table_extent {
-    std::size_t pointers = 0;
-    std::size_t block = 0;
-    static constexpr std::size_t block_alignment = 1;
-    constexpr std::size_t bytes() const noexcept {
-      return pointers * sizeof(const typename M::activation*) + alignof(const typename M::activation*);
-    }
-  };
-
  public:
   using mac = M;
   using activation = typename M::activation;
@@ -67,7 +55,7 @@ class depthwise_conv2d {
   constexpr std::size_t out_channels() const noexcept { return weights_.channels(); }
   constexpr std::size_t weight_bytes() const noexcept { return weights_.bytes(); }
   /// Bytes of workspace a run needs, whatever the size of the image.
-  constexpr std::size_t workspace_bytes() const noexcept { return table_extent{weights_.taps()}.bytes(); }
+  constexpr std::size_t workspace_bytes() const noexcept { return weights_.scratch().bytes(); }
   constexpr extent2d output_size(extent2d input) const noexcept { return output_extent(window_, input); }
   /// Multiply-accumulates for one image of that size, padding counted in (as the field counts).
   constexpr std::size_t macs(extent2d input) const noexcept {
@@ -93,19 +81,19 @@ class depthwise_conv2d {
                                                            geometry.padding.left,
                                                            padding_row_.data(),
                                                            x.channels};
-    return kernel::with_scratch<activation>(
-        "depthwise_conv2d", table_extent{weights_.taps()}, ws, [&](kernel::scratch<activation> memory) {
-          kernel::depthwise<M>(weights_, source, multiplier_, epilogue_, kernel::image_rows<output>(y), memory.pointers,
-                               rows);
-        });
+    return kernel::with_scratch<activation>("depthwise_conv2d", weights_.scratch(), ws,
+                                            [&](kernel::scratch<activation> memory) {
+                                              kernel::depthwise<M, I>(weights_, source, multiplier_, epilogue_,
+                                                                      kernel::image_rows<output>(y), memory, rows);
+                                            });
   }
 
   /// Arithmetic, instruction set and memory of this layer, in words.
   constexpr text<511> explain() const noexcept {
     return text<511>::join("depthwise_conv2d<", M::name, "> ", window_.kernel.height, " x ", window_.kernel.width,
-                           " x ", out_channels(), ": golden model, vectorised by the compiler for ", I::name,
-                           ", weights ", weight_bytes(), " bytes", weights_.wide_sums() ? ", sums in 64 bits" : "",
-                           ", workspace ", workspace_bytes(), " bytes");
+                           " x ", out_channels(), ": ", weights_.form(), I::name, ", weights ", weight_bytes(),
+                           " bytes", weights_.wide_sums() ? ", sums in 64 bits" : "", ", workspace ", workspace_bytes(),
+                           " bytes");
   }
 
  private:
@@ -139,19 +127,19 @@ class depthwise_conv2d {
     std::size_t terms = 1;
     if (s = reader.count_terms("depthwise_conv2d", w.channels, taps, terms); !s.ok()) return s;
     return weights_.pack(
-        w.channels, taps, terms,
+        window_, w.channels, terms,
         [&](std::size_t o, std::size_t term, std::size_t tap) { return reader.term_of(o, term, tap); },
         [&](std::size_t o) {
           using wide = typename mac_traits<M>::wide;
           return bias.empty() ? wide{} : static_cast<wide>(bias[o]);
         },
-        zero_point_);
+        zero_point_, multiplier_, epilogue_);
   }
 
   window window_{};
   std::size_t multiplier_ = 1;
   activation zero_point_{};
-  kernel::depthwise_weights<M, static_taps, Shape::at(2)> weights_;
+  kernel::depthwise_weights<M, I, Shape> weights_;
   buffer<activation, Shape::at(2)> padding_row_;
   E epilogue_;
   polymac::status status_;

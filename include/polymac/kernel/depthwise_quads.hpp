@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: MIT
+// The depthwise kernel for bytes: products of four taps at a time (isa/depthwise.hpp shows a quad).
+//
+//     for each strip of output columns, for each block of 64 channels
+//       for each few lines of output                        two for a 3 x 3 kernel at stride 1
+//         lines   of input are copied, padding filled in
+//         pairs   of two lines each; pairs that the lines before had are kept
+//         quads   of two pairs
+//         for each 2 pixels x 32 channels (4 x 16 for the last ones)
+//           sums in registers = start values + products, epilogue in registers, stores
+//
+// The strip is as wide as keeps all of this in the first-level cache. Borders cost nothing of their own: padding is
+// copied like pixels, and so is what else is irregular (strides of the view, a channel multiplier, few channels).
+#pragma once
+
+#include "polymac/core/buffer.hpp"
+#include "polymac/core/window.hpp"
+#include "polymac/epilogue/rounded_line.hpp"
+#include "polymac/isa/avx512_vnni_depthwise.hpp"
+#include "polymac/isa/depthwise.hpp"
+#include "polymac/kernel/depthwise_rectangle.hpp"
+#include "polymac/kernel/finish.hpp"
+#include "polymac/kernel/pack.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+POLYMAC_BEGIN
+namespace kernel {
+namespace detail {
+
+/// How a window is cut into quads.
+struct quad_plan {
+  static constexpr std::size_t block = 64;       ///< channels at a time
+  static constexpr std::size_t panel = 16;       ///< channels of a register of sums
+  static constexpr std::size_t max_reach = 64;   ///< columns that a window may reach over
+  static constexpr std::size_t max_height = 64;  ///< lines of a window
+
+  window w{};
+  std::size_t slots = 1;       ///< groups of four lines
+  std::size_t rows = 1;        ///< lines of output at a time, 1 or 2
+  std::size_t kept = 0;        ///< pairs that the next ones share
+  std::size_t line_bytes = 0;  ///< of a line of a strip
+
+  constexpr quad_plan() noexcept = default;
+  explicit constexpr quad_plan(const window& from) noexcept : w(from) {
+    slots = polymac::detail::divide_up(w.kernel.height, 4);
+    // Lines of a slot that the kernel leaves free serve a second line of output.
+    if (w.dilation.height == 1 && w.kernel.height + w.stride.height <= 4 * slots) rows = 2;
+    const std::size_t advance = rows * w.stride.height;
+    if (w.dilation.height == 1 && advance % 2 == 0 && advance / 2 < pairs()) kept = pairs() - advance / 2;
+    const std::size_t columns = 2 * reach() > 32 ? 2 * reach() : 32;
+    line_bytes = block * (columns + 1);  // one more: a line may begin within its first chunk
+  }
+  constexpr bool fits() const noexcept { return reach() <= max_reach && w.kernel.height <= max_height; }
+  constexpr std::size_t reach() const noexcept { return effective_kernel(w.kernel.width, w.dilation.width); }
+  constexpr std::size_t pairs() const noexcept { return 2 * slots; }
+  /// Products of a panel and line of output: vectors of weights.
+  constexpr std::size_t steps(std::size_t terms) const noexcept { return terms * slots * w.kernel.width; }
+  /// Two lines, the pairs, the quads, a chunk of padding and two that are partly padding.
+  constexpr std::size_t workspace_bytes() const noexcept {
+    return line_bytes * (2 + 4 * slots + 4 * slots) + 3 * block;
+  }
+};
+
+/// A panel holds 16 channels, its weights [line of output][term][slot][kernel column][channel][4].
+template <class Activation, std::size_t WeightBytes, std::size_t Columns>
+class quad_weights {
+  static constexpr std::size_t columns_extent = Columns;
+
+ public:
+  template <class M, class Epilogue, class WeightOf, class BiasOf>
+  constexpr status pack(const quad_plan& plan, std::size_t channels, std::size_t terms, const WeightOf& weight_of,
+                        const BiasOf& folded_bias_of, int activation_offset, const Epilogue& epilogue) noexcept {
+    const std::size_t panels = 2 * polymac::detail::divide_up(channels, 2 * quad_plan::panel);
+    plan_ = plan;
+    terms_ = terms;
+    row_bytes_ = plan.steps(terms) * 64;
+    panel_bytes_ = plan.rows * row_bytes_;
+    if (status s = weights_.resize(panels * panel_bytes_); !s.ok()) return s;
+    if (status s = starts_.resize(panels * quad_plan::panel); !s.ok()) return s;
+    if (status s = slopes_.resize(starts_.size()); !s.ok()) return s;
+    if (status s = addends_.resize(starts_.size()); !s.ok()) return s;
+    const std::size_t height = plan.w.kernel.height, width = plan.w.kernel.width;
+    for (std::size_t c = 0; c < channels; ++c) {
+      std::int64_t total = 0;
+      for (std::size_t r = 0; r < plan.rows; ++r)
+        for (std::size_t i = 0; i < plan.steps(terms); ++i)
+          for (std::size_t line = 0; line < 4; ++line) {
+            const std::size_t term = i / (plan.slots * width), slot = i / width % plan.slots;
+            const std::size_t ky = slot * 4 + line - r * plan.w.stride.height;  // wraps around above the kernel
+            if (ky >= height) continue;
+            const std::int8_t w = weight_of(c, term, ky * width + i % width);
+            weights_[c / 16 * panel_bytes_ + r * row_bytes_ + i * 64 + c % 16 * 4 + line] = w;
+            if (r == 0) total += w;
+          }
+      starts_[c] = wrap<std::int32_t>(folded_bias_of(c) - activation_offset * total);
+    }
+    find_lines<M>(channels, weight_of, folded_bias_of, epilogue);
+    return {};
+  }
+
+  constexpr const quad_plan& plan() const noexcept { return plan_; }
+  constexpr std::size_t terms() const noexcept { return terms_; }
+  constexpr std::size_t row_bytes() const noexcept { return row_bytes_; }
+  constexpr std::size_t panel_bytes() const noexcept { return panel_bytes_; }
+  constexpr const std::int8_t* panel(std::size_t p) const noexcept { return weights_.data() + p * panel_bytes_; }
+  constexpr const std::int32_t* starts(std::size_t channel) const noexcept { return starts_.data() + channel; }
+  /// Are the channels of the panel that begins with this one rounded lines?
+  constexpr bool are_lines(std::size_t channel) const noexcept { return addends_[channel] != 0.0f; }
+  constexpr const float* slopes(std::size_t channel) const noexcept { return slopes_.data() + channel; }
+  constexpr const float* addends(std::size_t channel) const noexcept { return addends_.data() + channel; }
+  constexpr epilogue::code_range codes() const noexcept { return codes_; }
+  /// Channels that are rounded lines.
+  constexpr std::size_t lines() const noexcept { return lines_; }
+  constexpr std::size_t bytes() const noexcept {
+    return weights_.size() + starts_.size() * sizeof(std::int32_t) + 2 * slopes_.size() * sizeof(float);
+  }
+
+ private:
+  template <class M, class WeightOf, class BiasOf, class Epilogue>
+  constexpr void find_lines(std::size_t channels, const WeightOf& weight_of, const BiasOf& folded_bias_of,
+                            const Epilogue& stages) noexcept {
+    using output = epilogue::output_of<Epilogue, std::int32_t>;
+    if constexpr (epilogue::may_be_rounded_line<Epilogue, output>) {
+      codes_ = epilogue::codes_of(stages, 0);
+      for (std::size_t c = 1; c < channels; ++c) {
+        const epilogue::code_range r = epilogue::codes_of(stages, c);
+        codes_.least = r.least < codes_.least ? r.least : codes_.least;
+        codes_.most = r.most > codes_.most ? r.most : codes_.most;
+      }
+      for (std::size_t first = 0; first < channels; first += quad_plan::panel) {
+        const std::size_t count = polymac::detail::smaller(quad_plan::panel, channels - first);
+        epilogue::rounded_line found[quad_plan::panel];
+        bool all = true;
+        for (std::size_t i = 0; all && i < count; ++i) {
+          std::int64_t least = folded_bias_of(first + i), most = least;
+          const std::size_t taps = plan_.w.kernel.height * plan_.w.kernel.width;
+          for (std::size_t k = 0; k < taps * terms_; ++k) {
+            const std::int64_t w = weight_of(first + i, k / taps, k % taps);
+            const std::int64_t a = w * std::numeric_limits<Activation>::min();
+            const std::int64_t b = w * std::numeric_limits<Activation>::max();
+            least += a < b ? a : b;
+            most += a < b ? b : a;
+          }
+          all = epilogue::find_rounded_line(stages, first + i, codes_, least, most, found[i]);
+        }
+        if (!all) continue;
+        lines_ += count;
+        for (std::size_t i = 0; i < count; ++i) {
+          starts_[first + i] = wrap<std::int32_t>(std::int64_t{starts_[first + i]} + found[i].start);
+          slopes_[first + i] = found[i].slope;
+          addends_[first + i] = found[i].addend;
+        }
+      }
+    } else {
+      static_cast<void>(channels), static_cast<void>(weight_of), static_cast<void>(folded_bias_of);
+      static_cast<void>(stages);
+    }
+  }
+
+  quad_plan plan_;
+  std::size_t terms_ = 1, row_bytes_ = 0, panel_bytes_ = 0, lines_ = 0;
+  epilogue::code_range codes_{};
+  buffer<std::int8_t, WeightBytes> weights_;
+  buffer<std::int32_t, columns_extent> starts_;
+  buffer<float, columns_extent> slopes_, addends_;
+};
+
+template <class I, class Quads, class Weights, class Source, class Epilogue, class Output>
+struct quad_runner {
+  using activation = typename std::remove_const_t<std::remove_pointer_t<decltype(Source{}.padding_row)>>;
+  using output_type = std::remove_pointer_t<decltype(std::declval<const Output&>().row(0))>;
+  static constexpr bool may_be_line = epilogue::may_be_rounded_line<Epilogue, output_type>;
+
+  const Weights& weights;
+  const Source& source;
+  std::size_t multiplier;
+  std::size_t channels;
+  const Epilogue& epilogue;
+  const Output& output;
+  activation* memory;
+
+  void run(row_range range) const noexcept {
+    for_each_rectangle(range, source.x.batch, source.output, [this](const rectangle& r) { strips(r); });
+  }
+
+ private:
+  /// Channels [first, first + count), `padded` of them in memory.
+  struct channel_block {
+    std::size_t first, count, padded;
+  };
+
+  void strips(const rectangle& r) const noexcept {
+    const window& w = weights.plan().w;
+    const bool narrow = w.kernel.width == 3 && weights.plan().slots * weights.terms() == 1;
+    if (narrow && w.stride.width == w.dilation.width)
+      strips_of<3, true>(r);
+    else if (narrow)
+      strips_of<3, false>(r);
+    else
+      strips_of<0, false>(r);
+  }
+
+  /// Width, Adjacent: see the products of the instruction set.
+  template <std::size_t Width, bool Adjacent>
+  void strips_of(const rectangle& r) const noexcept {
+    const quad_plan& plan = weights.plan();
+    for (std::size_t c = 0; c < channels; c += quad_plan::block) {
+      const std::size_t count = polymac::detail::smaller(quad_plan::block, channels - c);
+      const channel_block block{c, count, polymac::detail::round_up(count, quad_plan::panel)};
+      const std::size_t most =
+          ((plan.line_bytes - quad_plan::block) / block.padded - plan.reach()) / plan.w.stride.width + 1;
+      const std::size_t parts = polymac::detail::divide_up(r.width, most);
+      for (std::size_t i = 0; i < parts; ++i) {
+        const std::size_t begin = i * r.width / parts, end = (i + 1) * r.width / parts;
+        strip<Width, Adjacent>({r.n, r.y, r.height, r.x + begin, end - begin}, block);
+      }
+    }
+  }
+
+  /// A strip's lines: `columns` of the padded image from `begin` on, cut into chunks of 64 activations. `left` of them
+  /// are padding, then `inside` lie on the image from column ix on; they begin on a chunk, so that they can be read in
+  /// place.
+  struct line_shape {
+    std::size_t begin, columns, left, inside, ix;
+    bool in_place;
+    std::size_t skipped;  ///< activations of the first chunk before column `begin`
+    std::size_t chunks;
+  };
+
+  template <std::size_t Width, bool Adjacent>
+  POLYMAC_INLINE void strip(const rectangle& r, const channel_block& block) const noexcept {
+    const quad_plan& plan = weights.plan();
+    const window& w = plan.w;
+    const line_shape shape = shape_of(r, block);
+    auto* const pairs = reinterpret_cast<std::uint8_t*>(memory) + 2 * plan.line_bytes + 3 * quad_plan::block;
+    std::uint8_t* const quads = pairs + 2 * plan.pairs() * plan.line_bytes;
+    std::memset(padding_chunk(), static_cast<unsigned char>(source.padding_row[0]), quad_plan::block);
+    std::size_t first_pair = 0;  // where the ring begins
+    const auto pair = [&](std::size_t i) {
+      const std::size_t at = first_pair + i;
+      return pairs + (at < plan.pairs() ? at : at - plan.pairs()) * 2 * plan.line_bytes;
+    };
+    for (std::size_t y = 0; y < r.height; y += plan.rows) {
+      const std::size_t iy = (r.y + y) * w.stride.height - source.top;
+      if (y > 0) {
+        first_pair += plan.pairs() - plan.kept;
+        if (first_pair >= plan.pairs()) first_pair -= plan.pairs();
+      }
+      for (std::size_t i = y > 0 ? plan.kept : 0; i < plan.pairs(); ++i) {
+        const std::size_t upper = iy + 2 * i * w.dilation.height;
+        if (shape.in_place)
+          pairs_in_place(r.n, upper, upper + w.dilation.height, shape, block, pair(i));
+        else
+          pairs_of_copies(r.n, upper, upper + w.dilation.height, shape, block, pair(i));
+      }
+      for (std::size_t s = 0; s < plan.slots; ++s)
+        Quads::make_quads(pair(2 * s), pair(2 * s + 1), quads + s * 4 * plan.line_bytes, shape.chunks);
+      if (plan.rows == 2 && y + 1 < r.height)
+        lines<Width, Adjacent, 2>(r, y, block, quads + 4 * shape.skipped);
+      else
+        lines<Width, Adjacent, 1>(r, y, block, quads + 4 * shape.skipped);
+    }
+  }
+
+  activation* padding_chunk() const noexcept { return memory + 2 * weights.plan().line_bytes; }
+
+  line_shape shape_of(const rectangle& r, const channel_block& block) const noexcept {
+    const quad_plan& plan = weights.plan();
+    const auto& x = source.x;
+    line_shape s{r.x * plan.w.stride.width, (r.width - 1) * plan.w.stride.width + plan.reach(), 0, 0, 0, false, 0, 0};
+    s.left = s.begin < source.left ? polymac::detail::smaller(source.left - s.begin, s.columns) : 0;
+    s.ix = s.begin + s.left - source.left;
+    if (s.ix < x.width && s.left < s.columns) s.inside = polymac::detail::smaller(x.width - s.ix, s.columns - s.left);
+    s.in_place = multiplier == 1 && block.count == block.padded &&
+                 (block.padded == quad_plan::block || x.pixel_stride == block.padded) && s.inside > 0;
+    const std::size_t before = s.left * block.padded;
+    if (s.in_place) s.skipped = polymac::detail::round_up(before, quad_plan::block) - before;
+    s.chunks = polymac::detail::divide_up(s.skipped + s.columns * block.padded, quad_plan::block);
+    return s;
+  }
+
+  /// Pairs of the lines iy and below of image n, read in place. Lines outside of the image (also above: the number
+  /// wraps around) are padding.
+  POLYMAC_INLINE void pairs_in_place(std::size_t n, std::size_t iy, std::size_t below, const line_shape& shape,
+                                     const channel_block& block, std::uint8_t* pairs) const noexcept {
+    constexpr std::size_t chunk = quad_plan::block;
+    const auto& x = source.x;
+    const activation* const padding = padding_chunk();
+    const std::size_t step = block.padded == chunk ? x.pixel_stride : chunk;
+    const std::size_t whole = shape.inside * block.padded / chunk, rest = shape.inside * block.padded % chunk;
+    const std::size_t ys[] = {iy, below};
+    const activation *lines[2], *ends[2];
+    std::size_t steps[2];
+    for (std::size_t k = 0; k < 2; ++k) {
+      const bool inside = ys[k] < x.height;
+      lines[k] = inside ? x.pixel(n, ys[k], shape.ix) + block.first : padding;
+      steps[k] = inside ? step : 0;
+      ends[k] = padding;
+      if (rest > 0 && inside) {
+        activation* const end = padding_chunk() + (1 + k) * chunk;
+        std::memcpy(end, padding, chunk);
+        std::memcpy(end, lines[k] + whole * chunk, rest);
+        ends[k] = end;
+      }
+    }
+    // The lines that come next will be these, so many lines further down.
+    const window& w = weights.plan().w;
+    const std::size_t ahead = steps[0] > 0 ? weights.plan().rows * w.stride.height * x.line_stride : 0;
+    const std::size_t before = (shape.skipped + shape.left * block.padded) / chunk;
+    Quads::make_pairs(padding, 0, padding, 0, 0, pairs, before);
+    pairs += before * 2 * chunk;
+    Quads::make_pairs(lines[0], steps[0], lines[1], steps[1], ahead, pairs, whole);
+    pairs += whole * 2 * chunk;
+    if (rest > 0) Quads::make_pairs(ends[0], 0, ends[1], 0, 0, pairs, 1);
+    const std::size_t used = before + whole + (rest > 0 ? 1 : 0);
+    if (used < shape.chunks)
+      Quads::make_pairs(padding, 0, padding, 0, 0, pairs + (rest > 0 ? 2 * chunk : 0), shape.chunks - used);
+  }
+
+  /// The same for what is irregular.
+  void pairs_of_copies(std::size_t n, std::size_t iy, std::size_t below, const line_shape& shape,
+                       const channel_block& block, std::uint8_t* pairs) const noexcept {
+    activation* const second = memory + weights.plan().line_bytes;
+    copy_line(memory, n, iy, shape, block);
+    copy_line(second, n, below, shape, block);
+    Quads::make_pairs(memory, quad_plan::block, second, quad_plan::block, 0, pairs, shape.chunks);
+  }
+
+  void copy_line(activation* to, std::size_t n, std::size_t iy, const line_shape& shape,
+                 const channel_block& block) const noexcept {
+    const auto& x = source.x;
+    const std::size_t right = shape.columns - shape.left - shape.inside;
+    const auto fill = [&](activation* from, std::size_t columns) {
+      std::memset(from, static_cast<unsigned char>(source.padding_row[0]), columns * block.padded);
+    };
+    if (iy >= x.height) return fill(to, shape.columns);
+    if (shape.left > 0) fill(to, shape.left);
+    to += shape.left * block.padded;
+    if (right > 0) fill(to + shape.inside * block.padded, right);
+    if (shape.inside == 0) return;
+    const activation* from = x.pixel(n, iy, shape.ix);
+    if (multiplier != 1)
+      return copy_pixels(to, from, shape.inside, block, [&](const activation* pixel, std::size_t c) {
+        return c < block.count ? pixel[(block.first + c) / multiplier] : activation{};
+      });
+    from += block.first;
+    if (block.count == 32) return copy_pixels<32>(to, from, shape.inside, block);
+    if (block.count == 16) return copy_pixels<16>(to, from, shape.inside, block);
+    if (block.count == 8) return copy_pixels<8>(to, from, shape.inside, block);
+    copy_pixels(to, from, shape.inside, block,
+                [&](const activation* pixel, std::size_t c) { return c < block.count ? pixel[c] : activation{}; });
+  }
+  template <std::size_t Count>
+  void copy_pixels(activation* to, const activation* from, std::size_t pixels,
+                   const channel_block& block) const noexcept {
+    for (std::size_t i = 0; i < pixels; ++i)
+      std::memcpy(to + i * block.padded, from + i * source.x.pixel_stride, Count);
+  }
+  template <class Read>
+  void copy_pixels(activation* to, const activation* from, std::size_t pixels, const channel_block& block,
+                   const Read& read) const noexcept {
+    for (std::size_t i = 0; i < pixels; ++i, to += block.padded, from += source.x.pixel_stride)
+      for (std::size_t c = 0; c < block.padded; ++c) to[c] = read(from, c);
+  }
+
+  /// Pixels [row, row + count) of the first line of output; `last` channels of the last panel.
+  struct place {
+    std::size_t row, count, channel, last;
+  };
+
+  template <std::size_t Width, bool Adjacent, std::size_t Rows>
+  POLYMAC_INLINE void lines(const rectangle& r, std::size_t y, const channel_block& block,
+                            const std::uint8_t* quads) const noexcept {
+    const std::size_t row = (r.n * source.output.height + r.y + y) * source.output.width + r.x;
+    for (std::size_t c = 0; c < block.count; c += 32) {
+      const std::size_t channel = block.first + c, left = block.count - c;
+      const std::uint8_t* const from = quads + 4 * c;
+      const bool first = weights.are_lines(channel), second = left > 16 && weights.are_lines(channel + 16);
+      if (left > 16 && first == second) {
+        const place p{row, r.width, channel, polymac::detail::smaller(left - 16, 16)};
+        stages<Width, Adjacent, Rows, 2, 2>(from, block, p, first);
+        continue;
+      }
+      stages<Width, Adjacent, Rows, 4, 1>(from, block, {row, r.width, channel, polymac::detail::smaller(left, 16)},
+                                          first);
+      if (left > 16)
+        stages<Width, Adjacent, Rows, 4, 1>(
+            from + 64, block, {row, r.width, channel + 16, polymac::detail::smaller(left - 16, 16)}, second);
+    }
+  }
+
+  template <std::size_t Width, bool Adjacent, std::size_t Rows, std::size_t Pixels, std::size_t Panels>
+  POLYMAC_INLINE void stages(const std::uint8_t* quads, const channel_block& block, const place& p,
+                             bool line) const noexcept {
+    if constexpr (may_be_line)
+      if (line) return pixels<Width, Adjacent, Rows, Pixels, Panels, true>(quads, block, p);
+    pixels<Width, Adjacent, Rows, Pixels, Panels, false>(quads, block, p);
+  }
+
+  template <std::size_t Width, bool Adjacent, std::size_t Rows, std::size_t Pixels, std::size_t Panels, bool Line>
+  POLYMAC_INLINE void pixels(const std::uint8_t* quads, const channel_block& block, const place& p) const noexcept {
+    const quad_plan& plan = weights.plan();
+    const std::size_t step = 4 * block.padded;
+    const isa::quad_source s{plan.w.stride.width * step,
+                             plan.w.dilation.width * step,
+                             4 * plan.line_bytes,
+                             plan.w.kernel.width,
+                             plan.slots,
+                             weights.terms(),
+                             weights.panel(p.channel / 16),
+                             weights.row_bytes(),
+                             weights.panel_bytes(),
+                             weights.starts(p.channel)};
+    const auto held = Quads::template hold<Width, Rows, Panels>(s);
+    // The pixels of a line are equally far apart.
+    output_type* out[Rows];
+    POLYMAC_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) out[r] = output.row(p.row + r * source.output.width) + p.channel;
+    const std::size_t out_step = output.y.pixel_stride;
+    const auto least = static_cast<output_type>(weights.codes().least);
+    const auto most = static_cast<output_type>(weights.codes().most);
+    const float* const slopes = weights.slopes(p.channel);
+    const float* const addends = weights.addends(p.channel);
+
+    std::size_t x = 0;
+    const auto finish = [&]<class Block>(const Block& sums, std::size_t r) POLYMAC_INLINE_LAMBDA {
+      output_type* to[Block::rows];
+      POLYMAC_UNROLL
+      for (std::size_t i = 0; i < Block::rows; ++i) to[i] = out[r] + (x + i) * out_step;
+      const std::size_t row = p.row + r * source.output.width + x;
+      if constexpr (Line) {
+        auto codes = Quads::template codes<output_type>(sums, slopes, addends);
+        codes.clamp(least, most);
+        codes.store(to, p.last);
+      } else if constexpr (finishes_in_lanes<I, std::int32_t, Epilogue>()) {
+        lanes_of(epilogue).lanes(sums, {row, p.channel}).store(to, p.last);
+      } else {
+        std::int32_t stored[Block::groups * 16];
+        std::int32_t* lines[Block::rows];
+        for (std::size_t i = 0; i < Block::rows; ++i) lines[i] = stored + i * Panels * 16;
+        sums.store(lines, 16);
+        kernel::finish<I>(epilogue, output, stored, Panels * 16,
+                          {row, Block::rows, 0, (Panels - 1) * 16 + p.last, p.channel});
+      }
+    };
+    for (; x + Pixels <= p.count; x += Pixels, quads += Pixels * s.pixel_step) {
+      isa::best_lanes<std::int32_t, I, Pixels, Panels> sums[Rows];
+      Quads::template products<Width, Adjacent>(sums, s, held, quads);
+      POLYMAC_UNROLL
+      for (std::size_t r = 0; r < Rows; ++r) finish(sums[r], r);
+    }
+    for (; x < p.count; ++x, quads += s.pixel_step) {
+      isa::best_lanes<std::int32_t, I, 1, Panels> sums[Rows];
+      Quads::template products<Width, Adjacent>(sums, s, held, quads);
+      POLYMAC_UNROLL
+      for (std::size_t r = 0; r < Rows; ++r) finish(sums[r], r);
+    }
+  }
+};
+
+}  // namespace detail
+}  // namespace kernel
+POLYMAC_END
