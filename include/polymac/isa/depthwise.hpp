@@ -13,17 +13,20 @@
 // (two for a kernel of 3 lines: weights 0 on the line that is not theirs). That is what pays for making it.
 //
 //   depthwise_quads<M, I>
-//     pixel_bytes                          lines come in multiples of so many activations, aligned
-//     make_pairs(a, b, pairs, count)       of two lines of `count` activations
-//     make_quads(p, q, quads, count)
-//     activation_offset                    as in atom; quads hold a + activation_offset
-//     products<Width, Rows, Pixels, Panels>(sums, source)
-//                                          adds the products of a block to sums[Rows][Pixels * Panels]
-//     codes<Rows, Pixels, Panels, Out>(...) see epilogue/rounded_line.hpp
+//     activation_offset                          as in atom; quads hold a + activation_offset
+//     make_pairs(a, a_step, b, b_step, ahead, pairs, chunks)
+//                                                of two lines, in chunks of 64 activations
+//     make_quads(p, q, quads, chunks)
+//     hold<Width, Rows, Panels>(source)          weights and start values in registers
+//     products<Width, Adjacent>(sums, source, held, quads)
+//                                                start values and products of Rows lines of output
+//     codes<Out>(sums, slopes, addends)          of sums that are rounded lines (epilogue/rounded_line.hpp)
 //
 // Floats take a tap at a time, in the order of the taps:
 //
 //   depthwise_taps<M, I>
+//     line<Width, Stride>(sums, column, weights, panel_step, count)     adds the products of a kernel line
+//     tap(sums, pixel, weights, panel_step, count)                      of one tap
 #pragma once
 
 #include "polymac/isa/isa.hpp"
