@@ -92,40 +92,73 @@ struct byte_tiles {
   }
   static POLYMAC_INLINE void release() noexcept { __asm__ volatile("tilerelease"); }
 
-  /// Sets the sums of a block to 0. Start values are added on the way out: loading them into tiles takes 3 ns each.
+  // A block has 1 or 2 tiles of rows and 1 or 2 panels, or 4 tiles of rows and 1 panel: at most 4 tiles of sums.
+
+  /// Where the four tiles of sums of a block are stored, in accumulators from its first one, if rows are `stride` apart: in
+  /// the order of rows and panels, those that the block does not use beside them.
+  struct places {
+    std::size_t of[4];
+  };
   template <std::size_t RowTiles, std::size_t Panels>
-  static POLYMAC_INLINE void zero() noexcept {
-    tile_zero<0>();
-    if constexpr (Panels == 2) tile_zero<1>();
-    if constexpr (RowTiles == 2) tile_zero<2>();
-    if constexpr (RowTiles == 2 && Panels == 2) tile_zero<3>();
+  static constexpr places places_of(std::size_t stride) noexcept {
+    const std::size_t down = rows * stride;
+    if (RowTiles == 4) return {{0, down, 2 * down, 3 * down}};
+    if (Panels == 2) return {{0, columns, down, down + columns}};
+    return {{0, down, columns, down + columns}};
   }
   /// Goes on with sums that were stored before; rows are `stride` accumulators apart.
   template <std::size_t RowTiles, std::size_t Panels>
   static POLYMAC_INLINE void resume(const accumulator* sums, std::size_t stride) noexcept {
     const std::size_t bytes = stride * sizeof(accumulator);
     tile_load<0>(sums, bytes);
-    if constexpr (Panels == 2) tile_load<1>(sums + columns, bytes);
-    if constexpr (RowTiles == 2) tile_load<2>(sums + rows * stride, bytes);
-    if constexpr (RowTiles == 2 && Panels == 2) tile_load<3>(sums + rows * stride + columns, bytes);
-  }
-  /// Adds the products of one step. a, b: first activation of the upper and the lower tile, their rows `a_stride` and
-  /// `b_stride` apart; weights: the groups of the step, panels `panel_stride` apart.
-  template <std::size_t RowTiles, std::size_t Panels>
-  static POLYMAC_INLINE void step(const activation* a, std::size_t a_stride, const activation* b, std::size_t b_stride,
-                                  const weight* weights, std::size_t panel_stride) noexcept {
-    constexpr bool is_signed = std::is_signed_v<activation>;
-    tile_load<4>(a, a_stride);
-    tile_load<6>(weights, columns * depth);
-    tile_multiply_add<0, 4, 6, is_signed>();
-    if constexpr (Panels == 2) {
-      tile_load<7>(weights + panel_stride, columns * depth);
-      tile_multiply_add<1, 4, 7, is_signed>();
+    if constexpr (RowTiles * Panels > 1) tile_load<1>(sums + place<Panels>(1, stride), bytes);
+    if constexpr (RowTiles * Panels > 2) {
+      tile_load<2>(sums + place<Panels>(2, stride), bytes);
+      tile_load<3>(sums + place<Panels>(3, stride), bytes);
     }
-    if constexpr (RowTiles == 2) {
-      tile_load<5>(b, b_stride);
-      tile_multiply_add<2, 5, 6, is_signed>();
-      if constexpr (Panels == 2) tile_multiply_add<3, 5, 7, is_signed>();
+  }
+  /// Adds the products of one step. tiles[t]: first activation of tile t, its rows strides[t] apart; weights: the groups of
+  /// the step, panels `panel_stride` apart.
+  template <std::size_t RowTiles, std::size_t Panels>
+  static POLYMAC_INLINE void step(const activation* const (&tiles)[RowTiles], const std::size_t (&strides)[RowTiles],
+                                  const weight* weights, std::size_t panel_stride) noexcept {
+    step_with<RowTiles, Panels>(tiles, strides, weights, panel_stride, [](auto) POLYMAC_INLINE_LAMBDA {});
+  }
+  /// The same for the first step of a block: the sums that the tiles still hold are stored to `before`, each just before its
+  /// tile is needed, and new ones begin with 0. Stored at the end of their block they would keep the next one waiting:
+  /// tile registers are not renamed. (A block of one step takes 33 ns instead of 53.) Start values are added on the way
+  /// out: loading them into tiles takes 3 ns each.
+  template <std::size_t RowTiles, std::size_t Panels>
+  static POLYMAC_INLINE void first_step(const activation* const (&tiles)[RowTiles],
+                                        const std::size_t (&strides)[RowTiles], const weight* weights,
+                                        std::size_t panel_stride, accumulator* before, const places& where,
+                                        std::size_t stride) noexcept {
+    const std::size_t bytes = stride * sizeof(accumulator);
+    step_with<RowTiles, Panels>(tiles, strides, weights, panel_stride, [&](auto tile) POLYMAC_INLINE_LAMBDA {
+      tile_store<decltype(tile)::value>(before + where.of[tile], bytes);
+      tile_zero<decltype(tile)::value>();
+    });
+    constexpr std::size_t used = RowTiles * Panels;
+    if constexpr (used < 2) tile_store<1>(before + where.of[1], bytes);
+    if constexpr (used < 3) tile_store<2>(before + where.of[2], bytes);
+    if constexpr (used < 4) tile_store<3>(before + where.of[3], bytes);
+  }
+  /// Stores all four tiles.
+  static POLYMAC_INLINE void store_all(accumulator* sums, const places& where, std::size_t stride) noexcept {
+    const std::size_t bytes = stride * sizeof(accumulator);
+    tile_store<0>(sums + where.of[0], bytes);
+    tile_store<1>(sums + where.of[1], bytes);
+    tile_store<2>(sums + where.of[2], bytes);
+    tile_store<3>(sums + where.of[3], bytes);
+  }
+  template <std::size_t RowTiles, std::size_t Panels>
+  static POLYMAC_INLINE void store(accumulator* sums, std::size_t stride) noexcept {
+    const std::size_t bytes = stride * sizeof(accumulator);
+    tile_store<0>(sums, bytes);
+    if constexpr (RowTiles * Panels > 1) tile_store<1>(sums + place<Panels>(1, stride), bytes);
+    if constexpr (RowTiles * Panels > 2) {
+      tile_store<2>(sums + place<Panels>(2, stride), bytes);
+      tile_store<3>(sums + place<Panels>(3, stride), bytes);
     }
   }
   /// Elements that copy and fill may write beyond the end: they write whole registers, zeros behind `count` elements.
@@ -160,16 +193,52 @@ struct byte_tiles {
     for (; count >= 64; count -= 64, to += 64) _mm512_storeu_si512(to, all);
     if (count > 0) _mm512_storeu_si512(to, _mm512_maskz_mov_epi8((std::uint64_t{1} << count) - 1, all));
   }
-  template <std::size_t RowTiles, std::size_t Panels>
-  static POLYMAC_INLINE void store(accumulator* sums, std::size_t stride) noexcept {
-    const std::size_t bytes = stride * sizeof(accumulator);
-    tile_store<0>(sums, bytes);
-    if constexpr (Panels == 2) tile_store<1>(sums + columns, bytes);
-    if constexpr (RowTiles == 2) tile_store<2>(sums + rows * stride, bytes);
-    if constexpr (RowTiles == 2 && Panels == 2) tile_store<3>(sums + rows * stride + columns, bytes);
-  }
-
  private:
+  template <int Tile>
+  using number = std::integral_constant<int, Tile>;
+  /// A step; ready(tile) is called before the first product of each tile of sums.
+  template <std::size_t RowTiles, std::size_t Panels, class Ready>
+  static POLYMAC_INLINE void step_with(const activation* const (&tiles)[RowTiles],
+                                       const std::size_t (&strides)[RowTiles], const weight* weights,
+                                       std::size_t panel_stride, const Ready& ready) noexcept {
+    constexpr bool is_signed = std::is_signed_v<activation>;
+    tile_load<4>(tiles[0], strides[0]);
+    tile_load<6>(weights, columns * depth);
+    ready(number<0>{});
+    tile_multiply_add<0, 4, 6, is_signed>();
+    if constexpr (Panels == 2) {
+      static_assert(RowTiles <= 2);
+      tile_load<7>(weights + panel_stride, columns * depth);
+      ready(number<1>{});
+      tile_multiply_add<1, 4, 7, is_signed>();
+      if constexpr (RowTiles == 2) {
+        tile_load<5>(tiles[1], strides[1]);
+        ready(number<2>{});
+        tile_multiply_add<2, 5, 6, is_signed>();
+        ready(number<3>{});
+        tile_multiply_add<3, 5, 7, is_signed>();
+      }
+    } else {
+      if constexpr (RowTiles > 1) {
+        tile_load<5>(tiles[1], strides[1]);
+        ready(number<1>{});
+        tile_multiply_add<1, 5, 6, is_signed>();
+      }
+      if constexpr (RowTiles == 4) {
+        tile_load<4>(tiles[2], strides[2]);
+        ready(number<2>{});
+        tile_multiply_add<2, 4, 6, is_signed>();
+        tile_load<5>(tiles[3], strides[3]);
+        ready(number<3>{});
+        tile_multiply_add<3, 5, 6, is_signed>();
+      }
+    }
+  }
+  /// Where tile t of the sums begins.
+  template <std::size_t Panels>
+  static constexpr std::size_t place(std::size_t t, std::size_t stride) noexcept {
+    return t / Panels * rows * stride + t % Panels * columns;
+  }
   static constexpr void set(tile_configuration& shapes, int tile, std::size_t rows_of, std::size_t bytes) noexcept {
     shapes.rows[tile] = static_cast<std::uint8_t>(rows_of);
     shapes.row_bytes[tile] = static_cast<std::uint16_t>(bytes);

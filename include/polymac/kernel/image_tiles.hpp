@@ -39,11 +39,11 @@ struct image_layout {
   std::size_t elements = 0;      ///< of workspace
 
   /// Rows that a tile computes beyond those of the output, at most, as a fraction of 16.
-  constexpr image_layout(std::size_t tile_rows, std::size_t group_depth, std::size_t excess, const window& w,
+  constexpr image_layout(std::size_t tiles_of_rows, std::size_t tile_rows, std::size_t group_depth, std::size_t excess, const window& w,
                          const window_geometry& g, extent2d image, std::size_t channels, bool dense_image,
                          std::size_t steps, std::size_t row_depth, std::size_t available) noexcept {
     const std::size_t line = w.kernel.width * channels;
-    elements = 2 * tile_rows * row_depth + excess;
+    elements = tiles_of_rows * tile_rows * row_depth + excess;
     const bool whole_lines = w.kernel.width == 1 || w.dilation.width == 1;
     const bool whole_steps =
         line % group_depth == 0 && steps % w.kernel.height == 0 && w.kernel.height * line == row_depth;
@@ -74,15 +74,15 @@ class image_tiles {
   using activation = typename Tiles::activation;
 
  public:
-  /// Elements of workspace that serve any image: two tiles of copied windows.
-  static constexpr std::size_t least_elements(std::size_t row_depth) noexcept {
-    return 2 * Tiles::rows * row_depth + Tiles::copy_excess;
+  /// Elements of workspace that serve any image: a block of tiles of copied windows.
+  static constexpr std::size_t least_elements(std::size_t columns, std::size_t row_depth) noexcept {
+    return row_tiles_of_block(columns) * Tiles::rows * row_depth + Tiles::copy_excess;
   }
   static constexpr image_layout layout(const window& w, const window_geometry& g, extent2d image, std::size_t channels,
-                                       bool dense_image, std::size_t steps, std::size_t row_depth,
+                                       bool dense_image, std::size_t columns, std::size_t steps, std::size_t row_depth,
                                        std::size_t available) noexcept {
-    return {Tiles::rows, Tiles::depth, Tiles::copy_excess, w,        g, image, channels,
-            dense_image, steps,        row_depth,          available};
+    return {row_tiles_of_block(columns), Tiles::rows, Tiles::depth, Tiles::copy_excess, w,        g, image, channels,
+            dense_image,                 steps,       row_depth,    available};
   }
 
   /// `memory` holds l.elements; `channels` as in the layout; rows [begin, end) of the output are wanted, begin < end.
@@ -141,26 +141,29 @@ class image_tiles {
   }
   std::size_t segments() const noexcept { return layout_.pitch == 0 ? 1 : window_.kernel.height; }
 
-  tile_view<activation> view(std::size_t row, std::size_t, std::size_t half) const noexcept {
-    if (layout_.pitch == 0) return copied(row, half);
+  tile_view<activation> view(std::size_t row, std::size_t t) const noexcept {
+    if (layout_.pitch == 0) return copied(row, t);
     const std::size_t line = row / layout_.pitch, x = row % layout_.pitch;
     return {image_ + line * window_.stride.height * layout_.frame_stride + x * window_.stride.width * channels_,
-            window_.stride.width * channels_, window_.dilation.height * layout_.frame_stride};
+            window_.stride.width * channels_, window_.dilation.height * layout_.frame_stride, line, x};
   }
 
   template <class Function>
-  POLYMAC_INLINE void outputs(std::size_t row, std::size_t count, const Function& f) const noexcept {
-    if (layout_.pitch == 0) return f(std::size_t{0}, count, row);
-    std::size_t line = row / layout_.pitch, x = row % layout_.pitch;
-    for (std::size_t first = 0; first < count; x = 0, ++line) {
-      const std::size_t width = geometry_.output.width;
+  POLYMAC_INLINE void outputs(const tile_view<activation>& view, std::size_t skip, std::size_t count,
+                              const Function& f) const noexcept {
+    if (layout_.pitch == 0) return f(std::size_t{0}, count, view.position + skip);
+    const std::size_t width = geometry_.output.width;
+    std::size_t line = view.line, x = view.position + skip;
+    for (std::size_t first = 0; first < count;) {
+      for (; x >= layout_.pitch; x -= layout_.pitch) ++line;
       const std::size_t left = polymac::detail::smaller(layout_.pitch - x, count - first);
-      std::size_t run = x < width ? polymac::detail::smaller(width - x, left) : 0;
-      std::size_t output_row = line * width + x, skipped = 0;
+      const std::size_t run = x < width ? polymac::detail::smaller(width - x, left) : 0;
+      const std::size_t output_row = line * width + x;
       // A tile of whole lines may begin before the rows that are wanted.
-      if (output_row < begin_) skipped = polymac::detail::smaller(begin_ - output_row, run);
-      if (run > skipped) f(first + skipped, run - skipped, output_row + skipped);
+      const std::size_t early = output_row < begin_ ? polymac::detail::smaller(begin_ - output_row, run) : 0;
+      if (run > early) f(first + early, run - early, output_row + early);
       first += left;
+      x += left;
     }
   }
 
@@ -170,9 +173,9 @@ class image_tiles {
     if (layout_.pitch == 0) return output_row;
     return output_row / geometry_.output.width * layout_.pitch + output_row % geometry_.output.width;
   }
-  tile_view<activation> copied(std::size_t row, std::size_t half) const noexcept {
+  tile_view<activation> copied(std::size_t row, std::size_t t) const noexcept {
     std::size_t oy = row / geometry_.output.width, ox = row % geometry_.output.width;
-    activation* const tile = memory_ + half * Tiles::rows * row_depth_;
+    activation* const tile = memory_ + t * Tiles::rows * row_depth_;
     activation* to = tile;
     for (std::size_t r = 0; r < Tiles::rows; ++r, to += row_depth_) {
       copy_window(oy * window_.stride.height, ox * window_.stride.width, to);
@@ -180,7 +183,7 @@ class image_tiles {
       ox = 0;
       ++oy;
     }
-    return {tile, row_depth_, 0};
+    return {tile, row_depth_, 0, 0, row};
   }
 
   /// y0, x0: corner of the window on the padded image. Behind every piece zeros are written; the next one overwrites them.

@@ -193,13 +193,14 @@ class conv2d {
     std::size_t tile_block = 0;
     if constexpr (kernel::has_tiles<atom>)
       if (tiles_permitted_)
-        tile_block = kernel::image_tiles<typename atom::tiles>::least_elements(weights_.depth_of_tiles());
+        tile_block = kernel::image_tiles<typename atom::tiles>::least_elements(weights_.shape().columns,
+                                                                            weights_.depth_of_tiles());
     return {window_.kernel.height * window_.kernel.width, weights_.shape().depth, copies(), tile_block};
   }
   constexpr kernel::image_layout layout(const window_geometry& geometry, extent2d image, bool dense,
                                         std::size_t available) const noexcept {
     return kernel::image_tiles<typename atom::tiles>::layout(window_, geometry, image, group_channels(), dense,
-                                                             weights_.steps(), weights_.depth_of_tiles(), available);
+                                                             weights_.shape().columns, weights_.steps(), weights_.depth_of_tiles(), available);
   }
   /// Computes the rows of group g on tiles where they are faster, image by image.
   bool run_tiles(std::size_t g, const image_view<const activation>& x, const window_geometry& geometry,
@@ -275,7 +276,9 @@ class conv2d {
           using wide = typename mac_traits<M>::wide;
           return bias.empty() ? wide{} : static_cast<wide>(bias[g * columns + o]);
         },
-        zero_point_);
+        zero_point_,
+        filled == w.channels ? detail::plain_filters<M>(w, q.weight_zero_points)
+                             : kernel::plain_weights<typename M::weight>{});
     if constexpr (kernel::has_tiles<atom>)
       if (!std::is_constant_evaluated())
         tiles_permitted_ = s.ok() && !weights_.wide_sums() && terms == 1 && cpu::permits_tiles();
