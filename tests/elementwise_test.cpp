@@ -150,6 +150,42 @@ TEMPLATE_TEST_CASE("add and mul of other codes", "", std::uint8_t, std::int16_t)
   }
 }
 
+TEMPLATE_TEST_CASE("8-bit sums are exact for any quantisation and any length", "", std::int8_t, std::uint8_t) {
+  using T = TestType;
+  random_source random(43);
+  constexpr int low = std::numeric_limits<T>::min(), high = std::numeric_limits<T>::max();
+  std::vector<T> a, b;
+  for (int i = low; i <= high; ++i)
+    for (int j = low; j <= high; ++j) a.push_back(static_cast<T>(i)), b.push_back(static_cast<T>(j));
+  const auto between = [&random](double least, double most) {
+    return least + (most - least) * (static_cast<double>(random.bits() % 65536) / 65536.0);
+  };
+  const auto zero = [&] { return static_cast<std::int32_t>(between(low, high + 1)); };
+  for (int round = 0; round < 12; ++round) {
+    const auto scale = [&] { return static_cast<float>(std::exp2(round % 3 == 0 ? -4.0 : between(-7, 2))); };
+    const pm::affine qa{scale(), zero()}, qb{scale(), zero()}, qy{scale(), zero()};
+    const auto least = static_cast<T>(round % 2 == 0 ? low : qy.zero_point);
+    const pm::layer::add<T> layer(qa, qb, qy, {least, static_cast<T>(high)});
+    std::vector<T> sum(a.size());
+    REQUIRE(layer(line(std::as_const(a)), line(std::as_const(b)), line(sum)).ok());
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) wrong += sum[i] != added(a[i], b[i], qa, qb, qy, least, high);
+    CAPTURE(qa.scale, qb.scale, qy.scale, qa.zero_point, qb.zero_point, qy.zero_point);
+    REQUIRE(wrong == 0);
+    // Short lengths, and nothing written behind them.
+    for (std::size_t count = 1; count < 140; count += 1 + count / 8) {
+      const std::size_t from = 40000 + count;
+      std::vector<T> part(count + 1, T{77});
+      REQUIRE(layer(pm::image_view<const T>(a.data() + from, 1, 1, 1, count),
+                    pm::image_view<const T>(b.data() + from, 1, 1, 1, count),
+                    pm::image_view<T>(part.data(), 1, 1, 1, count))
+                  .ok());
+      REQUIRE(std::equal(part.begin(), part.end() - 1, sum.begin() + static_cast<std::ptrdiff_t>(from)));
+      REQUIRE(int{part[count]} == 77);
+    }
+  }
+}
+
 TEST_CASE("single rounding is another sum") {
   const pm::affine q{0.1f, 0}, y{0.4f, 0};
   const std::vector<std::int8_t> a{1, -1, 2, -2, 3}, b{1, -1, 0, 0, 3};

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstddef>
+#include <type_traits>
 #include <utility>
 
 POLYMAC_BEGIN
@@ -46,10 +47,13 @@ struct cursor {
 /// stores to bytes could alias a reference, and its parameters would be loaded again for every element.
 template <class Op, class Out, class... In>
 constexpr void run(std::size_t count, Op op, cursor<Out> y, cursor<In>... x) noexcept {
-  if (y.step == 1 && ((x.step == 1) && ...))
+  if (y.step == 1 && ((x.step == 1) && ...)) {
+    if constexpr (requires { op.run(count, y.data, x.data...); })
+      if (!std::is_constant_evaluated()) return op.run(count, y.data, x.data...);
     for (std::size_t i = 0; i < count; ++i) y.data[i] = op(x.data[i]...);
-  else
+  } else {
     for (std::size_t i = 0; i < count; ++i) y.data[i * y.step] = op(x.data[i * x.step]...);
+  }
 }
 
 /// Joins loops that every operand passes through in one stride: a dense tensor becomes one long inner loop.
@@ -77,6 +81,7 @@ constexpr void coalesce(nest_extents& extent, std::array<std::array<std::size_t,
 }  // namespace detail
 
 /// y[i] = op(x[i]...) for every i of the extents. Operands may alias element for element, not otherwise. O(elements).
+/// An operation with better code for contiguous elements has `run(count, y, x...)`.
 template <class Op, class Out, class... In>
 constexpr void elementwise(nest_extents extent, const Op& op, operand<Out> y, operand<In>... x) noexcept {
   for (const std::size_t e : extent)

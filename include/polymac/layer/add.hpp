@@ -4,10 +4,13 @@
 
 #include "polymac/core/affine.hpp"
 #include "polymac/core/fixed_point.hpp"
+#include "polymac/kernel/find_plane.hpp"
 #include "polymac/layer/binary.hpp"
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 POLYMAC_BEGIN
 namespace layer {
@@ -31,17 +34,62 @@ struct add_op {
   static constexpr const char* name = "add";
   add_factors f;
   activation_range<std::int32_t> range;
+  bool has_plane = false;
+  isa::plane plane{};
 
   constexpr T operator()(T a, T b) const noexcept {
-    using fixed_point::multiply_by_quantized_multiplier;
+    return sum(scaled(a, f.first_zero_point, f.first), scaled(b, f.second_zero_point, f.second));
+  }
+
+  /// Codes of 8 bits: looks for a plane that gives the same. O(65,536).
+  void prepare() noexcept requires(sizeof(T) == 1) {
+    std::int32_t first[256], second[256];
+    for (std::int32_t i = 0; i < 256; ++i) {
+      const auto code = static_cast<T>(i - 128 + bias);
+      first[i] = scaled(code, f.first_zero_point, f.first);
+      second[i] = scaled(code, f.second_zero_point, f.second);
+    }
+    const double unit = fixed_point::decode(f.output) * static_cast<double>(1 << f.left_shift);
+    const kernel::plane_sketch sketch{fixed_point::decode(f.first) * unit,
+                                      fixed_point::decode(f.second) * unit,
+                                      f.first_zero_point - bias,
+                                      f.second_zero_point - bias,
+                                      f.output_zero_point - bias,
+                                      static_cast<std::int8_t>(range.low - bias),
+                                      static_cast<std::int8_t>(range.high - bias)};
+    // A copy of the parameters: stores of codes could change what `this` leads to.
+    const auto code = [&first, &second, op = *this](std::int32_t a, std::int32_t b) noexcept {
+      return op.sum(first[a + 128], second[b + 128]) - bias;
+    };
+    has_plane = kernel::find_plane(sketch, code, plane);
+  }
+
+  /// y[i] = (*this)(a[i], b[i]).
+  void run(std::size_t count, T* y, const T* a, const T* b) const noexcept requires(sizeof(T) == 1) {
+    if (has_plane) {
+      isa::plane_codes<isa::native>::run(plane, static_cast<std::int8_t>(-bias), reinterpret_cast<std::int8_t*>(y),
+                                         reinterpret_cast<const std::int8_t*>(a),
+                                         reinterpret_cast<const std::int8_t*>(b), count);
+    } else {
+      const add_op local = *this;  // see kernel::elementwise
+      for (std::size_t i = 0; i < count; ++i) y[i] = local(a[i], b[i]);
+    }
+  }
+
+ private:
+  /// What is taken off a code of 8 bits to make it signed.
+  static constexpr std::int32_t bias = std::is_signed_v<T> ? 0 : 128;
+
+  /// A code, lifted and on the common scale.
+  constexpr std::int32_t scaled(T code, std::int32_t zero_point, const fixed_point::factor& by) const noexcept {
     // |code - zero point| < 2^16 and left_shift <= 15, or < 2^9 and <= 20: below 2^31.
-    const std::int32_t lifted_a = (std::int32_t{a} - f.first_zero_point) * (1 << f.left_shift);
-    const std::int32_t lifted_b = (std::int32_t{b} - f.second_zero_point) * (1 << f.left_shift);
-    const std::int32_t sum = fixed_point::wrapping_add(
-        multiply_by_quantized_multiplier<Mode>(lifted_a, f.first.multiplier, f.first.shift),
-        multiply_by_quantized_multiplier<Mode>(lifted_b, f.second.multiplier, f.second.shift));
-    const std::int32_t scaled = multiply_by_quantized_multiplier<Mode>(sum, f.output.multiplier, f.output.shift);
-    return static_cast<T>(range.apply(fixed_point::wrapping_add(scaled, f.output_zero_point)));
+    return fixed_point::multiply_by_quantized_multiplier<Mode>((std::int32_t{code} - zero_point) * (1 << f.left_shift),
+                                                               by.multiplier, by.shift);
+  }
+  constexpr T sum(std::int32_t a, std::int32_t b) const noexcept {
+    const std::int32_t total = fixed_point::multiply_by_quantized_multiplier<Mode>(fixed_point::wrapping_add(a, b),
+                                                                                   f.output.multiplier, f.output.shift);
+    return static_cast<T>(range.apply(fixed_point::wrapping_add(total, f.output_zero_point)));
   }
 };
 
@@ -55,7 +103,8 @@ struct add_op<T, Mode> {
 }  // namespace detail
 
 /// y = clamp(a + b). int8, uint8, int16 as TFLite's reference kernel (bit for bit in mode gemmlowp, which both of its
-/// profiles use), float as it reads. Source: TFLite's ADD.
+/// profiles use), float as it reads. Construction tries all pairs of 8-bit codes, to replace the three multiplications
+/// of each sum by a plane where that gives the same (kernel/find_plane.hpp). Source: TFLite's ADD.
 template <class T, rounding Mode = rounding::gemmlowp>
 class add : public binary<T, detail::add_op<T, Mode>> {
   using op = detail::add_op<T, Mode>;

@@ -6,12 +6,14 @@
 #include "polymac/layer/view_check.hpp"
 
 #include <cstddef>
+#include <type_traits>
 
 POLYMAC_BEGIN
 namespace layer {
 
 /// y = Op(a, b), element by element. Each axis of a and b has the extent of y, or 1: then it is broadcast. y may be a
-/// or b itself where that one is not broadcast. `Op` has `T operator()(T, T)` and a static `name`.
+/// or b itself where that one is not broadcast. `Op` has `T operator()(T, T)` and a static `name`; it may
+/// have `prepare()`, called once, and what kernel::elementwise takes.
 template <class T, class Op>
 class binary {
  public:
@@ -49,6 +51,8 @@ class binary {
  protected:
   constexpr binary(const Op& op, const polymac::status& s) : op_(op), status_(s) {
     polymac::detail::raise_unless_ok(status_);
+    if constexpr (requires { op_.prepare(); })
+      if (!std::is_constant_evaluated() && status_.ok()) op_.prepare();
   }
 
  private:
