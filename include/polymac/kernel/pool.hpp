@@ -4,6 +4,7 @@
 
 #include "polymac/core/view.hpp"
 #include "polymac/core/window.hpp"
+#include "polymac/isa/avx512_column_sums.hpp"
 
 #include <cstddef>
 #include <type_traits>
@@ -37,16 +38,27 @@ constexpr tap_range taps_of(std::size_t position, std::size_t stride, std::size_
   return t;
 }
 
+/// Folds `taps` pixels of one line, `stride` apart, into the accumulators of the channels.
+template <class T, class Reducer>
+constexpr void fold_line(const T* from, std::size_t stride, std::size_t taps, std::size_t channels,
+                         const Reducer& reducer, typename Reducer::accumulator* into) noexcept {
+  if constexpr (Reducer::sums && isa::has_column_sums<T, isa::native>)
+    if (!std::is_constant_evaluated())
+      return isa::best_column_sums<T, isa::native>::add(from, stride, taps, channels, into);
+  for (std::size_t k = 0; k < taps; ++k, from += stride)
+    for (std::size_t i = 0; i < channels; ++i) into[i] = reducer.fold(into[i], from[i]);
+}
+
 }  // namespace detail
 
 /// y[n][oy][ox][c] = reducer.finish(fold over the taps of x[n][..][..][c], taps on the input, taps on the padded
 /// input). The views fit the geometry (the layer checks). Channels are worked on in blocks that stay in L1.
-///   Reducer: type `accumulator`; `accumulator start()`, `accumulator fold(accumulator, T)`, `T finish(accumulator,
-///   inside, padded)`, all noexcept.
+///   Reducer: type `accumulator`; `accumulator start()`, `accumulator fold(accumulator, T)`, and `finish(inside, padded)`,
+///   which gives what makes a T of an accumulator; all noexcept. A reducer whose fold is a sum says `sums = true`.
 template <class T, class Reducer>
 constexpr void pool(const window& w, const window_geometry& g, image_view<const T> x, image_view<T> y,
                     const Reducer& reducer) noexcept {
-  constexpr std::size_t block = 64;
+  constexpr std::size_t block = isa::column_sums_block;
   typename Reducer::accumulator sum[block]{};
   for (std::size_t n = 0; n < y.batch; ++n)
     for (std::size_t oy = 0; oy < y.height; ++oy) {
@@ -59,14 +71,11 @@ constexpr void pool(const window& w, const window_geometry& g, image_view<const 
           const std::size_t channels = x.channels - c < block ? x.channels - c : block;
           for (std::size_t i = 0; i < channels; ++i) sum[i] = reducer.start();
           for (std::size_t ky = 0; ky < v.count; ++ky)
-            for (std::size_t kx = 0; kx < h.count; ++kx) {
-              const T* from = x.pixel(n, v.start + ky * w.dilation.height, h.start + kx * w.dilation.width) + c;
-              for (std::size_t i = 0; i < channels; ++i) sum[i] = reducer.fold(sum[i], from[i]);
-            }
+            detail::fold_line(x.pixel(n, v.start + ky * w.dilation.height, h.start) + c,
+                              w.dilation.width * x.pixel_stride, h.count, channels, reducer, sum);
           T* to = y.pixel(n, oy, ox) + c;
-          const std::size_t inside = v.count * h.count;
-          const std::size_t padded = v.padded * h.padded;
-          for (std::size_t i = 0; i < channels; ++i) to[i] = reducer.finish(sum[i], inside, padded);
+          const auto finished = reducer.finish(v.count * h.count, v.padded * h.padded);
+          for (std::size_t i = 0; i < channels; ++i) to[i] = finished(sum[i]);
         }
       }
     }

@@ -20,15 +20,19 @@ namespace detail {
 template <class T>
 struct max_reducer {
   using accumulator = T;
+  static constexpr bool sums = false;
   activation_range<T> range;
   constexpr T start() const noexcept { return activation_range<T>::lowest; }
   constexpr T fold(T most, T value) const noexcept { return value > most ? value : most; }
-  constexpr T finish(T most, std::size_t, std::size_t) const noexcept { return range.apply(most); }
+  constexpr auto finish(std::size_t, std::size_t) const noexcept {
+    return [limits = range](T most) noexcept { return limits.apply(most); };
+  }
 };
 
 template <class T>
 struct average_reducer {
   static constexpr bool integer = std::integral<T>;
+  static constexpr bool sums = true;
   using accumulator = std::conditional_t<integer, std::int32_t, T>;
   activation_range<T> range;
   bool include_padding = false;
@@ -36,16 +40,26 @@ struct average_reducer {
 
   constexpr accumulator start() const noexcept { return 0; }
   constexpr accumulator fold(accumulator sum, T value) const noexcept { return sum + value; }
-  constexpr T finish(accumulator sum, std::size_t inside, std::size_t padded) const noexcept {
-    if (include_padding) sum += zero_point * static_cast<accumulator>(padded - inside);
-    const auto count = static_cast<accumulator>(include_padding ? padded : inside);
-    if (count == 0) return static_cast<T>(range.apply(zero_point));
+  constexpr auto finish(std::size_t inside, std::size_t padded) const noexcept {
+    const std::size_t count = include_padding ? padded : inside;
+    const accumulator padding =
+        include_padding ? zero_point * static_cast<accumulator>(padded - inside) : accumulator{};
     if constexpr (integer) {
-      const std::int32_t half = count / 2;  // half away from zero
-      return static_cast<T>(activation_range<std::int32_t>{range.low, range.high}.apply(
-          (sum > 0 ? sum + half : sum - half) / count));
+      // Half away from zero, without a division for each sum. With the sum's magnitude m, (m + half + 1/2) / count lies at
+      // least 1 / (2 count) from every integer, and the error of the product below 2^32 / count * 2^-52.
+      const double half = static_cast<double>(count / 2) + 0.5;
+      const double inverse = count == 0 ? 0.0 : 1.0 / static_cast<double>(count);
+      const accumulator none = count == 0 ? zero_point : 0;  // a window without pixels gives the zero point
+      return [=, limits = activation_range<std::int32_t>{range.low, range.high}](std::int32_t sum) noexcept {
+        const auto real = static_cast<double>(sum + padding);
+        const auto mean = static_cast<std::int32_t>(((real < 0 ? -real : real) + half) * inverse);
+        return static_cast<T>(limits.apply((real < 0 ? -mean : mean) + none));
+      };
     } else {
-      return range.apply(sum / count);
+      const auto real = static_cast<T>(count);
+      return [=, limits = range, zero = zero_point, add = include_padding](T sum) noexcept {
+        return limits.apply(real == 0 ? zero : (add ? sum + padding : sum) / real);  // -0 + 0 would be another zero
+      };
     }
   }
 };

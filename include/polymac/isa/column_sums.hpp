@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+// Sums of codes over rows, column by column: what averages are made of.
+#pragma once
+
+#include "polymac/isa/isa.hpp"
+
+#include <cstddef>
+#include <type_traits>
+
+POLYMAC_BEGIN
+namespace isa {
+
+/// Columns of one block.
+inline constexpr std::size_t column_sums_block = 64;
+
+/// add(from, stride, rows, columns, into): into[c] += from[r * stride + c] for r < rows, c < columns <= 64; into has 64
+/// elements of 32 bits. Specialised where a set has better than the compiler's code.
+template <class T, Isa I>
+struct column_sums;
+
+namespace detail {
+template <class T, class I>
+struct find_column_sums : find_column_sums<T, typename I::base> {};
+template <class T>
+struct find_column_sums<T, void> {
+  using type = void;
+};
+template <class T, class I>
+requires requires { sizeof(column_sums<T, I>); }
+struct find_column_sums<T, I> {
+  using type = column_sums<T, I>;
+};
+}  // namespace detail
+
+template <class T, Isa I>
+using best_column_sums = typename detail::find_column_sums<T, I>::type;
+template <class T, Isa I>
+inline constexpr bool has_column_sums = !std::is_void_v<best_column_sums<T, I>>;
+
+}  // namespace isa
+POLYMAC_END
