@@ -110,6 +110,11 @@ struct operands {
   std::size_t groups;
 };
 
+template <class A>
+inline constexpr bool has_prepared = requires {
+  typename A::prepared;
+};
+
 template <class A, std::size_t Rows, std::size_t Panels>
 void run_tile(const operands<A>& o) {
   typename A::template tile<Rows, Panels> tile;
@@ -119,21 +124,68 @@ void run_tile(const operands<A>& o) {
   A::template store<Rows, Panels>(tile, o.sums);
 }
 
+/// The same with rows that the atom has prepared, in two pieces of the depth: the second one takes up the sums of the
+/// first.
+template <class A, std::size_t Rows, std::size_t Panels>
+void run_prepared_tile(const operands<A>& o) {
+  using P = typename A::prepared;
+  std::size_t group = 0;
+  for (const std::size_t end : {o.groups / 3, o.groups}) {
+    const std::size_t depth = (end - group) * A::depth, stride = depth + 64;
+    std::vector<typename A::activation> block(Rows * stride, 77);
+    A::prepare(o.rows, Rows, group * A::depth, depth, block.data(), stride);
+    const typename A::activation* rows[Rows];
+    for (std::size_t r = 0; r < Rows; ++r) rows[r] = block.data() + r * stride;
+    typename P::template tile<Rows, Panels> tile;
+    if (group == 0)
+      P::template start<Rows, Panels>(tile, o.starts, o.start_stride);
+    else
+      P::template resume<Rows, Panels>(tile, o.sums);
+    for (std::size_t offset = 0; group < end; ++group, offset += A::depth)
+      P::template step<Rows, Panels>(tile, rows, offset, o.weights + group * A::columns * A::depth, o.weight_stride);
+    P::template store<Rows, Panels>(tile, o.sums);
+  }
+}
+
 /// One size of tile that the atom offers.
 template <class A>
 struct tile_size {
   std::size_t rows, panels;
   void (*run)(const operands<A>&);
+  void (*run_prepared)(const operands<A>&) = nullptr;
 };
 
-/// All of them, the largest last.
+/// All of them, the largest ones last: as many panels as the atom wants beside so many rows, and fewer.
 template <class A>
 const auto& tile_sizes() {
-  static const auto all = []<std::size_t... I>(std::index_sequence<I...>) {
-    return std::array<tile_size<A>, sizeof...(I)>{
-        {{I / A::max_panels + 1, I % A::max_panels + 1, run_tile<A, I / A::max_panels + 1, I % A::max_panels + 1>}...}};
-  }
-  (std::make_index_sequence<A::max_rows * A::max_panels>{});
+  static const auto all = [] {
+    std::vector<tile_size<A>> sizes;
+    const auto add = [&]<std::size_t Rows, std::size_t Panels>() {
+      tile_size<A> size{Rows, Panels, run_tile<A, Rows, Panels>};
+      if constexpr (has_prepared<A>) size.run_prepared = run_prepared_tile<A, Rows, Panels>;
+      sizes.push_back(size);
+    };
+    const auto add_rows = [&]<std::size_t Rows>() {
+      constexpr std::size_t most = [] {
+        if constexpr (requires { A::panels_for(Rows); })
+          return A::panels_for(Rows);
+        else
+          return A::max_panels;
+      }();
+      static_assert(most >= A::max_panels);
+      [&]<std::size_t... I>(std::index_sequence<I...>) {
+        (
+            [&] {
+              if constexpr (I < A::max_panels || ((I + 1) & I) == 0) add.template operator()<Rows, I + 1>();
+            }(),
+            ...);
+      }
+      (std::make_index_sequence<most>{});
+    };
+    [&]<std::size_t... I>(std::index_sequence<I...>) { (add_rows.template operator()<I + 1>(), ...); }
+    (std::make_index_sequence<A::max_rows>{});
+    return sizes;
+  }();
   return all;
 }
 
@@ -169,7 +221,16 @@ std::vector<typename A::accumulator> run(const tile_size<A>& size, const problem
   starts.make_read_only();
 
   guarded_buffer<typename A::accumulator> sums(size.rows * size.panels * A::columns, where);
-  size.run({row_pointers.data(), weights.data(), panel_stride, starts.data(), start_stride, sums.data(), p.groups});
+  const operands<A> all{row_pointers.data(), weights.data(), panel_stride, starts.data(),
+                        start_stride,        sums.data(),    p.groups};
+  if (size.run_prepared != nullptr) {
+    size.run_prepared(all);
+    const auto prepared = sums.values();
+    size.run(all);
+    if (sums.values() != prepared) FAIL("prepared activations give other sums");
+  } else {
+    size.run(all);
+  }
   if (!sums.slack_untouched()) FAIL("the tile wrote beside its sums");
   return sums.values();
 }
@@ -317,11 +378,23 @@ TEMPLATE_LIST_TEST_CASE("A sum does not depend on the tile it was computed in", 
   using A = TestType;
   INFO(A::mac::name << " on " << A::isa::name);
   POLYMAC_RANDOM(random, 4);
-  auto all = empty_problem<A>(tile_sizes<A>().back(), 17);
+  // The reference is not one tile: the largest number of rows and of panels may not exist together.
+  tile_size<A> tallest = tile_sizes<A>().back(), widest = tallest;
+  for (const auto& size : tile_sizes<A>())
+    if (size.panels > widest.panels) widest = size;
+  auto all = empty_problem<A>({tallest.rows, widest.panels, nullptr}, 17);
   all.activations = polymac_test::uniform<typename A::activation>(random, all.activations.size());
   all.weights = polymac_test::uniform<typename A::weight>(random, all.weights.size());
   start_small(all, random);
-  const auto expected = run(tile_sizes<A>().back(), all, placement::before_guard);
+  std::vector<typename A::accumulator> expected(all.rows * all.columns());
+  for (std::size_t row = 0; row < all.rows; row += widest.rows) {
+    auto p = all;
+    p.rows = widest.rows;
+    const std::size_t first = std::min(row, all.rows - widest.rows);
+    p.activations.erase(p.activations.begin(), p.activations.begin() + static_cast<std::ptrdiff_t>(first * p.depth()));
+    const auto sums = run(widest, p, placement::before_guard);
+    std::copy(sums.begin(), sums.end(), expected.begin() + static_cast<std::ptrdiff_t>(first * all.columns()));
+  }
   std::size_t different = 0;
   for (const auto& size : tile_sizes<A>()) {
     auto p = all;

@@ -19,8 +19,8 @@ using namespace polymac_test;
 namespace {
 
 /// 3 rows x 2 panels of 5 columns, 3 deep; takes every activation for 7 more than it is. Sums are modulo 2^32, as those
-/// of vpdpbusd are.
-template <class M>
+/// of vpdpbusd are. One row has tiles of more panels. Inverted: the activations have been inverted before.
+template <class M, bool Inverted = false>
 struct awkward_atom {
   using mac = M;
   using isa = polymac::isa::scalar;
@@ -29,10 +29,11 @@ struct awkward_atom {
   using accumulator = typename M::accumulator;
   static constexpr std::size_t columns = 5, depth = 3, max_rows = 3, max_panels = 2;
   static constexpr int activation_offset = 7;
+  static constexpr std::size_t panels_for(std::size_t rows) noexcept { return rows == 1 ? 4 : max_panels; }
 
   template <std::size_t Rows, std::size_t Panels>
   struct tile {
-    static_assert(Rows <= max_rows && Panels <= max_panels);
+    static_assert(Rows <= max_rows && Panels <= panels_for(Rows));
     std::uint32_t sums[Rows][Panels * columns];
   };
   template <std::size_t Rows, std::size_t Panels>
@@ -42,14 +43,22 @@ struct awkward_atom {
         row[c] = static_cast<std::uint32_t>(starts[c / columns * stride + c % columns]);
   }
   template <std::size_t Rows, std::size_t Panels>
+  static constexpr void resume(tile<Rows, Panels>& t, const accumulator* sums) noexcept {
+    for (std::size_t r = 0; r < Rows; ++r)
+      for (std::size_t c = 0; c < Panels * columns; ++c)
+        t.sums[r][c] = static_cast<std::uint32_t>(sums[r * Panels * columns + c]);
+  }
+  template <std::size_t Rows, std::size_t Panels>
   static constexpr void step(tile<Rows, Panels>& t, const activation* const* rows, std::size_t offset,
                              const weight* weights, std::size_t stride) noexcept {
     for (std::size_t r = 0; r < Rows; ++r)
       for (std::size_t c = 0; c < Panels * columns; ++c)
         for (std::size_t d = 0; d < depth; ++d) {
           const weight w = weights[c / columns * stride + c % columns * depth + d];
-          t.sums[r][c] += static_cast<std::uint32_t>(M::multiply_add(0, rows[r][offset + d], w)) +
-                          static_cast<std::uint32_t>(M::multiply_add(0, activation_offset, w));
+          const activation a = rows[r][offset + d];
+          t.sums[r][c] +=
+              static_cast<std::uint32_t>(M::multiply_add(0, Inverted ? static_cast<activation>(~a) : a, w)) +
+              static_cast<std::uint32_t>(M::multiply_add(0, activation_offset, w));
         }
   }
   template <std::size_t Rows, std::size_t Panels>
@@ -57,6 +66,19 @@ struct awkward_atom {
     for (std::size_t r = 0; r < Rows; ++r)
       for (std::size_t c = 0; c < Panels * columns; ++c)
         sums[r * Panels * columns + c] = static_cast<accumulator>(t.sums[r][c]);
+  }
+};
+
+/// The same with activations that are inverted first, and written in whole groups of 64.
+template <class M>
+struct inverting_atom : awkward_atom<M> {
+  using prepared = awkward_atom<M, true>;
+  using typename awkward_atom<M>::activation;
+  static void prepare(const activation* const* rows, std::size_t row_count, std::size_t offset, std::size_t count,
+                      activation* to, std::size_t stride) noexcept {
+    for (std::size_t r = 0; r < row_count; ++r)
+      for (std::size_t k = 0; k < (count + 63) / 64 * 64; ++k)
+        to[r * stride + k] = k < count ? static_cast<activation>(~rows[r][offset + k]) : activation{99};
   }
 };
 
@@ -157,8 +179,10 @@ struct roomy : shallow {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("an atom of awkward extents computes every product", "[contract]", shallow, roomy) {
-  using atom = awkward_atom<TestType>;
+TEMPLATE_TEST_CASE("an atom of awkward extents computes every product", "[contract]", awkward_atom<shallow>,
+                   awkward_atom<roomy>, inverting_atom<shallow>, inverting_atom<roomy>) {
+  using atom = TestType;
+  using arithmetic = typename atom::mac;
   POLYMAC_RANDOM(random, 31);
   std::size_t chunks = 0;
   for (std::size_t depth = 1; depth <= 40; ++depth)
@@ -183,14 +207,49 @@ TEMPLATE_TEST_CASE("an atom of awkward extents computes every product", "[contra
             default:
               p.bias = random.integer(-5000, 5000);
           }
-          INFO(TestType::name << ": " << p.rows << " rows, " << p.shape.sets << " sets of " << p.shape.columns
-                              << " columns, " << depth << " deep in " << segments << " segments, " << terms
-                              << " terms, readings " << readings << ", bias " << p.bias);
-          CHECK(wrong_sums<TestType, atom>(random, p) == 0);
+          INFO(arithmetic::name << ": " << p.rows << " rows, " << p.shape.sets << " sets of " << p.shape.columns
+                                << " columns, " << depth << " deep in " << segments << " segments, " << terms
+                                << " terms, readings " << readings << ", bias " << p.bias);
+          CHECK(wrong_sums<arithmetic, atom>(random, p) == 0);
           chunks = std::max(chunks, (depth + 2) / 3 * terms / 3);
         }
     }
   CHECK(chunks > 10);
+}
+
+// 3 prepared rows of 1088 elements, or one of 3264, are all that is held at a time: deeper rows come in pieces, and the
+// sums of eight panels wait in between.
+TEST_CASE("rows that are deeper than the block of prepared activations", "[contract]") {
+  using atom = inverting_atom<roomy>;
+  POLYMAC_RANDOM(random, 33);
+  for (const std::size_t depth : {1020u, 1023u, 1024u, 1026u, 2046u, 2500u, 3132u, 3200u, 3204u, 4000u})
+    for (const std::size_t segments : {1u, 2u, 4u})
+      for (const std::size_t terms : {1u, 2u}) {
+        if (segments > 1 && depth % (3 * segments) != 0) continue;
+        product p;
+        p.shape = {1, static_cast<std::size_t>(random.integer(1, 60)), depth, terms};
+        p.rows = static_cast<std::size_t>(random.integer(1, 8));
+        p.segments = segments;
+        p.zero_point = static_cast<std::int8_t>(random.integer(-128, 127));
+        INFO(p.rows << " rows, " << p.shape.columns << " columns, " << depth << " deep in " << segments << " segments, "
+                    << terms << " terms");
+        CHECK(wrong_sums<roomy, atom>(random, p) == 0);
+      }
+}
+
+// Every number of rows up to two tiles, every number of panels up to two of the widest: which tiles they are cut into
+// is not seen from outside.
+TEST_CASE("rows and panels of every number", "[contract]") {
+  using atom = awkward_atom<roomy>;
+  POLYMAC_RANDOM(random, 34);
+  for (std::size_t rows = 1; rows <= 8; ++rows)
+    for (std::size_t panels = 1; panels <= 9; ++panels) {
+      product p;
+      p.shape = {1, panels * 5 - static_cast<std::size_t>(random.integer(0, 4)), 11, 1};
+      p.rows = rows;
+      INFO(rows << " rows, " << p.shape.columns << " columns");
+      CHECK(wrong_sums<roomy, atom>(random, p) == 0);
+    }
 }
 
 TEST_CASE("packed weights of static extents hold the same", "[contract]") {

@@ -60,6 +60,15 @@
 #else
 #define POLYMAC_DETAIL_DOT
 #endif
+// AMD's Zen has ports to spare where Intel has none: some tiles are made otherwise (isa/dot_product.hpp). g++ 12 takes
+// later Zens for Zen 3.
+#if defined(__znver1__) || defined(__znver2__) || defined(__znver3__) || defined(__znver4__) || defined(__znver5__)
+#define POLYMAC_IS_ZEN 1
+#define POLYMAC_DETAIL_ZEN _zen
+#else
+#define POLYMAC_IS_ZEN 0
+#define POLYMAC_DETAIL_ZEN
+#endif
 #if defined(__cpp_exceptions) || defined(__EXCEPTIONS)
 #define POLYMAC_HAS_EXCEPTIONS 1
 #define POLYMAC_DETAIL_EXCEPTIONS
@@ -82,11 +91,12 @@
 #define POLYMAC_DETAIL_TAG3 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG2, POLYMAC_DETAIL_AVXVNNI)
 #define POLYMAC_DETAIL_TAG4 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG3, POLYMAC_DETAIL_AMX)
 #define POLYMAC_DETAIL_TAG5 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG4, POLYMAC_DETAIL_DOT)
-#define POLYMAC_DETAIL_TAG6 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG5, POLYMAC_DETAIL_EXCEPTIONS)
-#define POLYMAC_DETAIL_TAG7 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG6, POLYMAC_DETAIL_XSIMD)
+#define POLYMAC_DETAIL_TAG6 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG5, POLYMAC_DETAIL_ZEN)
+#define POLYMAC_DETAIL_TAG7 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG6, POLYMAC_DETAIL_EXCEPTIONS)
+#define POLYMAC_DETAIL_TAG8 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG7, POLYMAC_DETAIL_XSIMD)
 
 /// Name of the inline namespace, for example `v0_1_avx512_fma_vnni`.
-#define POLYMAC_ABI POLYMAC_DETAIL_JOIN(v0_1_, POLYMAC_DETAIL_TAG7)
+#define POLYMAC_ABI POLYMAC_DETAIL_JOIN(v0_1_, POLYMAC_DETAIL_TAG8)
 
 /// Opens and closes `namespace polymac` with the tagged inline namespace inside. Plain views and statuses, which may
 /// cross translation units, stay outside of it.

@@ -40,6 +40,7 @@ namespace detail {
 struct ymm {
   using type = __m256i;
   static constexpr std::size_t lanes = 8;
+  static constexpr std::size_t registers = 16;
   static POLYMAC_INLINE type load(const void* from) noexcept {
     return _mm256_loadu_si256(static_cast<const __m256i*>(from));
   }

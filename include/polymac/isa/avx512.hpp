@@ -35,6 +35,7 @@ namespace detail {
 struct zmm {
   using type = __m512i;
   static constexpr std::size_t lanes = 16;
+  static constexpr std::size_t registers = 32;
   static POLYMAC_INLINE type load(const void* from) noexcept { return _mm512_loadu_si512(from); }
   static POLYMAC_INLINE type load_widened(const std::int8_t* from) noexcept {
     return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));

@@ -16,8 +16,10 @@
 //   ...                                                                  2 weights, 1 activation, 1 constant: 28 of 32
 //   row 11  aaaa           s    s       s          s    s       s
 //
-// int16x8: the same tile, 2 deep; its weights are widened to words when they are loaded.
-// Why it equals the golden model for every input: dot_product.hpp.
+// Fewer rows stand beside more panels (`panels_for`): 4 x 4, 2 x 8, 1 x 8, so that there are sums enough to hide the
+// latency. Signed activations are flipped once for a tile of rows where vpxord is not free (`prepared`,
+// dot_product.hpp). int16x8: the same tile, 2 deep; its weights are widened to words when they are loaded. Why it
+// equals the golden model for every input: dot_product.hpp.
 #pragma once
 
 #include "polymac/isa/avx512.hpp"
@@ -34,6 +36,17 @@ namespace detail {
 
 struct zmm_dot : zmm {
   static POLYMAC_INLINE type flip_top_bits(type v) noexcept { return _mm512_xor_si512(v, _mm512_set1_epi8(-128)); }
+  /// Of the bytes [offset, offset + count) of every row, to rows `stride` apart; up to 63 more are written.
+  static POLYMAC_INLINE void flip_top_bits(const std::int8_t* const* rows, std::size_t row_count, std::size_t offset,
+                                           std::size_t count, std::int8_t* to, std::size_t stride) noexcept {
+    std::size_t k = 0;
+    for (; k + 64 <= count; k += 64)
+      for (std::size_t r = 0; r < row_count; ++r) store(to + r * stride + k, flip_top_bits(load(rows[r] + offset + k)));
+    if (k == count) return;
+    const __mmask64 rest = (std::uint64_t{1} << (count - k)) - 1;
+    for (std::size_t r = 0; r < row_count; ++r)
+      store(to + r * stride + k, flip_top_bits(_mm512_maskz_loadu_epi8(rest, rows[r] + offset + k)));
+  }
   static POLYMAC_INLINE type add_dot_u8i8(type sums, type a, type w) noexcept {
     return _mm512_dpbusd_epi32(sums, a, w);
   }
@@ -46,7 +59,7 @@ using avx512_vnni_tile = lane_tile<avx512_vnni, zmm_dot, Product, 1, 12, 2>;
 }  // namespace detail
 
 template <>
-struct atom<mac::int8, avx512_vnni> : detail::avx512_vnni_tile<detail::byte_dot_product<mac::int8, detail::zmm_dot>> {};
+struct atom<mac::int8, avx512_vnni> : detail::signed_byte_atom<mac::int8, detail::zmm_dot, detail::avx512_vnni_tile> {};
 template <>
 struct atom<mac::uint8, avx512_vnni> : detail::avx512_vnni_tile<detail::byte_dot_product<mac::uint8, detail::zmm_dot>> {
 };

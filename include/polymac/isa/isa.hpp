@@ -125,8 +125,18 @@ inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 ///   store(tile, sums)              writes Rows x (Panels * columns) sums
 /// and reads exactly depth activations per row and step: never past them.
 ///
-/// An atom may bring a second shape that reads the same panels: `tiles`, a matrix register file for many rows at once. See
-/// isa/amx_int8.hpp for what it holds and kernel/contract_tiles.hpp for who uses it.
+/// An atom may also bring
+///   panels_for(rows)               panels of the best tile of so many rows, where few rows take more than max_panels;
+///                                  tiles of fewer panels exist too
+///   prepared                       another atom of the same extents, for activations in another form
+///   prepare(rows, row_count, offset, count, to, stride)
+///                                  brings rows[r][offset .. offset + count), a multiple of depth, into that form, to
+///                                  rows `stride` apart; may write up to 63 elements more behind each. The kernel does
+///                                  so once for a tile of rows. `prepared` then has resume(tile, sums), which takes up
+///                                  what store has left, for rows that are prepared piece by piece
+///
+/// An atom may bring a second shape that reads the same panels: `tiles`, a matrix register file for many rows at once.
+/// See isa/amx_int8.hpp for what it holds and kernel/contract_tiles.hpp for who uses it.
 ///
 /// A panel is groups x columns x depth weights: element (group, column, d) belongs to k = group * depth + d.
 template <Mac M, Isa I>

@@ -12,21 +12,53 @@
 // (`Product`).
 #pragma once
 
+#include "polymac/core/extents.hpp"
 #include "polymac/isa/isa.hpp"
 
 #include <cstddef>
+#include <cstdint>
 
 POLYMAC_BEGIN
 namespace isa {
+
+/// Asks for the line of every row that begins `offset` activations on, before it is needed; beyond the end of the rows,
+/// for the first lines of as many rows after them, if those are as far apart. A guess that is wrong costs nothing but
+/// the question.
+template <std::size_t Rows, class Activation>
+POLYMAC_INLINE void fetch_ahead(const Activation* const* rows, std::size_t offset, bool beyond) noexcept {
+#if defined(__GNUC__)
+  const auto address = [&](std::size_t r) { return reinterpret_cast<std::uintptr_t>(rows[r]); };
+  const std::uintptr_t ahead = !beyond    ? offset * sizeof(Activation)
+                               : Rows > 1 ? (address(Rows - 1) - address(0)) / (Rows - 1) * Rows
+                                          : 0;
+  POLYMAC_UNROLL
+  for (std::size_t r = 0; r < Rows; ++r) __builtin_prefetch(reinterpret_cast<const void*>(address(r) + ahead));
+#endif
+}
+
 namespace detail {
 
-/// Vector:  `type` of a register, `lanes` in it, `load(const accumulator*)`, `store(accumulator*, type)`.
+/// Vector:  `type` of a register, `lanes` in it, `registers` of the file, `load(const accumulator*)`,
+///          `store(accumulator*, type)`.
 /// Product: `mac`, `depth`, `activation_offset`; the register types `weights` and `activations`;
 ///          `load(const weight*)`         the group of one register: lanes x depth weights, no more
 ///          `broadcast(const activation*)` the group of one row in all lanes: depth activations, no more
 ///          `multiply_add(sums, activations, weights)`.
 /// Registers: registers that make up one panel. MaxRows x MaxPanels x Registers sums, the weights of all panels and the
 /// activations of one row must fit into the register file; the file of the instruction set says how they do.
+/// Panels for a tile of `rows` rows: as many as leave room for the sums, the weights of a step and four more registers.
+/// Few rows take more panels, so that their sums hide the latency of a product and a broadcast serves more of them.
+constexpr std::size_t panels_that_fit(std::size_t rows, std::size_t registers_of_panel, std::size_t weights_of_panel,
+                                      std::size_t file) {
+  std::size_t panels = 8;
+  // One row takes every weight once: straight from memory.
+  const auto needs = [&](std::size_t p) {
+    return p * rows * registers_of_panel + (rows == 1 ? 1 : p) * weights_of_panel;
+  };
+  while (panels > 1 && needs(panels) + 4 > file) panels /= 2;
+  return panels;
+}
+
 template <class I, class Vector, class Product, std::size_t Registers, std::size_t MaxRows, std::size_t MaxPanels>
 struct lane_tile {
   using mac = typename Product::mac;
@@ -39,6 +71,13 @@ struct lane_tile {
   static constexpr std::size_t max_rows = MaxRows;
   static constexpr std::size_t max_panels = MaxPanels;
   static constexpr int activation_offset = Product::activation_offset;
+  /// Panels of the best tile of so many rows.
+  static constexpr std::size_t panels_for(std::size_t rows) noexcept {
+    constexpr std::size_t weights =
+        Registers * polymac::detail::divide_up(sizeof(typename Product::weights), sizeof(typename Vector::type));
+    const std::size_t panels = panels_that_fit(rows, Registers, weights, Vector::registers);
+    return panels > MaxPanels ? panels : MaxPanels;
+  }
 
   template <std::size_t Rows, std::size_t Panels>
   struct tile {
@@ -52,6 +91,17 @@ struct lane_tile {
       const auto first = Vector::load(starts + i / Registers * stride + i % Registers * Vector::lanes);
       POLYMAC_UNROLL
       for (std::size_t r = 0; r < Rows; ++r) t.sums[r][i] = first;
+    }
+  }
+
+  /// Takes up sums that `store` has left.
+  template <std::size_t Rows, std::size_t Panels>
+  static POLYMAC_INLINE void resume(tile<Rows, Panels>& t, const accumulator* sums) noexcept {
+    POLYMAC_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) {
+      POLYMAC_UNROLL
+      for (std::size_t i = 0; i < Panels * Registers; ++i)
+        t.sums[r][i] = Vector::load(sums + r * Panels * columns + i * Vector::lanes);
     }
   }
 

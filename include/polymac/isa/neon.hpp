@@ -47,6 +47,7 @@ namespace detail {
 struct neon_q {
   using type = int32x4_t;
   static constexpr std::size_t lanes = 4;
+  static constexpr std::size_t registers = 32;
   static POLYMAC_INLINE type load(const std::int32_t* from) noexcept { return vld1q_s32(from); }
   static POLYMAC_INLINE void store(std::int32_t* to, type v) noexcept { vst1q_s32(to, v); }
 };

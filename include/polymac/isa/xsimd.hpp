@@ -16,6 +16,7 @@
 #pragma once
 
 #include "polymac/isa/isa.hpp"
+#include "polymac/isa/lane_tile.hpp"
 #include "polymac/mac/float32.hpp"
 
 #if POLYMAC_HAS_XSIMD
@@ -33,6 +34,7 @@ struct float_tile;
 template <>
 struct float_tile<sse2> {
   using arch = xsimd::sse2;
+  static constexpr std::size_t registers = 16;
   static constexpr std::size_t max_rows = 6, max_panels = 2;
 };
 #endif
@@ -40,6 +42,7 @@ struct float_tile<sse2> {
 template <>
 struct float_tile<avx2> {
   using arch = xsimd::fma3<xsimd::avx2>;
+  static constexpr std::size_t registers = 16;
   static constexpr std::size_t max_rows = 6, max_panels = 2;
 };
 #endif
@@ -47,6 +50,7 @@ struct float_tile<avx2> {
 template <>
 struct float_tile<avx512> {
   using arch = xsimd::avx512bw;
+  static constexpr std::size_t registers = 32;
   static constexpr std::size_t max_rows = 12, max_panels = 2;
 };
 #endif
@@ -54,6 +58,7 @@ struct float_tile<avx512> {
 template <>
 struct float_tile<neon> {
   using arch = xsimd::neon64;
+  static constexpr std::size_t registers = 32;
   static constexpr std::size_t max_rows = 8, max_panels = 3;
 };
 #endif
@@ -61,7 +66,7 @@ struct float_tile<neon> {
 }  // namespace detail
 
 template <class I>
-  requires requires { typename detail::float_tile<I>::arch; }
+requires requires { typename detail::float_tile<I>::arch; }
 struct atom<mac::float32, I> {
   using mac = polymac::mac::float32;
   using isa = I;
@@ -74,6 +79,11 @@ struct atom<mac::float32, I> {
   static constexpr std::size_t max_rows = detail::float_tile<I>::max_rows;
   static constexpr std::size_t max_panels = detail::float_tile<I>::max_panels;
   static constexpr int activation_offset = 0;
+  /// Panels of the best tile of so many rows.
+  static constexpr std::size_t panels_for(std::size_t rows) noexcept {
+    const std::size_t panels = detail::panels_that_fit(rows, 1, 1, detail::float_tile<I>::registers);
+    return rows <= 4 && panels > max_panels ? panels : max_panels;
+  }
 
   template <std::size_t Rows, std::size_t Panels>
   struct tile {
@@ -107,9 +117,8 @@ struct atom<mac::float32, I> {
   template <std::size_t Rows, std::size_t Panels>
   static POLYMAC_INLINE void store(const tile<Rows, Panels>& t, accumulator* sums) noexcept {
     POLYMAC_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r)
-      POLYMAC_UNROLL
-      for (std::size_t p = 0; p < Panels; ++p) t.sums[r][p].store_unaligned(sums + (r * Panels + p) * columns);
+    for (std::size_t r = 0; r < Rows; ++r) POLYMAC_UNROLL
+    for (std::size_t p = 0; p < Panels; ++p) t.sums[r][p].store_unaligned(sums + (r * Panels + p) * columns);
   }
 };
 
