@@ -2,8 +2,9 @@
 // Planes over pairs of codes, 64 pairs at once.
 //
 //   price for 64 pairs: 6 shuffles to 32-bit lanes (0, a, 0, b), which are pairs of 16-bit words 256 a and 256 b; for each
-//   16 of them 2 products, 1 comparison, 1 blend, 2 shifts, 2 sums; 3 packs, 2 sums and 2 bounds to narrow. 45 in all, 2 a
-//   cycle. Packs work in 128-bit quarters as the shuffles did: the order comes back by itself.
+//   16 of them 2 products, 2 shifts and 2 sums, and a comparison and a blend where the rounding constant depends on the
+//   sign; 3 packs, 2 sums and 2 bounds to narrow. 37 or 45 in all, 2 a cycle. Packs work in 128-bit quarters, as the
+//   shuffles did: the order comes back by itself.
 #pragma once
 
 #include "polymac/isa/plane.hpp"
@@ -23,16 +24,26 @@ struct plane_codes<avx512> {
   static void run(const plane& p, std::int8_t bias, std::int8_t* y, const std::int8_t* a, const std::int8_t* b,
                   std::size_t count) noexcept {
     const plane_codes constants(p, bias);
-    std::size_t i = 0;
-    for (; count - i >= 64; i += 64)
-      _mm512_storeu_si512(y + i, constants.codes(_mm512_loadu_si512(a + i), _mm512_loadu_si512(b + i)));
-    if (i == count) return;
-    const __mmask64 rest = ~__mmask64{0} >> (64 - (count - i));
-    _mm512_mask_storeu_epi8(
-        y + i, rest, constants.codes(_mm512_maskz_loadu_epi8(rest, a + i), _mm512_maskz_loadu_epi8(rest, b + i)));
+    if (p.half[0] == p.half[1])
+      constants.all<false>(y, a, b, count);
+    else
+      constants.all<true>(y, a, b, count);
   }
 
  private:
+  /// TwoHalves: the rounding constants above and below zero differ.
+  template <bool TwoHalves>
+  POLYMAC_INLINE void all(std::int8_t* y, const std::int8_t* a, const std::int8_t* b,
+                          std::size_t count) const noexcept {
+    std::size_t i = 0;
+    for (; count - i >= 64; i += 64)
+      _mm512_storeu_si512(y + i, codes<TwoHalves>(_mm512_loadu_si512(a + i), _mm512_loadu_si512(b + i)));
+    if (i == count) return;
+    const __mmask64 rest = ~__mmask64{0} >> (64 - (count - i));
+    _mm512_mask_storeu_epi8(
+        y + i, rest, codes<TwoHalves>(_mm512_maskz_loadu_epi8(rest, a + i), _mm512_maskz_loadu_epi8(rest, b + i)));
+  }
+
   plane_codes(const plane& p, std::int8_t bias_) noexcept
       : high(words(p.high[0], p.high[1])),
         low(words(p.low[0], p.low[1])),
@@ -51,14 +62,17 @@ struct plane_codes<avx512> {
   }
 
   /// The rounded plane of 16 pairs.
+  template <bool TwoHalves>
   POLYMAC_INLINE __m512i rounded(__m512i pairs) const noexcept {
     // 256 codes times 15 bits: both sums stay inside 32 bits.
     const __m512i v =
         _mm512_add_epi32(_mm512_madd_epi16(pairs, high), _mm512_srai_epi32(_mm512_madd_epi16(pairs, low), 15));
+    if constexpr (!TwoHalves) return _mm512_srav_epi32(_mm512_add_epi32(v, above), shift);
     const __mmask16 negative = _mm512_cmplt_epi32_mask(v, border);
     return _mm512_srav_epi32(_mm512_add_epi32(v, _mm512_mask_blend_epi32(negative, above, below)), shift);
   }
 
+  template <bool TwoHalves>
   POLYMAC_INLINE __m512i codes(__m512i a, __m512i b) const noexcept {
     a = _mm512_xor_si512(a, bias);
     b = _mm512_xor_si512(b, bias);
@@ -68,10 +82,10 @@ struct plane_codes<avx512> {
         _mm512_broadcast_i32x4(_mm_setr_epi8(-1, 8, -1, 9, -1, 10, -1, 11, -1, 12, -1, 13, -1, 14, -1, 15));
     const __m512i first = _mm512_unpacklo_epi8(a, b);
     const __m512i second = _mm512_unpackhi_epi8(a, b);
-    const __m512i low_words =
-        _mm512_packs_epi32(rounded(_mm512_shuffle_epi8(first, front)), rounded(_mm512_shuffle_epi8(first, back)));
-    const __m512i high_words =
-        _mm512_packs_epi32(rounded(_mm512_shuffle_epi8(second, front)), rounded(_mm512_shuffle_epi8(second, back)));
+    const __m512i low_words = _mm512_packs_epi32(rounded<TwoHalves>(_mm512_shuffle_epi8(first, front)),
+                                                 rounded<TwoHalves>(_mm512_shuffle_epi8(first, back)));
+    const __m512i high_words = _mm512_packs_epi32(rounded<TwoHalves>(_mm512_shuffle_epi8(second, front)),
+                                                  rounded<TwoHalves>(_mm512_shuffle_epi8(second, back)));
     // |zero point| < 2^8: what saturates at 16 bits lies outside of 8 bits anyway.
     const __m512i bytes = _mm512_packs_epi16(_mm512_adds_epi16(low_words, zero), _mm512_adds_epi16(high_words, zero));
     return _mm512_xor_si512(_mm512_min_epi8(_mm512_max_epi8(bytes, least), most), bias);
