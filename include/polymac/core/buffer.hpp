@@ -28,6 +28,8 @@ class buffer {
     size_ = count;
     return {};
   }
+  /// The same for an owner that writes every element before it reads one.
+  constexpr status resize_for_overwrite(std::size_t count) noexcept { return resize(count); }
   constexpr std::size_t size() const noexcept { return size_; }
   constexpr T* data() noexcept { return elements_.data(); }
   constexpr const T* data() const noexcept { return elements_.data(); }
@@ -67,7 +69,19 @@ class buffer<T, dynamic> {
   constexpr ~buffer() { release(); }
 
   /// Allocates `count` zero elements, or says how many bytes could not be had.
-  constexpr status resize(std::size_t count) noexcept {
+  constexpr status resize(std::size_t count) noexcept { return allocate(count, true); }
+  /// The same without the zeros, for an owner that writes every element before it reads one: a pass over the memory less.
+  constexpr status resize_for_overwrite(std::size_t count) noexcept { return allocate(count, false); }
+  constexpr std::size_t size() const noexcept { return size_; }
+  constexpr T* data() noexcept { return data_; }
+  constexpr const T* data() const noexcept { return data_; }
+  constexpr T& operator[](std::size_t i) noexcept { return data_[i]; }
+  constexpr const T& operator[](std::size_t i) const noexcept { return data_[i]; }
+
+ private:
+  static constexpr std::size_t alignment = 64;
+
+  constexpr status allocate(std::size_t count, bool zeros) noexcept {
     release();
     if (count == 0) return {};
     if (count > static_cast<std::size_t>(-1) / sizeof(T) / 2)
@@ -78,22 +92,14 @@ class buffer<T, dynamic> {
       data_ = static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{alignment}, std::nothrow));
       if (data_ == nullptr)
         return status::make(errc::short_buffer, "buffer: no memory for ", count * sizeof(T), " bytes");
-      for (std::size_t i = 0; i < count; ++i) ::new (static_cast<void*>(data_ + i)) T{};
+      if (zeros)
+        for (std::size_t i = 0; i < count; ++i) ::new (static_cast<void*>(data_ + i)) T{};
     }
     size_ = count;
     return {};
   }
-  constexpr std::size_t size() const noexcept { return size_; }
-  constexpr T* data() noexcept { return data_; }
-  constexpr const T* data() const noexcept { return data_; }
-  constexpr T& operator[](std::size_t i) noexcept { return data_[i]; }
-  constexpr const T& operator[](std::size_t i) const noexcept { return data_[i]; }
-
- private:
-  static constexpr std::size_t alignment = 64;
-
   constexpr void copy(const buffer& other) {
-    detail::raise_unless_ok(resize(other.size_));
+    detail::raise_unless_ok(resize_for_overwrite(other.size_));
     for (std::size_t i = 0; i < size_; ++i) data_[i] = other.data_[i];
   }
   constexpr void release() noexcept {
@@ -107,6 +113,33 @@ class buffer<T, dynamic> {
 
   T* data_ = nullptr;
   std::size_t size_ = 0;
+};
+
+/// Elements of trivial type T in memory that somebody else owns: `capacity` of them.
+template <class T>
+class lent_buffer {
+  static_assert(std::is_trivially_copyable_v<T>, "polymac: a buffer holds plain values");
+
+ public:
+  constexpr lent_buffer() noexcept = default;
+  constexpr lent_buffer(T* data, std::size_t capacity) noexcept : data_(data), capacity_(capacity) {}
+
+  /// As buffer::resize_for_overwrite; fails where it is more than was lent.
+  constexpr status resize_for_overwrite(std::size_t count) noexcept {
+    if (count > capacity_)
+      return status::make(errc::short_buffer, "buffer: expected at most ", capacity_, " elements, got ", count);
+    size_ = count;
+    return {};
+  }
+  constexpr std::size_t size() const noexcept { return size_; }
+  constexpr T* data() noexcept { return data_; }
+  constexpr const T* data() const noexcept { return data_; }
+  constexpr T& operator[](std::size_t i) noexcept { return data_[i]; }
+  constexpr const T& operator[](std::size_t i) const noexcept { return data_[i]; }
+
+ private:
+  T* data_ = nullptr;
+  std::size_t capacity_ = 0, size_ = 0;
 };
 
 /// A buffer of parameters, one per column, that may be read 16 at a time: memory goes on for 16 elements (zeros) behind the

@@ -10,12 +10,16 @@
 // Beside every panel stand the values its sums start from: the bias, with everything folded in that does not depend on
 // the activations (zero points, the surplus of atoms that shift their activations).
 //
+// Weights that already are of the arithmetic's type, in the order of a matrix, are packed by whole blocks (isa/panels.hpp),
+// at the speed of memory; all others one by one.
+//
 // Cost: O(columns x depth), once, at construction.
 #pragma once
 
 #include "polymac/core/buffer.hpp"
 #include "polymac/core/concepts.hpp"
 #include "polymac/core/extents.hpp"
+#include "polymac/isa/all.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -35,6 +39,28 @@ struct product_shape {
   std::size_t terms = 1;
   /// Steps of a tile for the whole depth; 0: as few as possible. A source of segments asks for a multiple of theirs.
   std::size_t tile_steps = 0;
+};
+
+/// Weights in memory as they are multiplied: of the arithmetic's own type, one term, no zero points.
+template <class W>
+struct plain_weights {
+  const W* data = nullptr;  ///< null: there are none
+  std::size_t stride = 0;   ///< distance of two columns, or of two k, in weights
+  bool by_depth = false;    ///< false: k of a column side by side; true: columns of a k side by side
+  constexpr const W& operator()(std::size_t column, std::size_t k) const noexcept { return *at(column, k); }
+  constexpr const W* at(std::size_t column, std::size_t k) const noexcept {
+    return data + (by_depth ? k * stride + column : column * stride + k);
+  }
+};
+
+/// Where packed weights are: in memory of their own, or (`lent_memory`) in memory handed over at construction.
+struct owned_memory {
+  template <class T, std::size_t Extent>
+  using elements = buffer<T, Extent>;
+};
+struct lent_memory {
+  template <class T, std::size_t>
+  using elements = lent_buffer<T>;
 };
 
 namespace detail {
@@ -117,8 +143,8 @@ inline constexpr bool has_tiles = requires {
 };
 
 /// Weights in the format of one atom, with the start values of their sums. Owns its memory: inside the object where
-/// `Columns` and `Depth` are static (of a layer with one set and one term), else on the heap.
-template <Mac M, class Atom, std::size_t Columns = dynamic, std::size_t Depth = dynamic>
+/// `Columns` and `Depth` are static (of a layer with one set and one term), else on the heap; or uses lent memory.
+template <Mac M, class Atom, std::size_t Columns = dynamic, std::size_t Depth = dynamic, class Memory = owned_memory>
 class packed_weights {
   using traits = mac_traits<M>;
   static constexpr bool is_static = Columns != dynamic && Depth != dynamic;
@@ -157,12 +183,45 @@ class packed_weights {
   using weight = typename traits::weight;
   using activation = typename traits::activation;
 
+  /// Elements that packed weights hold.
+  struct extent {
+    std::size_t weights = 0, starts = 0, bias = 0, tile_starts = 0;
+  };
+
+  constexpr packed_weights() noexcept = default;
+  constexpr packed_weights(lent_buffer<weight> weights, lent_buffer<accumulator> starts, lent_buffer<wide> bias,
+                           lent_buffer<accumulator> tile_starts) noexcept requires std::is_same_v<Memory, lent_memory>
+      : panels_data_(weights), starts_(starts), bias_(bias) {
+    if constexpr (has_tiles)
+      tile_starts_ = tile_starts;
+    else
+      static_cast<void>(tile_starts);
+  }
+
+  /// Fails where the product of extents overflows.
+  static constexpr status measure(const product_shape& shape, extent& out) noexcept {
+    const std::size_t panels = panels_for(shape.columns), groups = groups_for(shape.depth) * shape.terms;
+    const std::size_t steps = shape.tile_steps > 0 ? shape.tile_steps : steps_for(groups);
+    const std::size_t held = polymac::detail::round_up(groups, steps);
+    constexpr std::size_t limit = std::numeric_limits<std::size_t>::max() / 8;
+    if (shape.depth > limit / 4 || shape.columns > limit / 64 ||
+        (groups > 0 && panels * shape.sets > limit / held / group_size))
+      return status::make(errc::shape, "weights: ", shape.columns, " columns x ", shape.depth,
+                          " deep exceed the address space");
+    const std::size_t columns = shape.sets * panels * Atom::columns;
+    out = {shape.sets * panels * held * group_size, columns * chunks_for(groups), columns, has_tiles ? columns : 0};
+    return {};
+  }
+
   /// Packs. `weight_of(set, column, term, k)` and `bias_of(set, column)` (as wide) are called for every element.
-  /// Products are taken of (activation - zero_point). Fails where memory fails, or where the product of extents
+  /// Products are taken of (activation - zero_point). `plain`: the same weights in memory, where they lie there as they
+  /// are packed; columns of all sets one after the other. Fails where memory fails, or where the product of extents
   /// overflows.
   template <class WeightOf, class BiasOf>
   constexpr status pack(const product_shape& shape, const WeightOf& weight_of, const BiasOf& bias_of,
-                        activation zero_point) noexcept {
+                        activation zero_point, plain_weights<weight> plain = {}) noexcept {
+    extent size;
+    if (status s = measure(shape, size); !s.ok()) return s;
     shape_ = shape;
     panels_ = panels_for(shape.columns);
     term_groups_ = groups_for(shape.depth);
@@ -170,20 +229,28 @@ class packed_weights {
     chunks_ = chunks_for(groups_);
     steps_ = shape.tile_steps > 0 ? shape.tile_steps : steps_for(groups_);
     held_groups_ = polymac::detail::round_up(groups_, steps_);
-    constexpr std::size_t limit = std::numeric_limits<std::size_t>::max() / 8;
-    if (shape.depth > limit / 4 || shape.columns > limit / 64 ||
-        (groups_ > 0 && panels_ * shape.sets > limit / held_groups_ / group_size))
-      return status::make(errc::shape, "weights: ", shape.columns, " columns x ", shape.depth,
-                          " deep exceed the address space");
-    if (status s = panels_data_.resize(shape.sets * panels_ * held_groups_ * group_size); !s.ok()) return s;
-    if (status s = bias_.resize(shape.sets * panels_ * Atom::columns); !s.ok()) return s;
+    if (status s = panels_data_.resize_for_overwrite(size.weights); !s.ok()) return s;
+    if (status s = bias_.resize_for_overwrite(size.bias); !s.ok()) return s;
+    if (status s = starts_.resize_for_overwrite(size.starts); !s.ok()) return s;
+    if constexpr (has_tiles)
+      if (status s = tile_starts_.resize_for_overwrite(size.tile_starts); !s.ok()) return s;
 
+    if (std::is_constant_evaluated() || !adds_up || shape.terms != 1) plain.data = nullptr;
     bool fits = chunks_ == 1 && sizeof(typename traits::sum) <= sizeof(accumulator);
+    // Rows of several panels share a cache line.
+    const std::size_t together = plain.data != nullptr && plain.by_depth && line_columns > Atom::columns
+                                     ? line_columns / Atom::columns
+                                     : std::size_t{1};
     for (std::size_t set = 0; set < shape.sets; ++set)
-      for (std::size_t c = 0; c < shape.columns; ++c)
-        if (!pack_column(set, c, weight_of, bias_of, zero_point)) fits = false;
+      for (std::size_t p = 0; p < panels_; p += together) {
+        const std::size_t end = polymac::detail::smaller(p + together, panels_);
+        if (plain.data != nullptr) copy_panels(set, p, end, plain);
+        for (std::size_t i = p; i < end; ++i)
+          if (!pack_panel(set, i, weight_of, bias_of, zero_point, plain.data != nullptr, fits)) fits = false;
+      }
     wide_ = traits::integer && !fits;
-    return make_starts();
+    finish_starts();
+    return {};
   }
 
   constexpr const product_shape& shape() const noexcept { return shape_; }
@@ -229,49 +296,151 @@ class packed_weights {
   }
 
  private:
+  /// Is every product a * w times a constant? Integers that are linear in both operands leave no other choice. Then the
+  /// sum of a column's weights is all that zero points and surpluses need.
+  static constexpr bool adds_up = !traits::integer || (std::is_integral_v<activation> && std::is_integral_v<weight> &&
+                                                       M::linear && traits::weight_linear);
+  static constexpr std::size_t line_columns = 64 / sizeof(weight);
+
+  constexpr weight* panel_data(std::size_t set, std::size_t p) noexcept {
+    return panels_data_.data() + (set * panels_ + p) * panel_stride();
+  }
+
+  /// Writes the panels [p, end) from weights in memory.
+  constexpr void copy_panels(std::size_t set, std::size_t p, std::size_t end,
+                             const plain_weights<weight>& plain) noexcept {
+    using I = typename Atom::isa;
+    const auto from = [&](std::size_t panel, std::size_t k) {
+      return plain.at(set * shape_.columns + panel * Atom::columns, k);
+    };
+    const auto count = [&](std::size_t panel) {
+      return polymac::detail::smaller(Atom::columns, shape_.columns - panel * Atom::columns);
+    };
+    if (!plain.by_depth) {
+      for (std::size_t i = p; i < end; ++i)
+        isa::transpose_panel<I, Atom::columns, Atom::depth>(panel_data(set, i), from(i, 0), plain.stride, count(i),
+                                                            shape_.depth);
+    } else {
+      // Few rows at a time: their lines may all fall on one set of L1.
+      constexpr std::size_t rows = Atom::depth * (8 / Atom::depth > 0 ? 8 / Atom::depth : 1);
+      for (std::size_t k = 0; k < shape_.depth; k += rows)
+        for (std::size_t i = p; i < end; ++i)
+          isa::interleave_panel<I, Atom::columns, Atom::depth>(panel_data(set, i) + k * Atom::columns, from(i, k),
+                                                               plain.stride, count(i),
+                                                               polymac::detail::smaller(rows, shape_.depth - k));
+    }
+    for (std::size_t i = p; i < end; ++i) {
+      weight* const data = panel_data(set, i);
+      for (std::size_t rest = groups_ * group_size; rest < panel_stride(); ++rest) data[rest] = weight{};
+    }
+  }
+
+  /// Writes one panel, if it is not `copied`, its folded bias, and what its start values differ from that by; false where
+  /// some activations could carry a sum out of 32 bits. `exactly`: does that matter still?
+  template <class WeightOf, class BiasOf>
+  constexpr bool pack_panel(std::size_t set, std::size_t p, const WeightOf& weight_of, const BiasOf& bias_of,
+                            activation zero_point, bool copied, bool exactly) noexcept {
+    weight* const data = panel_data(set, p);
+    wide* const bias = bias_.data() + (set * panels_ + p) * Atom::columns;
+    const std::size_t first = p * Atom::columns;
+    const std::size_t count = polymac::detail::smaller(Atom::columns, shape_.columns - first);
+    bool fits = true;
+    for (std::size_t lane = 0; lane < Atom::columns; ++lane) bias[lane] = wide{};
+    if (!copied) {
+      for (std::size_t i = 0; i < panel_stride(); ++i) data[i] = weight{};
+      for (std::size_t lane = 0; lane < count; ++lane)
+        if (!pack_column(set, first + lane, data + lane * Atom::depth, bias[lane], weight_of, bias_of, zero_point))
+          fits = false;
+    }
+    const bool folds = traits::integer && copied && zero_point != activation{};
+    wide totals[Atom::columns]{};
+    for (std::size_t chunk = 0; chunk < chunks_; ++chunk) {
+      accumulator* const start = starts_.data() + ((set * panels_ + p) * chunks_ + chunk) * Atom::columns;
+      if constexpr (traits::integer && (adds_up || Atom::activation_offset != 0)) {
+        std::int64_t sums[Atom::columns]{};
+        const std::size_t from = chunk * safe_groups;
+        if (Atom::activation_offset != 0 || folds)
+          isa::add_up_columns<typename Atom::isa, Atom::columns, Atom::depth>(
+              data + from * group_size, polymac::detail::smaller(safe_groups, groups_ - from), sums);
+        for (std::size_t lane = 0; lane < Atom::columns; ++lane) {
+          totals[lane] += sums[lane];
+          start[lane] = detail::wrap<accumulator>(-std::int64_t{Atom::activation_offset} * sums[lane]);
+        }
+      } else {
+        for (std::size_t lane = 0; lane < Atom::columns; ++lane) start[lane] = accumulator{};
+      }
+    }
+    if (copied) {
+      wide room{};
+      if constexpr (traits::integer && adds_up) room = room_for_bias();
+      for (std::size_t lane = 0; lane < count; ++lane) {
+        bias[lane] = bias_of(set, first + lane);
+        if constexpr (traits::integer && adds_up) {
+          bias[lane] -= totals[lane] * detail::product<M>(zero_point, weight{1});
+          if (exactly && (bias[lane] < -room || bias[lane] > room) &&
+              !column_fits(set, first + lane, weight_of, bias_of, zero_point))
+            fits = false;
+        }
+      }
+    }
+    return fits;
+  }
+
   /// Writes one column and its folded bias; false where some activations could carry its sum out of 32 bits.
   template <class WeightOf, class BiasOf>
-  constexpr bool pack_column(std::size_t set, std::size_t c, const WeightOf& weight_of, const BiasOf& bias_of,
-                             activation zero_point) noexcept {
-    weight* const panel_data = panels_data_.data() + (set * panels_ + c / Atom::columns) * panel_stride();
-    const std::size_t lane = c % Atom::columns;
+  constexpr bool pack_column(std::size_t set, std::size_t c, weight* lane, wide& bias, const WeightOf& weight_of,
+                             const BiasOf& bias_of, activation zero_point) noexcept {
     detail::folded_bias<M> folded(bias_of(set, c), zero_point);
     for (std::size_t term = 0; term < shape_.terms; ++term) {
       for (std::size_t k = 0; k < shape_.depth; ++k) {
         const weight w = weight_of(set, c, term, k);
         const std::size_t group = term * term_groups_ + k / Atom::depth;
-        panel_data[(group * Atom::columns + lane) * Atom::depth + k % Atom::depth] = w;
+        lane[group * group_size + k % Atom::depth] = w;
         folded.add(w);
       }
     }
-    bias_[(set * panels_ + c / Atom::columns) * Atom::columns + lane] = folded.value();
+    bias = folded.value();
     return folded.fits();
   }
 
-  constexpr status make_starts() noexcept {
-    if (status s = starts_.resize(shape_.sets * panels_ * chunks_ * Atom::columns); !s.ok()) return s;
+  /// Magnitude up to which a folded bias leaves room for products of any weights and activations; below 0: none does.
+  constexpr wide room_for_bias() const noexcept {
+    using limit_a = std::numeric_limits<activation>;
+    using limit_w = std::numeric_limits<weight>;
+    constexpr wide most = static_cast<wide>(std::numeric_limits<accumulator>::max());
+    wide widest = 1;
+    for (const activation a : {limit_a::min(), limit_a::max()})
+      for (const weight w : {limit_w::min(), limit_w::max()}) {
+        const wide product = detail::product<M>(a, w);
+        if (widest < product) widest = product;
+        if (widest < -product) widest = -product;
+      }
+    const auto deepest = static_cast<std::size_t>(most / widest);
+    return shape_.depth <= deepest ? most - static_cast<wide>(shape_.depth) * widest : wide{-1};
+  }
+  /// Does a sum of this column fit an accumulator, with the weights that it has?
+  template <class WeightOf, class BiasOf>
+  constexpr bool column_fits(std::size_t set, std::size_t c, const WeightOf& weight_of, const BiasOf& bias_of,
+                             activation zero_point) const noexcept {
+    detail::folded_bias<M> folded(bias_of(set, c), zero_point);
+    for (std::size_t k = 0; k < shape_.depth; ++k) folded.add(weight_of(set, c, 0, k));
+    return folded.fits();
+  }
+
+  /// The start values, of which the surplus is there: the bias, where it is not added in 64 bits.
+  constexpr void finish_starts() noexcept {
     if constexpr (has_tiles) {
       tile_configuration_ = configuration_of(step_groups());
-      if (status s = tile_starts_.resize(bias_.size()); !s.ok()) return s;
       for (std::size_t i = 0; i < bias_.size(); ++i) tile_starts_[i] = detail::wrap<accumulator>(bias_[i]);
     }
-    for (std::size_t p = 0; p < shape_.sets * panels_; ++p) {
-      const weight* w = panels_data_.data() + p * panel_stride();
-      for (std::size_t chunk = 0; chunk < chunks_; ++chunk) {
-        const std::size_t first = chunk * safe_groups;
-        const std::size_t last = polymac::detail::smaller(first + safe_groups, groups_);
-        for (std::size_t lane = 0; lane < Atom::columns; ++lane) {
-          wide start = wide_ ? wide{} : bias_[p * Atom::columns + lane];
-          if constexpr (Atom::activation_offset != 0)
-            for (std::size_t group = first; group < last; ++group)
-              for (std::size_t d = 0; d < Atom::depth; ++d)
-                start -=
-                    static_cast<wide>(Atom::activation_offset) * w[(group * Atom::columns + lane) * Atom::depth + d];
-          starts_[(p * chunks_ + chunk) * Atom::columns + lane] = detail::wrap<accumulator>(start);
-        }
-      }
+    if (wide_) return;
+    for (std::size_t i = 0; i < starts_.size(); ++i) {
+      const wide bias = bias_[i / start_stride() * Atom::columns + i % Atom::columns];
+      if constexpr (traits::integer)
+        starts_[i] = detail::wrap<accumulator>(bias + starts_[i]);
+      else
+        starts_[i] = bias;
     }
-    return {};
   }
 
   static constexpr std::size_t panel_extent =
@@ -283,13 +452,15 @@ class packed_weights {
   product_shape shape_{};
   std::size_t panels_ = 0, groups_ = 0, term_groups_ = 0, chunks_ = 1, steps_ = 1, held_groups_ = 0;
   bool wide_ = false;
-  buffer<weight, panel_extent> panels_data_;
-  buffer<accumulator, start_extent> starts_;
-  buffer<wide, bias_extent> bias_;
+  typename Memory::template elements<weight, panel_extent> panels_data_;
+  typename Memory::template elements<accumulator, start_extent> starts_;
+  typename Memory::template elements<wide, bias_extent> bias_;
   struct nothing {
     static constexpr std::size_t size() noexcept { return 0; }
   };
-  [[no_unique_address]] std::conditional_t<has_tiles, buffer<accumulator, bias_extent>, nothing> tile_starts_;
+  [[no_unique_address]] std::conditional_t<has_tiles, typename Memory::template elements<accumulator, bias_extent>,
+                                           nothing>
+      tile_starts_;
   static constexpr auto configuration_of(std::size_t groups) noexcept {
     if constexpr (has_tiles)
       return Atom::tiles::configuration(groups);

@@ -5,8 +5,7 @@
 #include "polymac/core/extents.hpp"
 #include "polymac/core/int4.hpp"
 #include "polymac/cpu/permission.hpp"
-#include "polymac/kernel/contract.hpp"
-#include "polymac/kernel/contract_tiles.hpp"
+#include "polymac/layer/matrix_rows.hpp"
 #include "polymac/layer/quantization.hpp"
 #include "polymac/layer/view_bounds.hpp"
 
@@ -15,41 +14,6 @@
 
 POLYMAC_BEGIN
 namespace layer {
-
-namespace detail {
-
-/// Rows of a matrix, read in place.
-template <class Activation>
-struct matrix_source {
-  matrix_view<const Activation> x;
-  constexpr std::size_t rows() const noexcept { return x.rows; }
-  constexpr kernel::row_access access(std::size_t, std::size_t) const noexcept { return {1, x.columns}; }
-  constexpr void pointers(std::size_t row, std::size_t count, kernel::row_access,
-                          const Activation** table) const noexcept {
-    for (std::size_t r = 0; r < count; ++r) table[r] = x.row(row + r);
-  }
-  constexpr void gather(std::size_t row, std::size_t count, Activation* block, std::size_t stride) const noexcept {
-    for (std::size_t r = 0; r < count; ++r)
-      for (std::size_t k = 0; k < x.columns; ++k) block[r * stride + k] = x.row(row + r)[k];
-  }
-};
-
-/// Rows of a matrix as tiles, read in place.
-template <class Activation>
-struct matrix_tiles {
-  matrix_view<const Activation> x;
-  constexpr std::size_t rows() const noexcept { return x.rows; }
-  constexpr std::size_t segments() const noexcept { return 1; }
-  constexpr kernel::tile_view<Activation> view(std::size_t row, std::size_t, std::size_t) const noexcept {
-    return {x.row(row), x.stride, 0};
-  }
-  template <class Function>
-  void outputs(std::size_t row, std::size_t count, const Function& f) const noexcept {
-    f(std::size_t{0}, count, row);
-  }
-};
-
-}  // namespace detail
 
 /// y[rows][columns] = epilogue(sum over k of x[rows][k] * w[columns][k] + bias[columns]).
 ///
@@ -98,14 +62,7 @@ class linear {
                                    ", got ", x.rows, " x ", x.columns, " and ", y.rows, " x ", y.columns);
     if (x.rows == 0) return {};
     if (auto s = detail::check_memory("linear", x, y); !s.ok()) return s;
-    if constexpr (kernel::has_tiles<atom>) {
-      if (!std::is_constant_evaluated() && tiles_permitted_) {
-        rows.begin = run_tiles(x, y, rows);
-        if (rows.begin >= x.rows) return {};
-      }
-    }
-    const activation* table[atom::max_rows]{};
-    kernel::contract<atom>(weights_, 0, detail::matrix_source<activation>{x}, epilogue_, y, {table, nullptr}, rows);
+    detail::multiply_rows<atom>(weights_, x, epilogue_, y, rows, tiles_permitted_);
     return {};
   }
 
@@ -119,18 +76,6 @@ class linear {
   }
 
  private:
-  /// Computes on tiles what they are faster for; returns the first row that is left.
-  std::size_t run_tiles(matrix_view<const activation> x, matrix_view<output> y, row_range rows) const noexcept {
-    // A step may read beyond the end of a row, where the depth is no multiple of it: not on the last row.
-    const std::size_t readable = weights_.depth_of_tiles() <= x.columns ? x.rows : x.rows - 1;
-    const std::size_t end = polymac::detail::smaller(rows.end, readable);
-    if (rows.begin >= end || readable < 16 || !kernel::prefers_tiles(end - rows.begin, columns(), depth()))
-      return rows.begin;
-    x.rows = readable;
-    kernel::contract_tiles<atom>(weights_, 0, detail::matrix_tiles<activation>{x}, epilogue_, y, rows.begin, end);
-    return end;
-  }
-
   template <class Weights, class Bias>
   constexpr polymac::status construct(const Weights& weights, std::span<const Bias> bias,
                                       const quantization<M>& q) noexcept {
@@ -149,7 +94,7 @@ class linear {
         [&](std::size_t, std::size_t c) {
           return bias.empty() ? typename mac_traits<M>::wide{} : static_cast<typename mac_traits<M>::wide>(bias[c]);
         },
-        q.activation_zero_point);
+        q.activation_zero_point, detail::plain_columns<M>(weights, q.weight_zero_points));
     if constexpr (kernel::has_tiles<atom>)
       if (!std::is_constant_evaluated())
         tiles_permitted_ = s.ok() && !weights_.wide_sums() && terms == 1 && cpu::permits_tiles();

@@ -4,6 +4,8 @@
 
 #include "polymac/core/concepts.hpp"
 #include "polymac/core/error.hpp"
+#include "polymac/core/view.hpp"
+#include "polymac/kernel/pack.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -34,6 +36,12 @@ inline constexpr bool has_integer_weights = mac_traits<M>::integer&& std::is_int
 /// Most terms that a weight is split into: 9 bits in terms of 8 need three, as 255 = 127 + 127 + 1.
 inline constexpr std::size_t max_terms = 3;
 
+constexpr bool all_zero(std::span<const std::int32_t> zero_points) noexcept {
+  for (const std::int32_t z : zero_points)
+    if (z != 0) return false;
+  return true;
+}
+
 /// Reads weights as those of arithmetic M: zero points taken off, and split into terms where they do not fit.
 template <Mac M, class Read>
 struct weight_reader {
@@ -60,6 +68,10 @@ struct weight_reader {
                                std::size_t& terms) const noexcept {
     terms = 1;
     if constexpr (has_integer_weights<M>) {
+      using stored = std::remove_cvref_t<decltype(read(std::size_t{}, std::size_t{}))>;
+      using range = std::numeric_limits<stored>;
+      constexpr std::int64_t least = std::numeric_limits<weight>::min(), most = std::numeric_limits<weight>::max();
+      if (std::int64_t{range::min()} >= least && std::int64_t{range::max()} <= most && all_zero(zero_points)) return {};
       std::int64_t low = 0, high = 0;
       for (std::size_t c = 0; c < columns; ++c)
         for (std::size_t k = 0; k < depth; ++k) {
@@ -67,7 +79,6 @@ struct weight_reader {
           low = v < low ? v : low;
           high = v > high ? v : high;
         }
-      constexpr std::int64_t least = std::numeric_limits<weight>::min(), most = std::numeric_limits<weight>::max();
       const std::int64_t up = (high + most - 1) / most, down = least < 0 ? (low + least + 1) / least : 0;
       const std::int64_t needed = up > down ? up : down;
       constexpr std::int64_t allowed = mac_traits<M>::weight_linear ? max_terms : 1;
@@ -98,6 +109,34 @@ struct weight_reader {
 template <Mac M, class Read>
 constexpr weight_reader<M, Read> make_weight_reader(Read read, std::span<const std::int32_t> zero_points) noexcept {
   return {read, zero_points};
+}
+
+/// The weights of a matrix, columns x depth, as packing takes them whole; none where they must be changed first.
+template <Mac M, class Weights>
+constexpr kernel::plain_weights<typename M::weight> plain_columns(const Weights& weights,
+                                                                  std::span<const std::int32_t> zero_points) noexcept {
+  using weight = typename M::weight;
+  if constexpr (std::is_same_v<Weights, matrix_view<weight>> || std::is_same_v<Weights, matrix_view<const weight>>) {
+    return all_zero(zero_points) ? kernel::plain_weights<weight>{weights.data, weights.stride}
+                                 : kernel::plain_weights<weight>{};
+  } else {
+    return {};
+  }
+}
+/// The same for output channels x height x width x channels, of which every filter lies in one stretch.
+template <Mac M, class Weights>
+constexpr kernel::plain_weights<typename M::weight> plain_filters(const Weights& weights,
+                                                                  std::span<const std::int32_t> zero_points) noexcept {
+  using weight = typename M::weight;
+  if constexpr (std::is_same_v<Weights, image_view<weight>> || std::is_same_v<Weights, image_view<const weight>>) {
+    if ((weights.width > 1 && weights.pixel_stride != weights.channels) ||
+        (weights.height > 1 && weights.line_stride != weights.width * weights.channels))
+      return {};
+    return plain_columns<M>(matrix_view<const weight>(weights.data, weights.batch, 0, weights.image_stride),
+                            zero_points);
+  } else {
+    return {};
+  }
 }
 
 /// Checks what every layer with weights checks. `who` begins the text.
