@@ -35,6 +35,7 @@
 #include "polymac/layer/mul.hpp"
 #include "polymac/layer/pad.hpp"
 #include "polymac/layer/pool.hpp"
+#include "polymac/layer/product.hpp"
 #include "polymac/layer/quantize.hpp"
 #include "polymac/layer/reshape.hpp"
 #include "polymac/layer/softmax.hpp"
