@@ -3,6 +3,8 @@
 //
 //   gemm/<arithmetic>/<who>/<rows>x<columns>x<depth>
 //   gemm_pack/<arithmetic>/<who>/<rows>x<columns>x<depth>     packing the weights
+//   gemm_unpacked/<arithmetic>/<who>/<rows>x<columns>x<depth>  products that pack on the way, both operands as they come;
+//                                                             "by_depth" in the arithmetic's name: w is depth x columns
 #include "bench/peers.hpp"
 #include "bench/problem.hpp"
 #include "bench/report.hpp"
@@ -35,6 +37,8 @@ constexpr gemm_shape shapes[] = {
     {3136, 64, 576},  {49, 512, 4608},  {125, 64, 64},      {1024, 16, 64},     {300, 8, 72},
     {16, 4096, 4096}, {1, 4096, 4096},  {1, 1024, 1024},    {1, 768, 3072},     {1, 128, 128}};
 constexpr gemm_shape packed_shapes[] = {{64, 64, 64}, {1024, 1024, 1024}, {128, 3072, 768}, {1, 4096, 4096}};
+constexpr gemm_shape unpacked_shapes[] = {
+    {256, 256, 256}, {512, 512, 512}, {1024, 1024, 1024}, {2048, 2048, 2048}, {128, 768, 768}};
 constexpr std::size_t few_rows = 16;  // up to here the weights' way from memory is the bound
 
 // ---- polymac --------------------------------------------------------------------------------------------------------
@@ -88,26 +92,76 @@ class polymac_gemm {
   std::unique_ptr<layer> layer_;
 };
 
+template <class M, bool ByDepth>
+class polymac_product {
+  using X = typename M::activation;
+  using weight = typename M::weight;
+  using sum = typename pm::mac_traits<M>::sum;
+
+ public:
+  static constexpr const char* name = "polymac";
+  static constexpr bool packs_on_the_way = true;
+  bench::lines<sum> y;
+
+  explicit polymac_product(const gemm_problem<X>& p)
+      : y(p.shape.rows * p.shape.columns),
+        problem_(p),
+        w_(p.w),
+        memory_(pm::product_workspace_bytes<M>(p.shape.columns, p.shape.depth)) {
+    const auto& s = p.shape;
+    if (ByDepth)
+      for (std::size_t c = 0; c < s.columns; ++c)
+        for (std::size_t k = 0; k < s.depth; ++k) w_[k * s.columns + c] = p.w[c * s.depth + k];
+  }
+  void operator()() {
+    const auto& s = problem_.shape;
+    const pm::matrix_view<const X> x(problem_.x.data(), s.rows, s.depth);
+    const pm::matrix_view<sum> out(y.data(), s.rows, s.columns);
+    const pm::workspace ws(memory_);
+    if constexpr (ByDepth)
+      benchmark::DoNotOptimize(
+          pm::product<M>(x, pm::transposed(pm::matrix_view<const weight>(w_.data(), s.depth, s.columns)), out, ws)
+              .ok());
+    else
+      benchmark::DoNotOptimize(
+          pm::product<M>(x, pm::matrix_view<const weight>(w_.data(), s.columns, s.depth), out, ws).ok());
+  }
+  std::string label() const {
+    return std::string(pm::isa::native::name) + ", workspace " + std::to_string(memory_.size()) + " bytes";
+  }
+
+ private:
+  const gemm_problem<X>& problem_;
+  bench::lines<weight> w_;
+  std::vector<std::byte> memory_;
+};
+
 // ---- cases ----------------------------------------------------------------------------------------------------------
+
+template <std::size_t N>
+bool holds(const gemm_shape (&list)[N], const gemm_shape& s) {
+  return std::any_of(std::begin(list), std::end(list), [&](const gemm_shape& each) { return each.text() == s.text(); });
+}
 
 template <class Who, class X>
 void add(const std::string& arithmetic_name, arithmetic a, result kind) {
   using weight = bench::weight_for<X>;
+  constexpr bool unpacked = requires { Who::packs_on_the_way; };
   for (const gemm_shape& s : shapes) {
+    if (unpacked && !holds(unpacked_shapes, s)) continue;
     const auto held = std::make_shared<bench::subject<Who, X, gemm_shape>>(s, kind);
     const std::string name = arithmetic_name + "/" + Who::name + "/" + s.text();
-    benchmark::RegisterBenchmark(("gemm/" + name).c_str(), [held, a](benchmark::State& state) {
-      if (!held->error().empty()) return state.SkipWithError(held->error().c_str());
-      const gemm_shape& of = held->shape();
-      const std::size_t weights = of.columns * of.depth * sizeof(weight);
-      const double bytes = static_cast<double>(of.rows * of.depth * sizeof(X) + weights +
-                                               of.rows * of.columns * sizeof(held->who().y[0]));
-      bench::run(state, {a, of.macs(), bytes, of.rows <= few_rows ? weights : 0}, held->who().label(), held->who());
-    });
+    benchmark::RegisterBenchmark(
+        ((unpacked ? "gemm_unpacked/" : "gemm/") + name).c_str(), [held, a](benchmark::State& state) {
+          if (!held->error().empty()) return state.SkipWithError(held->error().c_str());
+          const gemm_shape& of = held->shape();
+          const std::size_t weights = of.columns * of.depth * sizeof(weight);
+          const double bytes = static_cast<double>(of.rows * of.depth * sizeof(X) + weights +
+                                                   of.rows * of.columns * sizeof(held->who().y[0]));
+          bench::run(state, {a, of.macs(), bytes, of.rows <= few_rows ? weights : 0}, held->who().label(), held->who());
+        });
     if constexpr (requires(Who & w) { w.pack(); }) {
-      if (std::none_of(std::begin(packed_shapes), std::end(packed_shapes),
-                       [&](const gemm_shape& p) { return p.text() == s.text(); }))
-        continue;
+      if (!holds(packed_shapes, s)) continue;
       benchmark::RegisterBenchmark(("gemm_pack/" + name).c_str(), [held, a](benchmark::State& state) {
         if (!held->error().empty()) return state.SkipWithError(held->error().c_str());
         // Read once, written once.
@@ -131,6 +185,10 @@ int main(int argc, char** argv) {
                                                                              result::requantised);
   add<polymac_gemm<mac::int16x8, raw>, std::int16_t>("int16x8", arithmetic::int16, result::sums);
   add<polymac_gemm<mac::float32, raw>, float>("float32", arithmetic::float32, result::sums);
+  add<polymac_product<mac::int8, false>, std::int8_t>("int8", arithmetic::int8, result::sums);
+  add<polymac_product<mac::int8, true>, std::int8_t>("int8_by_depth", arithmetic::int8, result::sums);
+  add<polymac_product<mac::float32, false>, float>("float32", arithmetic::float32, result::sums);
+  add<polymac_product<mac::float32, true>, float>("float32_by_depth", arithmetic::float32, result::sums);
 
   namespace peer = bench::peer;
   using std::int32_t, std::int8_t;
