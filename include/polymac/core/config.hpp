@@ -109,12 +109,15 @@
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #define POLYMAC_INLINE __forceinline
+#define POLYMAC_NOINLINE __declspec(noinline)
 #define POLYMAC_INLINE_LAMBDA
 #define POLYMAC_UNROLL
 #else
 /// Inlines always: register tiles must not pass through memory, and untagged functions must not become symbols.
 #define POLYMAC_INLINE inline __attribute__((always_inline))
-/// The same for a lambda, behind its parameters.
+/// Inlines never: a tile has the registers for itself, and what surrounds it cannot push its pointers to the stack.
+#define POLYMAC_NOINLINE __attribute__((noinline))
+/// The same as POLYMAC_INLINE for a lambda, behind its parameters.
 #define POLYMAC_INLINE_LAMBDA __attribute__((always_inline))
 #if defined(__clang__)
 #define POLYMAC_UNROLL _Pragma("clang loop unroll(full)")

@@ -356,7 +356,8 @@ class loop_nest {
   }
 
   template <std::size_t Rows, std::size_t Panels>
-  constexpr void tile(std::size_t row, const tile_rows& rows, std::size_t panel, const piece& part) const noexcept {
+  POLYMAC_NOINLINE constexpr void tile(std::size_t row, const tile_rows& rows, std::size_t panel,
+                                       const piece& part) const noexcept {
     typename stepper::template tile<Rows, Panels> t;
     if constexpr (prepares) {
       if (part.first > 0)
