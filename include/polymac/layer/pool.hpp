@@ -45,8 +45,8 @@ struct average_reducer {
     const accumulator padding =
         include_padding ? zero_point * static_cast<accumulator>(padded - inside) : accumulator{};
     if constexpr (integer) {
-      // Half away from zero, without a division for each sum. With the sum's magnitude m, (m + half + 1/2) / count lies at
-      // least 1 / (2 count) from every integer, and the error of the product below 2^32 / count * 2^-52.
+      // Half away from zero, without a division for each sum. With the sum's magnitude m, (m + half + 1/2) / count lies
+      // at least 1 / (2 count) from every integer, and the error of the product below 2^32 / count * 2^-52.
       const double half = static_cast<double>(count / 2) + 0.5;
       const double inverse = count == 0 ? 0.0 : 1.0 / static_cast<double>(count);
       const accumulator none = count == 0 ? zero_point : 0;  // a window without pixels gives the zero point
