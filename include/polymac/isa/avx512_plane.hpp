@@ -2,9 +2,9 @@
 // Planes over pairs of codes, 64 pairs at once.
 //
 //   price for 64 pairs: 6 shuffles to 32-bit lanes (0, a, 0, b), which are pairs of 16-bit words 256 a and 256 b; for
-//   each 16 of them 2 products, 2 shifts and 2 sums, and a comparison and a blend where the rounding constant depends on
-//   the sign; 3 packs, 2 sums and 2 bounds to narrow. 37 or 45 in all, 2 a cycle. Packs work in 128-bit quarters, as the
-//   shuffles did: the order comes back by itself.
+//   each 16 of them 2 products, 2 shifts and 2 sums, and a comparison and a blend where the rounding constant depends
+//   on the sign; 3 packs, 2 sums and 2 bounds to narrow. 37 or 45 in all, 2 a cycle. Packs work in 128-bit quarters, as
+//   the shuffles did: the order comes back by itself.
 #pragma once
 
 #include "polymac/isa/plane.hpp"

@@ -54,7 +54,7 @@ constexpr void fold_line(const T* from, std::size_t stride, std::size_t taps, st
 /// y[n][oy][ox][c] = reducer.finish(fold over the taps of x[n][..][..][c], taps on the input, taps on the padded
 /// input). The views fit the geometry (the layer checks). Channels are worked on in blocks that stay in L1.
 ///   Reducer: type `accumulator`; `accumulator start()`, `accumulator fold(accumulator, T)`, and `finish(inside,
-///   padded)`, which gives what makes a T of an accumulator; all noexcept. A reducer whose fold is a sum says `sums = true`.
+///   padded)`, which gives what makes a T of an accumulator; all noexcept. One that sums has `sums = true`.
 template <class T, class Reducer>
 constexpr void pool(const window& w, const window_geometry& g, image_view<const T> x, image_view<T> y,
                     const Reducer& reducer) noexcept {
