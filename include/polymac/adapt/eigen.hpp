@@ -4,6 +4,9 @@
 
 #include "polymac/core/view.hpp"
 
+// Before Eigen, which includes the same header of the compiler without its false warnings being silenced.
+#include "polymac/isa/intrinsics.hpp"
+
 #include <Eigen/Core>
 
 #include <cstddef>
