@@ -41,8 +41,8 @@ std::vector<T> values(random_source& random, std::size_t count) {
 }
 
 template <class T>
-std::vector<T> copied(const T* from, std::size_t count) {
-  return {from, from + count};
+bool equal(const T* a, const T* b, std::size_t count) {
+  return std::equal(a, a + count, b);
 }
 
 /// Panels, start values and biases of two packed weights.
@@ -52,10 +52,10 @@ bool same(const Packed& a, const Packed& b, std::size_t sets) {
   for (std::size_t set = 0; set < sets; ++set)
     for (std::size_t p = 0; p < a.panels(); ++p) {
       const std::size_t columns = a.start_stride() / a.chunks();
-      if (copied(a.panel(set, p), a.panel_stride()) != copied(b.panel(set, p), b.panel_stride())) return false;
-      if (copied(a.bias(set, p), columns) != copied(b.bias(set, p), columns)) return false;
+      if (!equal(a.panel(set, p), b.panel(set, p), a.panel_stride())) return false;
+      if (!equal(a.bias(set, p), b.bias(set, p), columns)) return false;
       for (std::size_t chunk = 0; chunk < a.chunks(); ++chunk)
-        if (copied(a.starts(set, p, chunk), columns) != copied(b.starts(set, p, chunk), columns)) return false;
+        if (!equal(a.starts(set, p, chunk), b.starts(set, p, chunk), columns)) return false;
     }
   return true;
 }
