@@ -102,7 +102,8 @@ struct byte_tiles {
   template <std::size_t RowTiles, std::size_t Panels>
   static constexpr places places_of(std::size_t stride) noexcept {
     const std::size_t down = rows * stride;
-    if (RowTiles == 4) return {{0, down, 2 * down, 3 * down}};
+    // Rows without a gap leave no room beside a tile.
+    if (RowTiles == 4 || stride == columns) return {{0, down, 2 * down, 3 * down}};
     if (Panels == 2) return {{0, columns, down, down + columns}};
     return {{0, down, columns, down + columns}};
   }
