@@ -73,7 +73,7 @@ class polymac_conv {
       : y(p.shape.out_height() * p.shape.out_width() * p.shape.outputs),
         problem_(p),
         layer_(make(p)),
-        workspace_(layer_.workspace_bytes()) {}
+        workspace_(layer_.workspace_bytes({p.shape.height, p.shape.width})) {}
   void operator()() {
     const conv_shape& s = problem_.shape;
     const auto status = layer_(pm::image_view<const X>(problem_.x.data(), 1, s.height, s.width, s.inputs),
