@@ -33,6 +33,7 @@ namespace detail {
 constexpr std::size_t divide_up(std::size_t a, std::size_t b) noexcept { return a / b + (a % b != 0 ? 1 : 0); }
 constexpr std::size_t round_up(std::size_t a, std::size_t b) noexcept { return divide_up(a, b) * b; }
 constexpr std::size_t smaller(std::size_t a, std::size_t b) noexcept { return a < b ? a : b; }
+constexpr std::size_t greater(std::size_t a, std::size_t b) noexcept { return a > b ? a : b; }
 }  // namespace detail
 
 POLYMAC_END

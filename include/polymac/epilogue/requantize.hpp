@@ -146,6 +146,8 @@ struct factors {
 template <std::size_t Columns>
 struct factors<rounding::fp32_nearest_even, Columns> {
   padded_buffer<float, Columns> real_scale;
+  /// Must products be bounded before they are converted to integers? Not where all scales are below 1.
+  bool bounded = true;
 
   constexpr status resize(std::size_t count) noexcept { return real_scale.resize(count); }
   constexpr std::size_t size() const noexcept { return real_scale.size(); }
@@ -160,15 +162,20 @@ struct factors<rounding::fp32_nearest_even, Columns> {
     const float raised = y < least ? least : y;
     return fixed_point::round_small_to_nearest_even(raised > most ? most : raised);
   }
-  constexpr void finish(std::int32_t, std::int32_t) noexcept {}
+  constexpr void finish(std::int32_t, std::int32_t) noexcept {
+    bounded = false;
+    for (std::size_t i = 0; i < size(); ++i) bounded = bounded || !(real_scale[i] < 1.0f);
+  }
   struct view {
     const float* scales;
+    bool bounded;
     template <class Block>
     POLYMAC_INLINE Block scale(const Block& sums, std::size_t i, std::int32_t high) const noexcept {
-      return sums.template scale_to_nearest_even<Columns == 1>(scales + i, static_cast<float>(high));
+      if (bounded) return sums.template scale_to_nearest_even<Columns == 1, true>(scales + i, static_cast<float>(high));
+      return sums.template scale_to_nearest_even<Columns == 1, false>(scales + i, 0.0f);
     }
   };
-  constexpr view values() const noexcept { return {real_scale.data()}; }
+  constexpr view values() const noexcept { return {real_scale.data(), bounded}; }
 };
 
 }  // namespace detail

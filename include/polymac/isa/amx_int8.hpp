@@ -92,75 +92,50 @@ struct byte_tiles {
   }
   static POLYMAC_INLINE void release() noexcept { __asm__ volatile("tilerelease"); }
 
-  // A block has 1 or 2 tiles of rows and 1 or 2 panels, or 4 tiles of rows and 1 panel: at most 4 tiles of sums.
+  // A block has 1 or 2 tiles of rows and 1 or 2 panels, or 4 tiles of rows and 1 panel: at most 4 tiles of sums, in the order
+  // of rows and panels.
 
-  /// Where the four tiles of sums of a block are stored, in accumulators from its first one, if rows are `stride` apart: in
-  /// the order of rows and panels, those that the block does not use beside them.
+  /// Where the tiles of sums are to be stored: tile t from to[t] on, its rows stride[t] bytes apart; no tile where to[t] is
+  /// null.
   struct places {
-    std::size_t of[4];
+    accumulator* to[4]{};
+    std::size_t stride[4]{};
   };
-  template <std::size_t RowTiles, std::size_t Panels>
-  static constexpr places places_of(std::size_t stride) noexcept {
-    const std::size_t down = rows * stride;
-    // Rows without a gap leave no room beside a tile.
-    if (RowTiles == 4 || stride == columns) return {{0, down, 2 * down, 3 * down}};
-    if (Panels == 2) return {{0, columns, down, down + columns}};
-    return {{0, down, columns, down + columns}};
-  }
-  /// Goes on with sums that were stored before; rows are `stride` accumulators apart.
-  template <std::size_t RowTiles, std::size_t Panels>
-  static POLYMAC_INLINE void resume(const accumulator* sums, std::size_t stride) noexcept {
-    const std::size_t bytes = stride * sizeof(accumulator);
-    tile_load<0>(sums, bytes);
-    if constexpr (RowTiles * Panels > 1) tile_load<1>(sums + place<Panels>(1, stride), bytes);
-    if constexpr (RowTiles * Panels > 2) {
-      tile_load<2>(sums + place<Panels>(2, stride), bytes);
-      tile_load<3>(sums + place<Panels>(3, stride), bytes);
-    }
-  }
-  /// Adds the products of one step. tiles[t]: first activation of tile t, its rows strides[t] apart; weights: the groups of
-  /// the step, panels `panel_stride` apart.
-  template <std::size_t RowTiles, std::size_t Panels>
-  static POLYMAC_INLINE void step(const activation* const (&tiles)[RowTiles], const std::size_t (&strides)[RowTiles],
-                                  const weight* weights, std::size_t panel_stride) noexcept {
-    step_with<RowTiles, Panels>(tiles, strides, weights, panel_stride, [](auto) POLYMAC_INLINE_LAMBDA {});
+  /// Adds the products of one step. tiles[t]: first activation of tile t, rows `stride` apart; weights: the groups of
+  /// the step, panels `panel_stride` apart. `between` is called once in the middle: work for the vector units.
+  template <std::size_t RowTiles, std::size_t Panels, class Between>
+  static POLYMAC_INLINE void step(const activation* const (&tiles)[RowTiles], std::size_t stride,
+                                  const weight* weights, std::size_t panel_stride, const Between& between) noexcept {
+    step_with<RowTiles, Panels>(tiles, stride, weights, panel_stride, [](auto) POLYMAC_INLINE_LAMBDA {}, between);
   }
   /// The same for the first step of a block: the sums that the tiles still hold are stored to `before`, each just before its
-  /// tile is needed, and new ones begin with 0. Stored at the end of their block they would keep the next one waiting:
-  /// tile registers are not renamed. (A block of one step takes 33 ns instead of 53.) Start values are added on the way
-  /// out: loading them into tiles takes 3 ns each.
-  template <std::size_t RowTiles, std::size_t Panels>
+  /// tile is needed, and new ones begin: with `starts`, 16 for each panel, or with 0 where that is null. Stored at the end of
+  /// their block they would keep the next one waiting: tile registers are not renamed. (A block of one step takes 33 ns
+  /// instead of 53.)
+  template <std::size_t RowTiles, std::size_t Panels, class Between>
   static POLYMAC_INLINE void first_step(const activation* const (&tiles)[RowTiles],
-                                        const std::size_t (&strides)[RowTiles], const weight* weights,
-                                        std::size_t panel_stride, accumulator* before, const places& where,
-                                        std::size_t stride) noexcept {
-    const std::size_t bytes = stride * sizeof(accumulator);
-    step_with<RowTiles, Panels>(tiles, strides, weights, panel_stride, [&](auto tile) POLYMAC_INLINE_LAMBDA {
-      tile_store<decltype(tile)::value>(before + where.of[tile], bytes);
-      tile_zero<decltype(tile)::value>();
-    });
+                                        std::size_t stride, const weight* weights,
+                                        std::size_t panel_stride, const accumulator* starts, const places& before,
+                                        const Between& between) noexcept {
+    const auto ready = [&](auto tile) POLYMAC_INLINE_LAMBDA {
+      constexpr int t = decltype(tile)::value;
+      store<t>(before);
+      if (starts != nullptr)
+        tile_load<t>(starts + t % Panels * columns, 0);
+      else
+        tile_zero<t>();
+    };
+    step_with<RowTiles, Panels>(tiles, stride, weights, panel_stride, ready, between);
     constexpr std::size_t used = RowTiles * Panels;
-    if constexpr (used < 2) tile_store<1>(before + where.of[1], bytes);
-    if constexpr (used < 3) tile_store<2>(before + where.of[2], bytes);
-    if constexpr (used < 4) tile_store<3>(before + where.of[3], bytes);
+    if constexpr (used < 2) store<1>(before);
+    if constexpr (used < 3) store<2>(before);
+    if constexpr (used < 4) store<3>(before);
   }
-  /// Stores all four tiles.
-  static POLYMAC_INLINE void store_all(accumulator* sums, const places& where, std::size_t stride) noexcept {
-    const std::size_t bytes = stride * sizeof(accumulator);
-    tile_store<0>(sums + where.of[0], bytes);
-    tile_store<1>(sums + where.of[1], bytes);
-    tile_store<2>(sums + where.of[2], bytes);
-    tile_store<3>(sums + where.of[3], bytes);
-  }
-  template <std::size_t RowTiles, std::size_t Panels>
-  static POLYMAC_INLINE void store(accumulator* sums, std::size_t stride) noexcept {
-    const std::size_t bytes = stride * sizeof(accumulator);
-    tile_store<0>(sums, bytes);
-    if constexpr (RowTiles * Panels > 1) tile_store<1>(sums + place<Panels>(1, stride), bytes);
-    if constexpr (RowTiles * Panels > 2) {
-      tile_store<2>(sums + place<Panels>(2, stride), bytes);
-      tile_store<3>(sums + place<Panels>(3, stride), bytes);
-    }
+  static POLYMAC_INLINE void store_all(const places& where) noexcept {
+    store<0>(where);
+    store<1>(where);
+    store<2>(where);
+    store<3>(where);
   }
   /// Elements that copy and fill may write beyond the end: they write whole registers, zeros behind `count` elements.
   static constexpr std::size_t copy_excess = 64;
@@ -197,13 +172,17 @@ struct byte_tiles {
  private:
   template <int Tile>
   using number = std::integral_constant<int, Tile>;
+  template <int Tile>
+  static POLYMAC_INLINE void store(const places& where) noexcept {
+    if (where.to[Tile] != nullptr) tile_store<Tile>(where.to[Tile], where.stride[Tile]);
+  }
   /// A step; ready(tile) is called before the first product of each tile of sums.
-  template <std::size_t RowTiles, std::size_t Panels, class Ready>
+  template <std::size_t RowTiles, std::size_t Panels, class Ready, class Between>
   static POLYMAC_INLINE void step_with(const activation* const (&tiles)[RowTiles],
-                                       const std::size_t (&strides)[RowTiles], const weight* weights,
-                                       std::size_t panel_stride, const Ready& ready) noexcept {
+                                       std::size_t stride, const weight* weights,
+                                       std::size_t panel_stride, const Ready& ready, const Between& between) noexcept {
     constexpr bool is_signed = std::is_signed_v<activation>;
-    tile_load<4>(tiles[0], strides[0]);
+    tile_load<4>(tiles[0], stride);
     tile_load<6>(weights, columns * depth);
     ready(number<0>{});
     tile_multiply_add<0, 4, 6, is_signed>();
@@ -212,8 +191,9 @@ struct byte_tiles {
       tile_load<7>(weights + panel_stride, columns * depth);
       ready(number<1>{});
       tile_multiply_add<1, 4, 7, is_signed>();
+      between();
       if constexpr (RowTiles == 2) {
-        tile_load<5>(tiles[1], strides[1]);
+        tile_load<5>(tiles[1], stride);
         ready(number<2>{});
         tile_multiply_add<2, 5, 6, is_signed>();
         ready(number<3>{});
@@ -221,24 +201,20 @@ struct byte_tiles {
       }
     } else {
       if constexpr (RowTiles > 1) {
-        tile_load<5>(tiles[1], strides[1]);
+        tile_load<5>(tiles[1], stride);
         ready(number<1>{});
         tile_multiply_add<1, 5, 6, is_signed>();
       }
+      between();
       if constexpr (RowTiles == 4) {
-        tile_load<4>(tiles[2], strides[2]);
+        tile_load<4>(tiles[2], stride);
         ready(number<2>{});
         tile_multiply_add<2, 4, 6, is_signed>();
-        tile_load<5>(tiles[3], strides[3]);
+        tile_load<5>(tiles[3], stride);
         ready(number<3>{});
         tile_multiply_add<3, 5, 6, is_signed>();
       }
     }
-  }
-  /// Where tile t of the sums begins.
-  template <std::size_t Panels>
-  static constexpr std::size_t place(std::size_t t, std::size_t stride) noexcept {
-    return t / Panels * rows * stride + t % Panels * columns;
   }
   static constexpr void set(tile_configuration& shapes, int tile, std::size_t rows_of, std::size_t bytes) noexcept {
     shapes.rows[tile] = static_cast<std::uint8_t>(rows_of);

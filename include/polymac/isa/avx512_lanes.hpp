@@ -2,7 +2,7 @@
 // Epilogues on 512 bits: blocks of 16, 32 or 64 finished sums.
 //
 //   price in instructions per 16 sums (two a cycle on Zen 5 and on Intel's ports 0 and 5, shuffles one a cycle there):
-//     to nearest even     cvtdq2ps, mulps, minps, cvtps2dq                                            4
+//     to nearest even     cvtdq2ps, mulps, cvtps2dq; with scales of 1 and more minps                  3 or 4
 //     in float, proved    cvtdq2ps, ternlog, fma, fma toward zero, cvttps2dq                          5
 //     twice, in integers  2 shuffles, 2 muldq, 2 paddq, psrad, 2 paddd, psravd and more               14
 //     narrow to bytes     of 64 sums at once: 2 packssdw, 2 paddsw, 1 packsswb, 1 permd               1.5
@@ -171,15 +171,17 @@ struct zmm_sums {
   }
   POLYMAC_INLINE zmm_floats<Rows, Panels> to_float() const noexcept;
 
-  /// round to nearest even(float(sum) * scale), at most `most`; |sum * scale| may be anything.
-  template <bool Uniform>
+  /// round to nearest even(float(sum) * scale). Bounded: at most `most`, |sum * scale| may be anything; else scales are
+  /// below 1, and every product fits.
+  template <bool Uniform, bool Bounded>
   POLYMAC_INLINE zmm_sums scale_to_nearest_even(const float* scales, float most) const noexcept {
     zmm_sums made;
     POLYMAC_UNROLL
     for (std::size_t i = 0; i < groups; ++i) {
-      const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(v[i]), column_floats<Uniform>(scales, i % Panels));
+      __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(v[i]), column_floats<Uniform>(scales, i % Panels));
       // A value below the range converts to the least integer, which saturates as it should; one above would too.
-      made.v[i] = _mm512_cvtps_epi32(_mm512_min_ps(product, _mm512_set1_ps(most)));
+      if constexpr (Bounded) product = _mm512_min_ps(product, _mm512_set1_ps(most));
+      made.v[i] = _mm512_cvtps_epi32(product);
     }
     return made;
   }

@@ -1,19 +1,24 @@
 // SPDX-License-Identifier: MIT
 // The loop nest for matrix registers: the same product as contract.hpp, from the same packed weights, 32 rows at a time.
 //
-//     for each block of panels that fits L2                                    weights stay there while rows pass by
+//     for each block of panels that fits L2                              weights stay there while rows pass by
 //       for each block of 32 rows: two tiles of 16 whose rows are equally far apart (of one panel alone: 64 rows)
-//         for each piece of the depth that keeps its activations in L1
-//           for each pair of panels
-//             sums = start values, or those of the piece before
-//             for each step: sums += tiles of activations x tiles of weights   Tiles::step
-//               meanwhile: a few rows of the block before get their start values and go through the epilogue
-//             sums stay in the tiles until the next block needs them, then -> memory in L1
+//         for each pair of panels
+//           sums = start values
+//           for each step: sums += tiles of activations x tiles of weights                 Tiles::step
+//             in its middle: a few rows of the block before go through the epilogue
+//           sums stay in the tiles until the next block needs them, then -> memory in L1, or straight to the output
 //
-// It is a nest of its own because a tile is no row of registers: rows are read by a base and a stride instead of pointers,
-// sums can only be reached through memory, and the vector units are idle while tiles multiply, so that the epilogue of one
-// block costs nothing if it is mixed into the steps of the next. Policies act on the vector nest: a tile has no groups of k
-// to leave out.
+// It is a nest of its own because a tile is no row of registers: rows are read by a base and a stride instead of pointers, and
+// sums can only be reached through memory. Policies act on the vector nest: a tile has no groups of k to leave out.
+//
+// What was measured (Xeon, Granite Rapids class), and decides the form:
+//   - the depth is never cut: activations and weights that stream from L2 beside tdpbssd cost less than sums that wait in
+//     memory (196 x 256 x 2304: 0.67 of the peak whole, 0.58 in pieces that keep the activations in L1);
+//   - raw sums go to the output by tilestored: 0.59 of the peak at 256^3. Copied from L1 by whole lines it is 0.46, with
+//     prefetchw 0.33, past the caches 0.34;
+//   - beside tdpbssd the float unit of port 5 is taken: conversions, multiplications and minima run once a cycle instead of
+//     twice, integer additions are free. An epilogue costs what its float instructions cost, so stages avoid them.
 //
 // Costs: rows x columns x depth products in tiles of 16 x 16 x 64; weights are read rows / 32 times from L2.
 #pragma once
@@ -24,23 +29,24 @@
 #include "polymac/kernel/pack.hpp"
 
 #include <cstddef>
+#include <type_traits>
+#include <utility>
 
 POLYMAC_BEGIN
 namespace kernel {
 
-/// Where 16 rows of activations lie: row r, segment s at first + r * row_stride + s * segment_stride.
+/// Where 16 rows of activations lie: row r, segment s at first + r * row_stride() + s * segment_stride() of the source.
 template <class Activation>
 struct tile_view {
   const Activation* first = nullptr;
-  std::size_t row_stride = 0;
-  std::size_t segment_stride = 0;
   std::size_t line = 0, position = 0;  ///< of its first row, as the source counts
 };
 
 /// What the tile nest reads. Its rows may be more than those of the output: rows between the lines of an image are computed
 /// and dropped, where that keeps all rows equally far apart.
 ///   rows()                       rows that can be read as tiles; at least 16
-///   segments()                   contiguous stretches of a row, all of the same number of steps
+///   row_stride()                 elements from row to row of a tile
+///   segments(), segment_stride() contiguous stretches of a row, all of the same number of steps; elements from one to the next
 ///   view(row, t)                 the tile of rows [row, row + 16); t: its number in the block, below row_tiles_of_block()
 ///   outputs(view, skip, count, f)
 ///                                calls f(first, rows, output_row) for the runs of rows that are outputs, of the `count` rows
@@ -48,7 +54,9 @@ struct tile_view {
 template <class S, class Activation>
 concept TileSource = requires(const S& s, std::size_t n) {
   { s.rows() } noexcept -> std::convertible_to<std::size_t>;
+  { s.row_stride() } noexcept -> std::convertible_to<std::size_t>;
   { s.segments() } noexcept -> std::convertible_to<std::size_t>;
+  { s.segment_stride() } noexcept -> std::convertible_to<std::size_t>;
   { s.view(n, n) } noexcept -> std::same_as<tile_view<Activation>>;
 };
 
@@ -76,33 +84,40 @@ namespace detail {
 
 template <class Atom, class Packed, class Source, class Epilogue, class Output>
 class tile_nest {
+  using isa = typename Atom::isa;
   using tiles = typename Atom::tiles;
   using activation = typename tiles::activation;
   using accumulator = typename tiles::accumulator;
   using weight = typename tiles::weight;
+  using element = std::remove_reference_t<decltype(*std::declval<const Output&>().row(0))>;
   static constexpr std::size_t tile_rows = tiles::rows;
   static constexpr std::size_t block_rows = 2 * tile_rows;
   static constexpr std::size_t block_columns = 2 * tiles::columns;
-  /// Distance of two rows of sums: no power of two, so that 32 rows do not share a few sets of L1.
-  static constexpr std::size_t sum_stride = block_columns + 16;
+  static constexpr std::size_t max_row_tiles = 4;
   /// Weights that are gone through for one pass over the rows: half of L2.
   static constexpr std::size_t panel_block_bytes = std::size_t{1} << 20;
-  /// Steps of 64 k that keep the activations of a block (32 rows: 2 KiB a step) in L1 beside the weights that stream by.
-  static constexpr std::size_t piece_steps = 12;
-  /// Pairs of panels that share a piece of activations; their sums wait in memory for the next piece.
-  static constexpr std::size_t group_pairs = 4;
+  /// Raw sums may be stored to the output as they are.
+  static constexpr bool raw = std::is_same_v<Epilogue, epilogue::identity> && std::is_same_v<element, accumulator>;
+  static constexpr bool in_lanes = finishes_in_lanes<isa, accumulator, Epilogue>();
 
-  static constexpr std::size_t max_row_tiles = 4;
-
-  struct rows_of_block {
-    tile_view<activation> view[max_row_tiles];
-    std::size_t skip[max_row_tiles];   ///< rows of each tile that another one has done
-    std::size_t count[max_row_tiles];  ///< rows that count
+  /// Rows of a block that are equally far apart in the output.
+  struct row_run {
+    element* to;
+    std::size_t output_row;
+    std::size_t first;  ///< row of the block
+    std::size_t count;
   };
-
-  /// A place in the depth: segment and step within it.
-  struct depth_position {
-    std::size_t first = 0, step = 0, segment = 0;
+  struct rows_of_block {
+    const activation* first[max_row_tiles];
+    element* whole[max_row_tiles];  ///< output of a tile whose 16 rows are one run; else null
+    std::size_t tiles = 0;
+    std::size_t run_count = 0;
+    row_run runs[max_row_tiles * tile_rows];
+  };
+  /// Where the sums of a slot belong.
+  struct slot {
+    const rows_of_block* rows = nullptr;
+    std::size_t column = 0;
   };
 
  public:
@@ -113,16 +128,21 @@ class tile_nest {
         source_(source),
         epilogue_(epilogue),
         output_(output),
+        stages_(view_of(epilogue)),
+        columns_(weights.shape().columns),
+        offset_(set * columns_),
+        output_stride_(row_stride(output)),
         panel_stride_(weights.panel_stride()),
         step_weights_(weights.step_groups() * tiles::columns * tiles::depth),
         step_depth_(weights.step_groups() * tiles::depth),
-        steps_(weights.steps()),
-        segment_steps_(steps_ / source.segments()),
-        pieces_(steps_ <= piece_steps + piece_steps / 2 ? 1 : polymac::detail::divide_up(steps_, piece_steps)),
-        row_tiles_(pieces_ == 1 ? row_tiles_of_block(weights.shape().columns) : 2),
-        sum_stride_(row_tiles_ == 4 ? tiles::columns : sum_stride),
-        // All rows of a block must be out before the next one is stored; a call costs as much as a few rows do.
-        rows_a_step_(polymac::detail::round_up(polymac::detail::divide_up(row_tiles_ * tile_rows, steps_ / pieces_), 8)) {}
+        segments_(source.segments()),
+        segment_steps_(weights.steps() / segments_),
+        turn_(source.segment_stride() - segment_steps_ * step_depth_),
+        row_tiles_(row_tiles_of_block(columns_)),
+        units_a_step_(polymac::detail::greater(
+            std::size_t{2}, polymac::detail::divide_up(row_tiles_ * tile_rows / rows_of_unit(row_tiles_ == 4 ? 1 : 2),
+                                                       weights.steps()))),
+        starts_(weights.has_tile_starts() ? weights.tile_starts(set, 0) : nullptr) {}
 
   /// The rows [begin, end) of the source, at least 16 rows in the source.
   void run(std::size_t begin, std::size_t end) noexcept {
@@ -130,231 +150,287 @@ class tile_nest {
     const std::size_t panels = weights_.panels();
     const std::size_t panel_bytes = panel_stride_ * sizeof(weight);
     std::size_t block = panel_bytes > 0 ? panel_block_bytes / panel_bytes : panels;
-    block = block < 2 * group_pairs ? 2 * group_pairs : block / 2 * 2;
+    block = block < 8 ? 8 : block / 2 * 2;
     for (std::size_t p = 0; p < panels; p += block) {
       const std::size_t panel_end = polymac::detail::smaller(p + block, panels);
       for (std::size_t row = begin; row < end; row += row_tiles_ * tile_rows) {
-        const rows_of_block& rows = rows_from(row, end);
-        if (rows.count[2] > 0)
-          whole<4, 1>(rows, p);
-        else if (rows.count[1] > 0)
+        const rows_of_block& rows = rows_from(begin, row, end);
+        if (rows.tiles > 2)
+          multiply<4, 1>(rows, p);
+        else if (rows.tiles == 2)
           row_block<2>(rows, p, panel_end);
         else
           row_block<1>(rows, p, panel_end);
       }
     }
-    store_kept();
-    drain(all_rows);
     take_stored();
-    drain(all_rows);
+    drain_any(all_units);
+    tiles::store_all(places_);
+    stored_ = kept_;
+    take_stored();
+    drain_any(all_units);
     tiles::release();
   }
 
  private:
-  static constexpr std::size_t all_rows = max_row_tiles * tile_rows;
+  static constexpr std::size_t all_units = max_row_tiles * tile_rows;
+  /// Rows that go through the epilogue at a time: 64 sums.
+  static constexpr std::size_t rows_of_unit(std::size_t panels) noexcept { return panels == 2 ? 2 : 4; }
 
-  /// The tiles of a block from `row` on. A tile that would go beyond the end is moved up and repeats rows.
-  const rows_of_block& rows_from(std::size_t row, std::size_t end) noexcept {
+  static constexpr auto view_of(const Epilogue& epilogue) noexcept {
+    if constexpr (in_lanes)
+      return epilogue.view();
+    else
+      return 0;
+  }
+
+  /// The tiles of a block from `row` on, of the rows [first_row, end). A tile that would go beyond the end is moved up and repeats rows.
+  const rows_of_block& rows_from(std::size_t first_row, std::size_t row, std::size_t end) noexcept {
+    // Four places are enough: sums of at most three blocks of rows are on their way out.
     rows_of_block& rows = rows_[next_rows_];
     next_rows_ = next_rows_ == 3 ? 0 : next_rows_ + 1;
-    // Four places are enough: sums of at most three blocks of rows are on their way out.
-    for (std::size_t t = 0; t < max_row_tiles; ++t) {
-      rows.count[t] = 0;
-      if (t >= row_tiles_ || row >= end) continue;
+    rows.tiles = rows.run_count = 0;
+    for (std::size_t t = 0; t < row_tiles_ && row < end; ++t, row += tile_rows) {
       const std::size_t count = polymac::detail::smaller(tile_rows, end - row);
       const std::size_t start = polymac::detail::smaller(row, source_.rows() - tile_rows);
-      rows.view[t] = source_.view(start, t);
-      rows.skip[t] = row - start;
-      rows.count[t] = count;
-      row += tile_rows;
+      const tile_view<activation> view = source_.view(start, t);
+      rows.first[t] = view.first;
+      // Rows that are repeated may be stored again, if they are among those that are wanted: as raw sums in one piece.
+      const bool again = raw && start >= first_row && start + tile_rows <= end;
+      const std::size_t skip = again ? 0 : row - start;
+      rows.whole[t] = nullptr;
+      source_.outputs(view, skip, again ? tile_rows : count, [&](std::size_t first, std::size_t run, std::size_t output_row) {
+        first += t * tile_rows + skip;
+        while (run > 0) {
+          const std::size_t regular = polymac::detail::smaller(regular_rows(output_, output_row), run);
+          element* const to = output_.row(output_row) + offset_;
+          if (regular == tile_rows) rows.whole[t] = to;
+          add_run(rows, {to, output_row, first, regular});
+          first += regular;
+          output_row += regular;
+          run -= regular;
+        }
+      });
+      ++rows.tiles;
     }
-    if (rows.count[2] > 0 && rows.count[3] == 0) rows.view[3] = rows.view[2];
+    if (rows.tiles == 3) {
+      rows.first[3] = rows.first[2];
+      rows.whole[3] = nullptr;
+    }
     return rows;
+  }
+
+  /// Rows that follow the last ones, in the block and in the output, lengthen their run.
+  POLYMAC_INLINE void add_run(rows_of_block& rows, const row_run& run) const noexcept {
+    if (rows.run_count > 0) {
+      row_run& last = rows.runs[rows.run_count - 1];
+      if (last.first + last.count == run.first && last.to + last.count * output_stride_ == run.to &&
+          last.output_row + last.count == run.output_row) {
+        last.count += run.count;
+        return;
+      }
+    }
+    rows.runs[rows.run_count++] = run;
   }
 
   template <std::size_t RowTiles>
   POLYMAC_INLINE void row_block(const rows_of_block& rows, std::size_t panel, std::size_t panel_end) noexcept {
-    if (pieces_ == 1) {
-      for (; panel + 2 <= panel_end; panel += 2) whole<RowTiles, 2>(rows, panel);
-      if (panel < panel_end) whole<RowTiles, 1>(rows, panel);
-    } else {
-      for (; panel < panel_end; panel += 2 * group_pairs)
-        in_pieces<RowTiles>(rows, panel, polymac::detail::smaller(panel + 2 * group_pairs, panel_end));
-    }
+    for (; panel + 2 <= panel_end; panel += 2) multiply<RowTiles, 2>(rows, panel);
+    if (panel < panel_end) multiply<RowTiles, 1>(rows, panel);
   }
 
   /// The whole depth for one or two panels.
   template <std::size_t RowTiles, std::size_t Panels>
-  POLYMAC_INLINE void whole(const rows_of_block& rows, std::size_t panel) noexcept {
-    depth_position at;
-    multiply<RowTiles, Panels>(rows, panel, at, steps_);
-    keep<RowTiles, Panels>(rows, panel);
-  }
-
-  /// The depth piece by piece for a group of panels; their sums wait in memory in between.
-  template <std::size_t RowTiles>
-  void in_pieces(const rows_of_block& rows, std::size_t panel, std::size_t panel_end) noexcept {
-    depth_position from;
-    for (std::size_t piece = 0; piece < pieces_; ++piece) {
-      const std::size_t last = steps_ * (piece + 1) / pieces_;
-      depth_position to;
-      for (std::size_t p = panel; p < panel_end; p += 2) {
-        to = from;
-        if (p + 2 <= panel_end)
-          part<RowTiles, 2>(rows, p, to, last, waiting_[(p - panel) / 2]);
-        else
-          part<RowTiles, 1>(rows, p, to, last, waiting_[(p - panel) / 2]);
-      }
-      from = to;
-    }
-  }
-
-  template <std::size_t RowTiles, std::size_t Panels>
-  POLYMAC_INLINE void part(const rows_of_block& rows, std::size_t panel, depth_position& at, std::size_t last,
-                           accumulator* waiting) noexcept {
-    if (at.first > 0) {
-      store_kept();
-      tiles::template resume<RowTiles, Panels>(waiting, sum_stride_);
-    }
-    multiply<RowTiles, Panels>(rows, panel, at, last);
-    if (last == steps_)
-      keep<RowTiles, Panels>(rows, panel);
-    else
-      tiles::template store<RowTiles, Panels>(waiting, sum_stride_);
-  }
-
-  /// The steps from `at` to `last`.
-  template <std::size_t RowTiles, std::size_t Panels>
-  POLYMAC_INLINE void multiply(const rows_of_block& rows, std::size_t panel, depth_position& at,
-                               std::size_t last) noexcept {
-    const weight* w = weights_.panel(set_, panel) + at.first * step_weights_;
+  POLYMAC_INLINE void multiply(const rows_of_block& rows, std::size_t panel) noexcept {
+    const weight* w = weights_.panel(set_, panel);
     const activation* from[RowTiles];
-    std::size_t strides[RowTiles], turns[RowTiles];
     POLYMAC_UNROLL
-    for (std::size_t t = 0; t < RowTiles; ++t) {
-      from[t] = rows.view[t].first + at.segment * rows.view[t].segment_stride + at.step * step_depth_;
-      strides[t] = rows.view[t].row_stride;
-      turns[t] = rows.view[t].segment_stride - segment_steps_ * step_depth_;
-    }
+    for (std::size_t t = 0; t < RowTiles; ++t) from[t] = rows.first[t];
+    const std::size_t stride = source_.row_stride(), turn = turn_;
     const auto go_on = [&]() POLYMAC_INLINE_LAMBDA {
       w += step_weights_;
       POLYMAC_UNROLL
       for (std::size_t t = 0; t < RowTiles; ++t) from[t] += step_depth_;
-      if (pending_tile_ < max_row_tiles) drain(rows_a_step_);
     };
-    std::size_t done = 0;
-    if (at.first == 0) {
-      accumulator* const slot = next_slot();
-      tiles::template first_step<RowTiles, Panels>(from, strides, w, panel_stride_, slot, kept_places_, sum_stride_);
-      go_on();
-      done = 1;
-    }
-    while (at.first < last) {
-      std::size_t run = polymac::detail::smaller(segment_steps_ - at.step, last - at.first);
-      at.first += run;
-      at.step += run;
-      run -= done;
-      done = 0;
-      for (; run > 0; --run) {
-        tiles::template step<RowTiles, Panels>(from, strides, w, panel_stride_);
+    const auto between = [&]() POLYMAC_INLINE_LAMBDA {
+      drain<RowTiles == 4 ? 1 : 2>(units_a_step_);
+    };
+    take_stored();
+    stored_ = kept_;
+    const accumulator* const starts = starts_ == nullptr ? nullptr : starts_ + panel * tiles::columns;
+    tiles::template first_step<RowTiles, Panels>(from, stride, w, panel_stride_, starts, places_, between);
+    go_on();
+    for (std::size_t segment = 0, step = 1;; step = 0) {
+      for (; step < segment_steps_; ++step) {
+        tiles::template step<RowTiles, Panels>(from, stride, w, panel_stride_, between);
         go_on();
       }
-      if (at.step == segment_steps_) {
-        at.step = 0;
-        ++at.segment;
-        POLYMAC_UNROLL
-        for (std::size_t t = 0; t < RowTiles; ++t) from[t] += turns[t];
-      }
+      if (++segment == segments_) break;
+      POLYMAC_UNROLL
+      for (std::size_t t = 0; t < RowTiles; ++t) from[t] += turn;
     }
+    // The slot of this block is that of the pending one.
+    if (pending_ != none) drain_any(all_units);
+    keep<RowTiles, Panels>(rows, panel * tiles::columns);
   }
 
   /// The sums of a block are complete. They stay in the tiles until the next block needs these.
   template <std::size_t RowTiles, std::size_t Panels>
-  POLYMAC_INLINE void keep(const rows_of_block& rows, std::size_t panel) noexcept {
-    kept_rows_ = &rows;
-    kept_panel_ = panel;
-    kept_places_ = tiles::template places_of<RowTiles, Panels>(sum_stride_);
-  }
-
-  /// Where the kept sums are to be stored now. The block that was stored before becomes the pending one; it is another one,
-  /// because loads of what tiles have just stored would wait, and all that is behind them with them.
-  POLYMAC_INLINE accumulator* next_slot() noexcept {
-    if (pending_tile_ < max_row_tiles) drain(all_rows);
-    take_stored();
-    const std::size_t slot = pending_slot_ == 2 ? 0 : pending_slot_ + 1;
-    slot_panel_[slot] = kept_panel_;
-    slot_rows_[slot] = kept_rows_;
-    stored_ = kept_rows_ != nullptr;
-    kept_rows_ = nullptr;
-    return finished_[slot];
-  }
-  POLYMAC_INLINE void store_kept() noexcept {
-    if (kept_rows_ == nullptr) return;
-    accumulator* const slot = next_slot();
-    tiles::store_all(slot, kept_places_, sum_stride_);
-  }
-
-  /// The stored block becomes the pending one.
-  POLYMAC_INLINE void take_stored() noexcept {
-    if (!stored_) return;
-    stored_ = false;
-    pending_slot_ = pending_slot_ == 2 ? 0 : pending_slot_ + 1;
-    pending_tile_ = pending_done_ = 0;
-  }
-
-  /// Sends up to `count` rows of the pending block through the epilogue.
-  void drain(std::size_t count) noexcept {
-    while (count > 0 && pending_tile_ < max_row_tiles) {
-      const std::size_t tile = pending_tile_;
-      const rows_of_block& block = *slot_rows_[pending_slot_];
-      const std::size_t column = slot_panel_[pending_slot_] * tiles::columns;
-      const std::size_t rows = polymac::detail::smaller(count, block.count[tile] - pending_done_);
-      if (rows > 0) {
-        const accumulator* const from =
-            finished_[pending_slot_] + (tile * tile_rows + block.skip[tile] + pending_done_) * sum_stride_;
-        source_.outputs(
-            block.view[tile], block.skip[tile] + pending_done_, rows,
-            [&](std::size_t first, std::size_t run, std::size_t output_row) POLYMAC_INLINE_LAMBDA {
-              kernel::finish<typename Atom::isa>(
-                  epilogue_, output_, from + first * sum_stride_, sum_stride_,
-                  {output_row, run, column, polymac::detail::smaller(block_columns, weights_.shape().columns - column),
-                   set_ * weights_.shape().columns},
-                  weights_.tile_starts(set_, slot_panel_[pending_slot_]));
-            });
-      }
-      count -= rows;
-      pending_done_ += rows;
-      if (pending_done_ == block.count[tile]) {
-        ++pending_tile_;
-        pending_done_ = 0;
+  POLYMAC_INLINE void keep(const rows_of_block& rows, std::size_t column) noexcept {
+    if constexpr (raw) {
+      bool whole = column + Panels * tiles::columns <= columns_;
+      for (std::size_t t = 0; t < RowTiles; ++t) whole = whole && rows.whole[t] != nullptr;
+      if (whole) {
+        POLYMAC_UNROLL
+        for (std::size_t t = 0; t < 4; ++t) {
+          places_.to[t] =
+              t < RowTiles * Panels ? rows.whole[t / Panels] + column + t % Panels * tiles::columns : nullptr;
+          places_.stride[t] = output_stride_ * sizeof(accumulator);
+        }
+        kept_ = none;
+        return;
       }
     }
+    constexpr std::size_t stride = Panels * tiles::columns;
+    kept_ = free_slot_;
+    free_slot_ = 1 - free_slot_;
+    accumulator* const sums = finished_[kept_];
+    POLYMAC_UNROLL
+    for (std::size_t t = 0; t < 4; ++t) {
+      places_.to[t] = t < RowTiles * Panels ? sums + t / Panels * tile_rows * stride + t % Panels * tiles::columns : nullptr;
+      places_.stride[t] = stride * sizeof(accumulator);
+    }
+    slots_[kept_].rows = &rows;
+    slots_[kept_].column = column;
+  }
+
+  /// The block that was stored becomes the pending one. It is another one than the block that is being stored, because loads
+  /// of what tiles have just stored would wait, and all that is behind them with them.
+  POLYMAC_INLINE void take_stored() noexcept {
+    pending_ = stored_;
+    stored_ = none;
+    next_run_ = 0;
+    if (pending_ != none) take_run();
+  }
+  /// The next run of the pending block; without one, there is nothing pending.
+  POLYMAC_INLINE void take_run() noexcept {
+    const slot& from = slots_[pending_];
+    if (next_run_ == from.rows->run_count) {
+      pending_ = none;
+      rows_left_ = 0;
+      return;
+    }
+    const row_run& run = from.rows->runs[next_run_++];
+    const std::size_t stride = columns_ - from.column > tiles::columns ? block_columns : tiles::columns;
+    from_ = finished_[pending_] + run.first * stride;
+    to_ = run.to + from.column;
+    row_ = run.output_row;
+    rows_left_ = run.count;
+  }
+
+  /// Sends up to `units` units of rows of the pending block through the epilogue. Few instructions where a unit of whole
+  /// panels is there: scalar ones take ports away from the epilogue.
+  template <std::size_t Panels>
+  POLYMAC_INLINE void drain(std::size_t units) noexcept {
+    constexpr std::size_t unit = rows_of_unit(Panels);
+    if (pending_ == none) return;
+    const std::size_t column = slots_[pending_].column;
+    if constexpr (in_lanes) {
+      if (columns_ - column >= Panels * tiles::columns && rows_left_ >= units * unit) [[likely]] {
+        finish_units<Panels, true>(units, column);
+        if (rows_left_ == 0) take_run();
+        return;
+      }
+    }
+    drain_any(units);
+  }
+  POLYMAC_NOINLINE void drain_any(std::size_t units) noexcept {
+    while (units > 0 && pending_ != none) {
+      const std::size_t column = slots_[pending_].column;
+      if (columns_ - column > tiles::columns)
+        some_rows<2>(units, column);
+      else
+        some_rows<1>(units, column);
+      if (rows_left_ == 0) take_run();
+    }
+  }
+  template <std::size_t Panels>
+  POLYMAC_INLINE void some_rows(std::size_t& units, std::size_t column) noexcept {
+    constexpr std::size_t unit = rows_of_unit(Panels), stride = Panels * tiles::columns;
+    const std::size_t whole = polymac::detail::smaller(rows_left_ / unit, units);
+    const std::size_t rows = whole > 0 ? whole * unit : 1;
+    units -= whole > 0 ? whole : 1;
+    if constexpr (!in_lanes) {
+      kernel::finish<isa>(epilogue_, output_, from_, stride,
+                          {row_, rows, column, polymac::detail::smaller(stride, columns_ - column), offset_});
+      pass(rows, stride);
+    } else if (whole == 0) {
+      finish_in_lanes<isa, 1, Panels>(stages_, from_, stride, to_, output_stride_, {row_, offset_ + column},
+                                      columns_of_last<Panels>(column));
+      pass(rows, stride);
+    } else {
+      finish_units<Panels, false>(whole, column);
+    }
+  }
+  /// So many units that all are there. Whole: so are all columns.
+  template <std::size_t Panels, bool Whole>
+  POLYMAC_INLINE void finish_units(std::size_t units, std::size_t column) noexcept {
+    constexpr std::size_t unit = rows_of_unit(Panels), stride = Panels * tiles::columns;
+    const std::size_t last = Whole ? tiles::columns : columns_of_last<Panels>(column);
+    const accumulator* from = from_;
+    const accumulator* const end = from + units * unit * stride;
+    const std::size_t to_stride = output_stride_;
+    element* to = to_;
+    epilogue::place at{row_, offset_ + column};
+    const auto stages = stages_;  // of their own: no store can change them
+    rows_left_ -= units * unit;
+    do {
+      finish_in_lanes<isa, unit, Panels>(stages, from, stride, to, to_stride, at, last);
+      from += unit * stride;
+      to += unit * to_stride;
+      at.row += unit;
+    } while (from != end);
+    from_ = from;
+    to_ = to;
+    row_ = at.row;
+  }
+  POLYMAC_INLINE void pass(std::size_t rows, std::size_t stride) noexcept {
+    from_ += rows * stride;
+    to_ += rows * output_stride_;
+    row_ += rows;
+    rows_left_ -= rows;
+  }
+  template <std::size_t Panels>
+  POLYMAC_INLINE std::size_t columns_of_last(std::size_t column) const noexcept {
+    return polymac::detail::smaller(tiles::columns, columns_ - column - (Panels - 1) * tiles::columns);
   }
 
   const Packed& weights_;
-  std::size_t set_;
+  const std::size_t set_;
   const Source& source_;
   const Epilogue& epilogue_;
   const Output& output_;
-  const std::size_t panel_stride_, step_weights_, step_depth_;
-  const std::size_t steps_, segment_steps_, pieces_, row_tiles_, sum_stride_, rows_a_step_;
+  const decltype(view_of(std::declval<const Epilogue&>())) stages_;
+  const std::size_t columns_, offset_, output_stride_;
+  const std::size_t panel_stride_, step_weights_, step_depth_, segments_, segment_steps_, turn_, row_tiles_,
+      units_a_step_;
+  const accumulator* const starts_;
 
-  /// Sums on their way out: in the tiles, in memory, and of the block before what is left to do.
-  // Plain values, never copied as a whole: see finish.hpp for the price.
-  const rows_of_block* kept_rows_ = nullptr;  ///< of the sums in the tiles
-  std::size_t kept_panel_ = 0;
-  typename tiles::places kept_places_ = tiles::template places_of<2, 2>(sum_stride);
-  std::size_t slot_panel_[3]{};
-  const rows_of_block* slot_rows_[3]{};
-  std::size_t pending_slot_ = 0;
-  bool stored_ = false;
-  std::size_t pending_tile_ = max_row_tiles;  ///< of which rows are left; 4: none
-  std::size_t pending_done_ = 0;  ///< rows of that tile
+  // Sums on their way out: in the tiles, in memory, and of the block before what is left to do. Slots are named by number,
+  // not copied: a load that is wider than the stores it reads from, as compilers make of a copy, waits until they, and all
+  // tiles stored before them, have reached L1.
+  static constexpr std::size_t none = 2;
+  slot slots_[2];
+  std::size_t kept_ = none, stored_ = none, pending_ = none, free_slot_ = 0;
+  typename tiles::places places_;  ///< of the sums in the tiles
+  // Of the pending block: the next run, and what is left of the current one.
+  std::size_t next_run_ = 0, rows_left_ = 0, row_ = 0;
+  const accumulator* from_ = nullptr;
+  element* to_ = nullptr;
 
   rows_of_block rows_[4];
   std::size_t next_rows_ = 0;
-  alignas(64) accumulator finished_[3][block_rows * sum_stride];
-  alignas(64) accumulator waiting_[group_pairs][block_rows * sum_stride];
+  alignas(64) accumulator finished_[2][block_rows * block_columns];
 };
 
 }  // namespace detail

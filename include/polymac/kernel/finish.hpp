@@ -10,7 +10,6 @@
 #pragma once
 
 #include "polymac/core/extents.hpp"
-#include "polymac/core/fixed_point.hpp"
 #include "polymac/core/view.hpp"
 #include "polymac/epilogue/epilogue.hpp"
 #include "polymac/isa/all.hpp"
@@ -57,14 +56,24 @@ consteval bool finishes_in_lanes() {
     return false;
 }
 
-template <class I, class Sum, bool Starts, class Epilogue, class Output>
+/// Rows x Panels groups of 16 sums, `stride` apart, through the stages to rows of the output that are `out_stride` apart.
+/// `at`: of the first one; last: columns of the last panel.
+template <Isa I, std::size_t Rows, std::size_t Panels, class Stages, class Sum, class Out>
+POLYMAC_INLINE void finish_in_lanes(const Stages& stages, const Sum* sums, std::size_t stride, Out* to,
+                                    std::size_t out_stride, const epilogue::place& at, std::size_t last) noexcept {
+  Out* rows[Rows];
+  POLYMAC_UNROLL
+  for (std::size_t r = 0; r < Rows; ++r) rows[r] = to + r * out_stride;
+  stages.lanes(isa::best_lanes<Sum, I, Rows, Panels>::load(sums, stride), at).store(rows, last);
+}
+
+template <class I, class Sum, class Epilogue, class Output>
 struct finisher {
   const Epilogue& epilogue;
   const Output& output;
   const Sum* sums;
   std::size_t stride;
   output_block place;
-  const Sum* starts;  ///< added to every row first, if Starts
 
   POLYMAC_INLINE void in_lanes() const noexcept {
     const auto stages = epilogue.view();
@@ -112,31 +121,14 @@ struct finisher {
                               std::size_t out_stride, std::size_t column, std::size_t last) const noexcept {
     from += column;
     out += column;
+    const auto at = [&]() POLYMAC_INLINE_LAMBDA {
+      return epilogue::place{place.row + row, place.offset + place.column + column};
+    };
     for (; count >= Rows; count -= Rows, row += Rows, from += Rows * stride, out += Rows * out_stride)
-      block<Rows, Panels>(stages, row, from, out, out_stride, column, last);
+      finish_in_lanes<I, Rows, Panels>(stages, from, stride, out, out_stride, at(), last);
     if constexpr (Rows > 1)
       for (; count > 0; --count, ++row, from += stride, out += out_stride)
-        block<1, Panels>(stages, row, from, out, out_stride, column, last);
-  }
-
-  template <std::size_t Rows, std::size_t Panels, class Stages, class Out>
-  POLYMAC_INLINE void block(const Stages& stages, std::size_t row, const Sum* from, Out* out, std::size_t out_stride,
-                            std::size_t column, std::size_t last) const noexcept {
-    Out* rows[Rows];
-    POLYMAC_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r) rows[r] = out + r * out_stride;
-    auto sums_in_registers = isa::best_lanes<Sum, I, Rows, Panels>::load(from, stride);
-    if constexpr (Starts) sums_in_registers.template add<false>(starts + column);
-    stages.lanes(sums_in_registers, {place.row + row, place.offset + place.column + column}).store(rows, last);
-  }
-
-  constexpr POLYMAC_INLINE Sum started(Sum sum, std::size_t column) const noexcept {
-    if constexpr (!Starts)
-      return sum;
-    else if constexpr (std::is_integral_v<Sum>)
-      return fixed_point::wrapping_add(sum, starts[column]);
-    else
-      return sum + starts[column];
+        finish_in_lanes<I, 1, Panels>(stages, from, stride, out, out_stride, at(), last);
   }
 
   template <std::size_t Width, class Out>
@@ -146,20 +138,10 @@ struct finisher {
     // as the compiler knows, and it would read them anew for every element.
     Out results[Width];
     for (std::size_t c = 0; c < count; ++c)
-      results[c] = epilogue(started(from[c], column + c), place.row + row, place.offset + place.column + column + c);
+      results[c] = epilogue(from[c], place.row + row, place.offset + place.column + column + c);
     for (std::size_t c = 0; c < count; ++c) out[c] = results[c];
   }
 };
-
-template <class I, bool Starts, class Sum, class Epilogue, class Output>
-constexpr POLYMAC_INLINE void finish(const Epilogue& epilogue, const Output& output, const Sum* sums,
-                                     std::size_t stride, const output_block& place, const Sum* starts) noexcept {
-  const finisher<I, Sum, Starts, Epilogue, Output> f{epilogue, output, sums, stride, place, starts};
-  if constexpr (finishes_in_lanes<I, Sum, Epilogue>()) {
-    if (!std::is_constant_evaluated()) return f.in_lanes();
-  }
-  f.one_by_one();
-}
 
 }  // namespace detail
 
@@ -168,15 +150,11 @@ constexpr POLYMAC_INLINE void finish(const Epilogue& epilogue, const Output& out
 template <Isa I, class Sum, class Epilogue, class Output>
 constexpr void finish(const Epilogue& epilogue, const Output& output, const Sum* sums, std::size_t stride,
                       const output_block& place) noexcept {
-  detail::finish<I, false>(epilogue, output, sums, stride, place, static_cast<const Sum*>(nullptr));
-}
-/// The same for sums that still lack their start values: one for each column of `place`, 16 for each panel. Inlined: while
-/// tiles are being stored, parameters must not pass through memory. A load that is wider than the stores it reads from waits
-/// until they, and all tiles stored before them, have reached L1.
-template <Isa I, class Sum, class Epilogue, class Output>
-constexpr POLYMAC_INLINE void finish(const Epilogue& epilogue, const Output& output, const Sum* sums,
-                                     std::size_t stride, const output_block& place, const Sum* starts) noexcept {
-  detail::finish<I, true>(epilogue, output, sums, stride, place, starts);
+  const detail::finisher<I, Sum, Epilogue, Output> f{epilogue, output, sums, stride, place};
+  if constexpr (detail::finishes_in_lanes<I, Sum, Epilogue>()) {
+    if (!std::is_constant_evaluated()) return f.in_lanes();
+  }
+  f.one_by_one();
 }
 
 }  // namespace kernel

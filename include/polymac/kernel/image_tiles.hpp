@@ -139,13 +139,16 @@ class image_tiles {
     if (whole_tiles()) return geometry_.output.height * layout_.pitch;
     return (geometry_.output.height - 1) * layout_.pitch + geometry_.output.width;
   }
+  std::size_t row_stride() const noexcept {
+    return layout_.pitch == 0 ? row_depth_ : window_.stride.width * channels_;
+  }
   std::size_t segments() const noexcept { return layout_.pitch == 0 ? 1 : window_.kernel.height; }
+  std::size_t segment_stride() const noexcept { return window_.dilation.height * layout_.frame_stride; }
 
   tile_view<activation> view(std::size_t row, std::size_t t) const noexcept {
     if (layout_.pitch == 0) return copied(row, t);
     const std::size_t line = row / layout_.pitch, x = row % layout_.pitch;
-    return {image_ + line * window_.stride.height * layout_.frame_stride + x * window_.stride.width * channels_,
-            window_.stride.width * channels_, window_.dilation.height * layout_.frame_stride, line, x};
+    return {image_ + line * window_.stride.height * layout_.frame_stride + x * window_.stride.width * channels_, line, x};
   }
 
   template <class Function>
@@ -183,7 +186,7 @@ class image_tiles {
       ox = 0;
       ++oy;
     }
-    return {tile, row_depth_, 0, 0, row};
+    return {tile, 0, row};
   }
 
   /// y0, x0: corner of the window on the padded image. Behind every piece zeros are written; the next one overwrites them.

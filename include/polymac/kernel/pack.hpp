@@ -285,7 +285,8 @@ class packed_weights {
   constexpr const auto& tile_configuration() const noexcept { return tile_configuration_; }
   /// k that the steps read of a row; beyond the depth the weights are zero.
   constexpr std::size_t depth_of_tiles() const noexcept { return held_groups_ * Atom::depth; }
-  /// Start values of panel p for tiles, which shift no activations.
+  /// Start values of panel p for tiles, which shift no activations; has_tile_starts: are there other than 0?
+  constexpr bool has_tile_starts() const noexcept { return has_tile_starts_; }
   constexpr const accumulator* tile_starts(std::size_t set, std::size_t p) const noexcept {
     return tile_starts_.data() + (set * panels_ + p) * Atom::columns;
   }
@@ -431,7 +432,11 @@ class packed_weights {
   constexpr void finish_starts() noexcept {
     if constexpr (has_tiles) {
       tile_configuration_ = configuration_of(step_groups());
-      for (std::size_t i = 0; i < bias_.size(); ++i) tile_starts_[i] = detail::wrap<accumulator>(bias_[i]);
+      has_tile_starts_ = false;
+      for (std::size_t i = 0; i < bias_.size(); ++i) {
+        tile_starts_[i] = detail::wrap<accumulator>(bias_[i]);
+        has_tile_starts_ = has_tile_starts_ || tile_starts_[i] != accumulator{};
+      }
     }
     if (wide_) return;
     for (std::size_t i = 0; i < starts_.size(); ++i) {
@@ -468,6 +473,7 @@ class packed_weights {
       return nothing{};
   }
   [[no_unique_address]] decltype(configuration_of(1)) tile_configuration_{};
+  bool has_tile_starts_ = false;
 };
 
 }  // namespace kernel

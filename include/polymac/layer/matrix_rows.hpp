@@ -35,9 +35,11 @@ template <class Activation>
 struct matrix_tiles {
   matrix_view<const Activation> x;
   constexpr std::size_t rows() const noexcept { return x.rows; }
+  constexpr std::size_t row_stride() const noexcept { return x.stride; }
   constexpr std::size_t segments() const noexcept { return 1; }
+  constexpr std::size_t segment_stride() const noexcept { return 0; }
   constexpr kernel::tile_view<Activation> view(std::size_t row, std::size_t) const noexcept {
-    return {x.row(row), x.stride, 0, 0, row};
+    return {x.row(row), 0, row};
   }
   template <class Function>
   void outputs(const kernel::tile_view<Activation>& view, std::size_t skip, std::size_t count,
