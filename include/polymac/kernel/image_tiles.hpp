@@ -6,8 +6,8 @@
 //     in place   the windows are read from the image itself, one segment for each line of the kernel: no padding, stride 1
 //     framed     the image is copied once into the workspace, with its padding around it and its channels filled up to whole
 //                groups; then as in place
-//     copied     the windows of 16 pixels are copied into a block of the workspace, one line of the kernel after another.
-//                Needs no memory for an image, but copies every pixel once for each tap
+//     copied     the windows of 16 pixels are copied into a block of the workspace, one line of the kernel after another:
+//                from a frame if there is memory for one, else from the image, pixel by pixel where there is padding
 //
 //   In place and framed, neighbouring pixels of a line are `stride` pixels apart. At the end of a line the distance is
 //   another one, and a tile cannot turn round a corner, so rows are counted in pitches that keep tiles regular:
@@ -29,43 +29,13 @@ POLYMAC_BEGIN
 namespace kernel {
 
 /// How the tiles of a convolution find their rows: everything that depends on the shapes alone.
-///   channels          of the weights: those of the image, filled up to whole groups
-///   steps, row_depth  of the packed weights (packed_weights::steps, depth_of_tiles)
 struct image_layout {
   std::size_t pitch = 0;         ///< rows from line to line; 0: windows are copied
   bool framed = false;           ///< a copy of the image is read
-  extent2d frame{};              ///< pixels of the image as it is read
+  extent2d frame{};              ///< pixels of the image with its padding
   std::size_t frame_stride = 0;  ///< elements from line to line of it
-  std::size_t elements = 0;      ///< of workspace
-
-  /// Rows that a tile computes beyond those of the output, at most, as a fraction of 16.
-  constexpr image_layout(std::size_t tiles_of_rows, std::size_t tile_rows, std::size_t group_depth, std::size_t excess, const window& w,
-                         const window_geometry& g, extent2d image, std::size_t channels, bool dense_image,
-                         std::size_t steps, std::size_t row_depth, std::size_t available) noexcept {
-    const std::size_t line = w.kernel.width * channels;
-    elements = tiles_of_rows * tile_rows * row_depth + excess;
-    const bool whole_lines = w.kernel.width == 1 || w.dilation.width == 1;
-    const bool whole_steps =
-        line % group_depth == 0 && steps % w.kernel.height == 0 && w.kernel.height * line == row_depth;
-    if (!whole_lines || !whole_steps) return;
-    frame = {image.height + g.padding.top + g.padding.bottom, image.width + g.padding.left + g.padding.right};
-    const std::size_t whole_tiles = polymac::detail::round_up(g.output.width, tile_rows);
-    const bool linear = w.stride == extent2d{1, 1} && frame.width <= whole_tiles;
-    const std::size_t rows = linear ? frame.width : whole_tiles;
-    // Copying a window costs about as much as five pairs of panels do: more than half of the rows may be dropped only
-    // where there are few columns, and then nothing here takes long.
-    if (2 * rows > 5 * g.output.width) return;
-    framed = !(linear && dense_image && frame == image);
-    const std::size_t framed_elements =
-        frame.height * frame.width * channels + rows * w.stride.width * channels + excess;
-    if (framed && framed_elements > available) {
-      framed = false;
-      return;
-    }
-    if (framed) elements = framed_elements;
-    frame_stride = frame.width * channels;
-    pitch = rows;
-  }
+  std::size_t block = 0;         ///< elements of workspace for copied windows; the frame lies behind them
+  std::size_t elements = 0;      ///< of workspace in all
 };
 
 /// Windows over one NHWC image for the tile nest. `x` has one image and the channels of one group.
@@ -78,11 +48,37 @@ class image_tiles {
   static constexpr std::size_t least_elements(std::size_t columns, std::size_t row_depth) noexcept {
     return row_tiles_of_block(columns) * Tiles::rows * row_depth + Tiles::copy_excess;
   }
+  /// channels: of the weights, those of the image filled up to whole groups; steps, row_depth: of the packed weights
+  /// (packed_weights::steps, depth_of_tiles); available: elements of workspace, at least least_elements().
   static constexpr image_layout layout(const window& w, const window_geometry& g, extent2d image, std::size_t channels,
                                        bool dense_image, std::size_t columns, std::size_t steps, std::size_t row_depth,
                                        std::size_t available) noexcept {
-    return {row_tiles_of_block(columns), Tiles::rows, Tiles::depth, Tiles::copy_excess, w,        g, image, channels,
-            dense_image,                 steps,       row_depth,    available};
+    image_layout l;
+    l.frame = {image.height + g.padding.top + g.padding.bottom, image.width + g.padding.left + g.padding.right};
+    l.frame_stride = l.frame.width * channels;
+    const std::size_t line = w.kernel.width * channels;
+    const bool whole_lines = w.kernel.width == 1 || w.dilation.width == 1;
+    const bool whole_steps =
+        line % Tiles::depth == 0 && steps % w.kernel.height == 0 && w.kernel.height * line == row_depth;
+    const std::size_t whole_tiles = polymac::detail::round_up(g.output.width, Tiles::rows);
+    const bool linear = w.stride == extent2d{1, 1} && l.frame.width <= whole_tiles;
+    const std::size_t rows = linear ? l.frame.width : whole_tiles;
+    // Copying a window costs about as much as five pairs of panels do: more than half of the rows may be dropped only
+    // where there are few columns, and then nothing here takes long.
+    if (whole_lines && whole_steps && 2 * rows <= 5 * g.output.width) {
+      l.framed = !(linear && dense_image && l.frame == image);
+      if (l.framed)
+        l.elements = l.frame.height * l.frame_stride + rows * w.stride.width * channels + Tiles::copy_excess;
+      l.pitch = rows;
+      if (l.elements <= available) return l;
+    }
+    l.pitch = 0;
+    l.block = l.elements = least_elements(columns, row_depth);
+    // A frame spares the windows at the border their pixel by pixel.
+    const std::size_t framed = l.block + l.frame.height * l.frame_stride + Tiles::copy_excess;
+    l.framed = l.frame != image && framed <= available;
+    if (l.framed) l.elements = framed;
+    return l;
   }
 
   /// `memory` holds l.elements; `channels` as in the layout; rows [begin, end) of the output are wanted, begin < end.
@@ -95,7 +91,7 @@ class image_tiles {
         layout_(l),
         zero_point_(zero_point),
         memory_(memory),
-        image_(l.framed ? memory : x.data),
+        image_(l.framed ? memory + l.block : x.data),
         channels_(channels),
         row_depth_(row_depth),
         line_(w.kernel.width * channels),
@@ -109,7 +105,7 @@ class image_tiles {
     const std::size_t reach = (window_.kernel.height - 1) * window_.dilation.height + 1;
     const std::size_t last = (end_ - 1) / geometry_.output.width * window_.stride.height + reach;
     for (std::size_t line = first; line < polymac::detail::smaller(last, layout_.frame.height); ++line) {
-      activation* to = memory_ + line * layout_.frame_stride;
+      activation* to = memory_ + layout_.block + line * layout_.frame_stride;
       const std::size_t y = line - geometry_.padding.top;  // above the image: larger than any extent
       if (y >= x_.height) {
         Tiles::fill(to, zero_point_, layout_.frame_stride);
@@ -171,7 +167,9 @@ class image_tiles {
   }
 
  private:
-  bool whole_tiles() const noexcept { return layout_.framed && layout_.pitch % Tiles::rows == 0; }
+  bool whole_tiles() const noexcept {
+    return layout_.framed && layout_.pitch != 0 && layout_.pitch % Tiles::rows == 0;
+  }
   std::size_t row_of(std::size_t output_row) const noexcept {
     if (layout_.pitch == 0) return output_row;
     return output_row / geometry_.output.width * layout_.pitch + output_row % geometry_.output.width;
@@ -191,6 +189,7 @@ class image_tiles {
 
   /// y0, x0: corner of the window on the padded image. Behind every piece zeros are written; the next one overwrites them.
   POLYMAC_INLINE void copy_window(std::size_t y0, std::size_t x0, activation* to) const noexcept {
+    if (layout_.framed) return copy_framed_window(image_ + y0 * layout_.frame_stride + x0 * channels_, to);
     // Unsigned: what lies above or left of the image becomes larger than any extent.
     const std::size_t top = y0 - geometry_.padding.top, left = x0 - geometry_.padding.left;
     const std::size_t right = left + (window_.kernel.width - 1) * window_.dilation.width;
@@ -212,6 +211,14 @@ class image_tiles {
           Tiles::fill(to, zero_point_, channels_);
       }
     }
+  }
+
+  POLYMAC_INLINE void copy_framed_window(const activation* from, activation* to) const noexcept {
+    const bool whole_lines = window_.kernel.width == 1 || window_.dilation.width == 1;
+    const std::size_t pieces = whole_lines ? 1 : window_.kernel.width, piece = line_ / pieces;
+    for (std::size_t ky = 0; ky < window_.kernel.height; ++ky, from += window_.dilation.height * layout_.frame_stride)
+      for (std::size_t i = 0; i < pieces; ++i, to += piece)
+        Tiles::copy(to, from + i * window_.dilation.width * channels_, piece);
   }
 
   image_view<const activation> x_;
