@@ -96,6 +96,8 @@ class tile_nest {
   static constexpr std::size_t max_row_tiles = 4;
   /// Weights that are gone through for one pass over the rows: half of L2.
   static constexpr std::size_t panel_block_bytes = std::size_t{1} << 20;
+  /// Up to so many steps (64 deep, 4 KiB of activations and weights) the sums of two blocks stay in L1 beside what passes by.
+  static constexpr std::size_t l1_steps = 8;
   /// Raw sums may be stored to the output as they are.
   static constexpr bool raw = std::is_same_v<Epilogue, epilogue::identity> && std::is_same_v<element, accumulator>;
   static constexpr bool in_lanes = finishes_in_lanes<isa, accumulator, Epilogue>();
@@ -141,7 +143,8 @@ class tile_nest {
         row_tiles_(row_tiles_of_block(columns_)),
         units_a_step_(polymac::detail::greater(
             std::size_t{2}, polymac::detail::divide_up(row_tiles_ * tile_rows / rows_of_unit(row_tiles_ == 4 ? 1 : 2),
-                                                       weights.steps()))),
+                                                       weights.steps() - (weights.steps() > l1_steps ? 1 : 0)))),
+        soon_(weights.steps() > l1_steps),
         starts_(weights.has_tile_starts() ? weights.tile_starts(set, 0) : nullptr) {}
 
   /// The rows [begin, end) of the source, at least 16 rows in the source.
@@ -155,8 +158,8 @@ class tile_nest {
       const std::size_t panel_end = polymac::detail::smaller(p + block, panels);
       for (std::size_t row = begin; row < end; row += row_tiles_ * tile_rows) {
         const rows_of_block& rows = rows_from(begin, row, end);
-        if (rows.tiles > 2)
-          multiply<4, 1>(rows, p);
+        if (row_tiles_ == 4)
+          one_panel(rows, p);
         else if (rows.tiles == 2)
           row_block<2>(rows, p, panel_end);
         else
@@ -164,16 +167,15 @@ class tile_nest {
       }
     }
     take_stored();
-    drain_any(all_units);
+    row_tiles_ == 4 ? drain_all<1>() : drain_all<2>();
     tiles::store_all(places_);
     stored_ = kept_;
     take_stored();
-    drain_any(all_units);
+    row_tiles_ == 4 ? drain_all<1>() : drain_all<2>();
     tiles::release();
   }
 
  private:
-  static constexpr std::size_t all_units = max_row_tiles * tile_rows;
   /// Rows that go through the epilogue at a time: 64 sums.
   static constexpr std::size_t rows_of_unit(std::size_t panels) noexcept { return panels == 2 ? 2 : 4; }
 
@@ -233,14 +235,22 @@ class tile_nest {
     rows.runs[rows.run_count++] = run;
   }
 
+  POLYMAC_INLINE void one_panel(const rows_of_block& rows, std::size_t panel) noexcept {
+    if (rows.tiles > 2)
+      multiply<4, 1, 1>(rows, panel);
+    else if (rows.tiles == 2)
+      multiply<2, 1, 1>(rows, panel);
+    else
+      multiply<1, 1, 1>(rows, panel);
+  }
   template <std::size_t RowTiles>
   POLYMAC_INLINE void row_block(const rows_of_block& rows, std::size_t panel, std::size_t panel_end) noexcept {
-    for (; panel + 2 <= panel_end; panel += 2) multiply<RowTiles, 2>(rows, panel);
-    if (panel < panel_end) multiply<RowTiles, 1>(rows, panel);
+    for (; panel + 2 <= panel_end; panel += 2) multiply<RowTiles, 2, 2>(rows, panel);
+    if (panel < panel_end) multiply<RowTiles, 1, 2>(rows, panel);
   }
 
-  /// The whole depth for one or two panels.
-  template <std::size_t RowTiles, std::size_t Panels>
+  /// The whole depth for one or two panels. Units of rows that are pending have `UnitPanels` panels.
+  template <std::size_t RowTiles, std::size_t Panels, std::size_t UnitPanels>
   POLYMAC_INLINE void multiply(const rows_of_block& rows, std::size_t panel) noexcept {
     const weight* w = weights_.panel(set_, panel);
     const activation* from[RowTiles];
@@ -253,12 +263,13 @@ class tile_nest {
       for (std::size_t t = 0; t < RowTiles; ++t) from[t] += step_depth_;
     };
     const auto between = [&]() POLYMAC_INLINE_LAMBDA {
-      drain<RowTiles == 4 ? 1 : 2>(units_a_step_);
+      drain<UnitPanels>(units_a_step_);
     };
-    take_stored();
+    if (!soon_) take_stored();
     stored_ = kept_;
     const accumulator* const starts = starts_ == nullptr ? nullptr : starts_ + panel * tiles::columns;
     tiles::template first_step<RowTiles, Panels>(from, stride, w, panel_stride_, starts, places_, between);
+    if (soon_) take_stored();
     go_on();
     for (std::size_t segment = 0, step = 1;; step = 0) {
       for (; step < segment_steps_; ++step) {
@@ -270,7 +281,7 @@ class tile_nest {
       for (std::size_t t = 0; t < RowTiles; ++t) from[t] += turn;
     }
     // The slot of this block is that of the pending one.
-    if (pending_ != none) drain_any(all_units);
+    if (pending_ != none) drain_all<UnitPanels>();
     keep<RowTiles, Panels>(rows, panel * tiles::columns);
   }
 
@@ -304,8 +315,7 @@ class tile_nest {
     slots_[kept_].column = column;
   }
 
-  /// The block that was stored becomes the pending one. It is another one than the block that is being stored, because loads
-  /// of what tiles have just stored would wait, and all that is behind them with them.
+  /// The block that was stored becomes the pending one.
   POLYMAC_INLINE void take_stored() noexcept {
     pending_ = stored_;
     stored_ = none;
@@ -314,95 +324,69 @@ class tile_nest {
   }
   /// The next run of the pending block; without one, there is nothing pending.
   POLYMAC_INLINE void take_run() noexcept {
-    const slot& from = slots_[pending_];
-    if (next_run_ == from.rows->run_count) {
+    const slot& of = slots_[pending_];
+    if (next_run_ == of.rows->run_count) {
       pending_ = none;
-      rows_left_ = 0;
+      from_ = units_end_ = end_ = nullptr;
       return;
     }
-    const row_run& run = from.rows->runs[next_run_++];
-    const std::size_t stride = columns_ - from.column > tiles::columns ? block_columns : tiles::columns;
-    from_ = finished_[pending_] + run.first * stride;
-    to_ = run.to + from.column;
-    row_ = run.output_row;
-    rows_left_ = run.count;
+    const row_run& run = of.rows->runs[next_run_++];
+    const std::size_t columns = polymac::detail::smaller(columns_ - of.column, block_columns);
+    const std::size_t panels = columns > tiles::columns ? 2 : 1, stride = panels * tiles::columns;
+    const bool in_units = in_lanes && columns == (row_tiles_ == 4 ? tiles::columns : block_columns);
+    column_ = offset_ + of.column;
+    run_row_ = run.output_row;
+    from_ = run_from_ = finished_[pending_] + run.first * stride;
+    end_ = from_ + run.count * stride;
+    units_end_ = in_units ? from_ + run.count / rows_of_unit(panels) * rows_of_unit(panels) * stride : from_;
+    to_ = run.to + of.column;
   }
 
-  /// Sends up to `units` units of rows of the pending block through the epilogue. Few instructions where a unit of whole
-  /// panels is there: scalar ones take ports away from the epilogue.
+  /// Sends up to `units` units of rows of the pending block through the epilogue. Few instructions where they are there:
+  /// scalar ones take ports from the epilogue, and room from the loads of the tiles to come.
   template <std::size_t Panels>
   POLYMAC_INLINE void drain(std::size_t units) noexcept {
-    constexpr std::size_t unit = rows_of_unit(Panels);
-    if (pending_ == none) return;
-    const std::size_t column = slots_[pending_].column;
     if constexpr (in_lanes) {
-      if (columns_ - column >= Panels * tiles::columns && rows_left_ >= units * unit) [[likely]] {
-        finish_units<Panels, true>(units, column);
-        if (rows_left_ == 0) take_run();
-        return;
-      }
+      constexpr std::size_t of_unit = rows_of_unit(Panels) * Panels * tiles::columns;
+      if (units_end_ >= from_ + units * of_unit) [[likely]]
+        return finish_units<Panels>(from_ + units * of_unit);
     }
-    drain_any(units);
+    if (pending_ != none) drain_rest<Panels>();
   }
-  POLYMAC_NOINLINE void drain_any(std::size_t units) noexcept {
-    while (units > 0 && pending_ != none) {
-      const std::size_t column = slots_[pending_].column;
-      if (columns_ - column > tiles::columns)
-        some_rows<2>(units, column);
-      else
-        some_rows<1>(units, column);
-      if (rows_left_ == 0) take_run();
-    }
-  }
+  /// Units up to `stop`, which is not from_.
   template <std::size_t Panels>
-  POLYMAC_INLINE void some_rows(std::size_t& units, std::size_t column) noexcept {
+  POLYMAC_INLINE void finish_units(const accumulator* stop) noexcept {
     constexpr std::size_t unit = rows_of_unit(Panels), stride = Panels * tiles::columns;
-    const std::size_t whole = polymac::detail::smaller(rows_left_ / unit, units);
-    const std::size_t rows = whole > 0 ? whole * unit : 1;
-    units -= whole > 0 ? whole : 1;
-    if constexpr (!in_lanes) {
-      kernel::finish<isa>(epilogue_, output_, from_, stride,
-                          {row_, rows, column, polymac::detail::smaller(stride, columns_ - column), offset_});
-      pass(rows, stride);
-    } else if (whole == 0) {
-      finish_in_lanes<isa, 1, Panels>(stages_, from_, stride, to_, output_stride_, {row_, offset_ + column},
-                                      columns_of_last<Panels>(column));
-      pass(rows, stride);
-    } else {
-      finish_units<Panels, false>(whole, column);
-    }
-  }
-  /// So many units that all are there. Whole: so are all columns.
-  template <std::size_t Panels, bool Whole>
-  POLYMAC_INLINE void finish_units(std::size_t units, std::size_t column) noexcept {
-    constexpr std::size_t unit = rows_of_unit(Panels), stride = Panels * tiles::columns;
-    const std::size_t last = Whole ? tiles::columns : columns_of_last<Panels>(column);
-    const accumulator* from = from_;
-    const accumulator* const end = from + units * unit * stride;
-    const std::size_t to_stride = output_stride_;
-    element* to = to_;
-    epilogue::place at{row_, offset_ + column};
+    const std::size_t to_stride = output_stride_, column = column_;
     const auto stages = stages_;  // of their own: no store can change them
-    rows_left_ -= units * unit;
+    const accumulator* from = from_;
+    element* to = to_;
     do {
-      finish_in_lanes<isa, unit, Panels>(stages, from, stride, to, to_stride, at, last);
+      const std::size_t row = run_row_ + static_cast<std::size_t>(from - run_from_) / stride;
+      finish_in_lanes<isa, unit, Panels>(stages, from, stride, to, to_stride, {row, column}, tiles::columns);
       from += unit * stride;
       to += unit * to_stride;
-      at.row += unit;
-    } while (from != end);
+    } while (from != stop);
     from_ = from;
     to_ = to;
-    row_ = at.row;
   }
-  POLYMAC_INLINE void pass(std::size_t rows, std::size_t stride) noexcept {
-    from_ += rows * stride;
-    to_ += rows * output_stride_;
-    row_ += rows;
-    rows_left_ -= rows;
+  /// What is left of the current run, then takes the next one.
+  template <std::size_t Panels>
+  POLYMAC_NOINLINE void drain_rest() noexcept {
+    if constexpr (in_lanes)
+      if (from_ != units_end_) finish_units<Panels>(units_end_);
+    if (from_ != end_) {
+      const std::size_t columns = polymac::detail::smaller(columns_ + offset_ - column_, block_columns);
+      const std::size_t stride = columns > tiles::columns ? block_columns : tiles::columns;
+      const auto row = run_row_ + static_cast<std::size_t>(from_ - run_from_) / stride;
+      kernel::finish<isa>(epilogue_, output_, from_, stride,
+                          {row, static_cast<std::size_t>(end_ - from_) / stride, column_ - offset_, columns, offset_});
+    }
+    take_run();
   }
   template <std::size_t Panels>
-  POLYMAC_INLINE std::size_t columns_of_last(std::size_t column) const noexcept {
-    return polymac::detail::smaller(tiles::columns, columns_ - column - (Panels - 1) * tiles::columns);
+  POLYMAC_NOINLINE void drain_all() noexcept {
+    while (pending_ != none) drain_rest<Panels>();
   }
 
   const Packed& weights_;
@@ -414,6 +398,8 @@ class tile_nest {
   const std::size_t columns_, offset_, output_stride_;
   const std::size_t panel_stride_, step_weights_, step_depth_, segments_, segment_steps_, turn_, row_tiles_,
       units_a_step_;
+  const bool soon_;  ///< sums are finished while the very next block is made; else one block later, when no load has to
+                     ///< wait for what tiles have just stored
   const accumulator* const starts_;
 
   // Sums on their way out: in the tiles, in memory, and of the block before what is left to do. Slots are named by number,
@@ -423,9 +409,9 @@ class tile_nest {
   slot slots_[2];
   std::size_t kept_ = none, stored_ = none, pending_ = none, free_slot_ = 0;
   typename tiles::places places_;  ///< of the sums in the tiles
-  // Of the pending block: the next run, and what is left of the current one.
-  std::size_t next_run_ = 0, rows_left_ = 0, row_ = 0;
-  const accumulator* from_ = nullptr;
+  // Of the pending block: the next run, and of the current one where it is, its whole units and all of its rows end.
+  std::size_t next_run_ = 0, run_row_ = 0, column_ = 0;
+  const accumulator *run_from_ = nullptr, *from_ = nullptr, *units_end_ = nullptr, *end_ = nullptr;
   element* to_ = nullptr;
 
   rows_of_block rows_[4];
