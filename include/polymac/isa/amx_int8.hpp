@@ -31,8 +31,8 @@ POLYMAC_BEGIN
 namespace isa {
 namespace detail {
 
-// Tile numbers are part of the instruction. Written out instead of taken from the compiler's header: g++ 12 does not tell
-// the optimiser that these instructions read and write memory, and drops the stores they depend on.
+// Tile numbers are part of the instruction. Written out instead of taken from the compiler's header: g++ 12 does not
+// tell the optimiser that these instructions read and write memory, and drops the stores they depend on.
 template <int Tile>
 POLYMAC_INLINE void tile_load(const void* from, std::size_t stride) noexcept {
   __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride), "i"(Tile) : "memory");
@@ -77,8 +77,8 @@ struct byte_tiles {
   static constexpr std::size_t max_groups = 16;  ///< of a step
   static_assert(sizeof(activation) == 1 && sizeof(weight) == 1 && sizeof(accumulator) == 4);
 
-  /// The shapes of tiles for steps of `groups` groups. Made once, when weights are packed: ldtilecfg reads all 64 bytes, and
-  /// would wait for bytes that have just been written.
+  /// The shapes of tiles for steps of `groups` groups. Made once, when weights are packed: ldtilecfg reads all 64
+  /// bytes, and would wait for bytes that have just been written.
   static constexpr tile_configuration configuration(std::size_t groups) noexcept {
     tile_configuration shapes;
     for (int t = 0; t < 4; ++t) set(shapes, t, rows, columns * sizeof(accumulator));
@@ -92,11 +92,11 @@ struct byte_tiles {
   }
   static POLYMAC_INLINE void release() noexcept { __asm__ volatile("tilerelease"); }
 
-  // A block has 1 or 2 tiles of rows and 1 or 2 panels, or 4 tiles of rows and 1 panel: at most 4 tiles of sums, in the order
-  // of rows and panels.
+  // A block has 1 or 2 tiles of rows and 1 or 2 panels, or 4 tiles of rows and 1 panel: at most 4 tiles of sums, in the
+  // order of rows and panels.
 
-  /// Where the tiles of sums are to be stored: tile t from to[t] on, its rows stride[t] bytes apart; no tile where to[t] is
-  /// null.
+  /// Where the tiles of sums are to be stored: tile t from to[t] on, its rows stride[t] bytes apart; no tile where
+  /// to[t] is null.
   struct places {
     accumulator* to[4]{};
     std::size_t stride[4]{};
@@ -104,19 +104,19 @@ struct byte_tiles {
   /// Adds the products of one step. tiles[t]: first activation of tile t, rows `stride` apart; weights: the groups of
   /// the step, panels `panel_stride` apart. `between` is called once in the middle: work for the vector units.
   template <std::size_t RowTiles, std::size_t Panels, class Between>
-  static POLYMAC_INLINE void step(const activation* const (&tiles)[RowTiles], std::size_t stride,
-                                  const weight* weights, std::size_t panel_stride, const Between& between) noexcept {
-    step_with<RowTiles, Panels>(tiles, stride, weights, panel_stride, [](auto) POLYMAC_INLINE_LAMBDA {}, between);
+  static POLYMAC_INLINE void step(const activation* const (&tiles)[RowTiles], std::size_t stride, const weight* weights,
+                                  std::size_t panel_stride, const Between& between) noexcept {
+    step_with<RowTiles, Panels>(
+        tiles, stride, weights, panel_stride, [](auto) POLYMAC_INLINE_LAMBDA {}, between);
   }
-  /// The same for the first step of a block: the sums that the tiles still hold are stored to `before`, each just before its
-  /// tile is needed, and new ones begin: with `starts`, 16 for each panel, or with 0 where that is null. Stored at the end of
-  /// their block they would keep the next one waiting: tile registers are not renamed. (A block of one step takes 33 ns
-  /// instead of 53.)
+  /// The same for the first step of a block: the sums that the tiles still hold are stored to `before`, each just
+  /// before its tile is needed, and new ones begin: with `starts`, 16 for each panel, or with 0 where that is null.
+  /// Stored at the end of their block they would keep the next one waiting: tile registers are not renamed. (A block of
+  /// one step takes 33 ns instead of 53.)
   template <std::size_t RowTiles, std::size_t Panels, class Between>
-  static POLYMAC_INLINE void first_step(const activation* const (&tiles)[RowTiles],
-                                        std::size_t stride, const weight* weights,
-                                        std::size_t panel_stride, const accumulator* starts, const places& before,
-                                        const Between& between) noexcept {
+  static POLYMAC_INLINE void first_step(const activation* const (&tiles)[RowTiles], std::size_t stride,
+                                        const weight* weights, std::size_t panel_stride, const accumulator* starts,
+                                        const places& before, const Between& between) noexcept {
     const auto ready = [&](auto tile) POLYMAC_INLINE_LAMBDA {
       constexpr int t = decltype(tile)::value;
       store<t>(before);
@@ -143,8 +143,8 @@ struct byte_tiles {
     for (; count >= 64; count -= 64, to += 64, from += 64) _mm512_storeu_si512(to, _mm512_loadu_si512(from));
     if (count > 0) _mm512_storeu_si512(to, _mm512_maskz_loadu_epi8((std::uint64_t{1} << count) - 1, from));
   }
-  /// Copies `pixels` pixels of `channels` elements, `from_stride` apart, to places `to_stride` apart; what is between them
-  /// there becomes zero.
+  /// Copies `pixels` pixels of `channels` elements, `from_stride` apart, to places `to_stride` apart; what is between
+  /// them there becomes zero.
   static void copy_pixels(activation* to, std::size_t to_stride, const activation* from, std::size_t from_stride,
                           std::size_t channels, std::size_t pixels) noexcept {
     if (channels <= 4 && to_stride == 4 && from_stride == channels) {
@@ -169,6 +169,7 @@ struct byte_tiles {
     for (; count >= 64; count -= 64, to += 64) _mm512_storeu_si512(to, all);
     if (count > 0) _mm512_storeu_si512(to, _mm512_maskz_mov_epi8((std::uint64_t{1} << count) - 1, all));
   }
+
  private:
   template <int Tile>
   using number = std::integral_constant<int, Tile>;
@@ -178,9 +179,9 @@ struct byte_tiles {
   }
   /// A step; ready(tile) is called before the first product of each tile of sums.
   template <std::size_t RowTiles, std::size_t Panels, class Ready, class Between>
-  static POLYMAC_INLINE void step_with(const activation* const (&tiles)[RowTiles],
-                                       std::size_t stride, const weight* weights,
-                                       std::size_t panel_stride, const Ready& ready, const Between& between) noexcept {
+  static POLYMAC_INLINE void step_with(const activation* const (&tiles)[RowTiles], std::size_t stride,
+                                       const weight* weights, std::size_t panel_stride, const Ready& ready,
+                                       const Between& between) noexcept {
     constexpr bool is_signed = std::is_signed_v<activation>;
     tile_load<4>(tiles[0], stride);
     tile_load<6>(weights, columns * depth);

@@ -260,8 +260,8 @@ struct zmm_sums {
         made.each[i].v = _mm512_cvtepi32_epi16(
             _mm512_add_epi32(_mm512_min_epi32(_mm512_max_epi32(v[i], least), most), _mm512_set1_epi32(zero_point)));
     } else {
-      // Saturating at 16 bits before and behind the addition gives what one saturation at the end gives: |zero point| is
-      // below 2^8, so whatever saturates at 16 bits lies far outside of 8 bits.
+      // Saturating at 16 bits before and behind the addition gives what one saturation at the end gives: |zero point|
+      // is below 2^8, so whatever saturates at 16 bits lies far outside of 8 bits.
       const __m512i zero = _mm512_set1_epi16(static_cast<std::int16_t>(zero_point));
       if constexpr (zmm_codes<Out, Rows, Panels>::joined) {
         const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero);

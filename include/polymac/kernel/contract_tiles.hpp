@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The loop nest for matrix registers: the same product as contract.hpp, from the same packed weights, 32 rows at a time.
+// The loop nest for matrix registers: the same product as contract.hpp, from the same packed weights, 32 rows at a
+// time.
 //
 //     for each block of panels that fits L2                              weights stay there while rows pass by
 //       for each block of 32 rows: two tiles of 16 whose rows are equally far apart (of one panel alone: 64 rows)
@@ -9,16 +10,18 @@
 //             in its middle: a few rows of the block before go through the epilogue
 //           sums stay in the tiles until the next block needs them, then -> memory in L1, or straight to the output
 //
-// It is a nest of its own because a tile is no row of registers: rows are read by a base and a stride instead of pointers, and
-// sums can only be reached through memory. Policies act on the vector nest: a tile has no groups of k to leave out.
+// It is a nest of its own because a tile is no row of registers: rows are read by a base and a stride instead of
+// pointers, and sums can only be reached through memory. Policies act on the vector nest: a tile has no groups of k to
+// leave out.
 //
 // What was measured (Xeon, Granite Rapids class), and decides the form:
-//   - the depth is never cut: activations and weights that stream from L2 beside tdpbssd cost less than sums that wait in
-//     memory (196 x 256 x 2304: 0.67 of the peak whole, 0.58 in pieces that keep the activations in L1);
-//   - raw sums go to the output by tilestored: 0.59 of the peak at 256^3. Copied from L1 by whole lines it is 0.46, with
-//     prefetchw 0.33, past the caches 0.34;
-//   - beside tdpbssd the float unit of port 5 is taken: conversions, multiplications and minima run once a cycle instead of
-//     twice, integer additions are free. An epilogue costs what its float instructions cost, so stages avoid them.
+//   - the depth is never cut: activations and weights that stream from L2 beside tdpbssd cost less than sums that
+//     wait in memory (196 x 256 x 2304: 0.67 of the peak whole, 0.58 in pieces that keep the activations in L1);
+//   - raw sums go to the output by tilestored: 0.59 of the peak at 256^3. Copied from L1 by whole lines it is 0.46,
+//     with prefetchw 0.33, past the caches 0.34;
+//   - beside tdpbssd the float unit of port 5 is taken: conversions, multiplications and minima run once a cycle
+//     instead of twice, integer additions are free. An epilogue costs what its float instructions cost, so stages avoid
+//     them.
 //
 // Costs: rows x columns x depth products in tiles of 16 x 16 x 64; weights are read rows / 32 times from L2.
 #pragma once
@@ -42,15 +45,17 @@ struct tile_view {
   std::size_t line = 0, position = 0;  ///< of its first row, as the source counts
 };
 
-/// What the tile nest reads. Its rows may be more than those of the output: rows between the lines of an image are computed
-/// and dropped, where that keeps all rows equally far apart.
+/// What the tile nest reads. Its rows may be more than those of the output: rows between the lines of an image are
+/// computed and dropped, where that keeps all rows equally far apart.
 ///   rows()                       rows that can be read as tiles; at least 16
 ///   row_stride()                 elements from row to row of a tile
-///   segments(), segment_stride() contiguous stretches of a row, all of the same number of steps; elements from one to the next
-///   view(row, t)                 the tile of rows [row, row + 16); t: its number in the block, below row_tiles_of_block()
+///   segments()                   contiguous stretches of a row, all of the same number of steps
+///   segment_stride()             elements from one to the next
+///   view(row, t)                 the tile of rows [row, row + 16); t: its number in the block, below
+///                                row_tiles_of_block()
 ///   outputs(view, skip, count, f)
-///                                calls f(first, rows, output_row) for the runs of rows that are outputs, of the `count` rows
-///                                behind the first `skip` ones of a tile
+///                                calls f(first, rows, output_row) for the runs of rows that are outputs, of the
+///                                `count` rows behind the first `skip` ones of a tile
 template <class S, class Activation>
 concept TileSource = requires(const S& s, std::size_t n) {
   { s.rows() } noexcept -> std::convertible_to<std::size_t>;
@@ -96,7 +101,8 @@ class tile_nest {
   static constexpr std::size_t max_row_tiles = 4;
   /// Weights that are gone through for one pass over the rows: half of L2.
   static constexpr std::size_t panel_block_bytes = std::size_t{1} << 20;
-  /// Up to so many steps (64 deep, 4 KiB of activations and weights) the sums of two blocks stay in L1 beside what passes by.
+  /// Up to so many steps (64 deep, 4 KiB of activations and weights) the sums of two blocks stay in L1 beside what
+  /// passes by.
   static constexpr std::size_t l1_steps = 8;
   /// Raw sums may be stored to the output as they are.
   static constexpr bool raw = std::is_same_v<Epilogue, epilogue::identity> && std::is_same_v<element, accumulator>;
@@ -186,7 +192,8 @@ class tile_nest {
       return 0;
   }
 
-  /// The tiles of a block from `row` on, of the rows [first_row, end). A tile that would go beyond the end is moved up and repeats rows.
+  /// The tiles of a block from `row` on, of the rows [first_row, end). A tile that would go beyond the end is moved up
+  /// and repeats rows.
   const rows_of_block& rows_from(std::size_t first_row, std::size_t row, std::size_t end) noexcept {
     // Four places are enough: sums of at most three blocks of rows are on their way out.
     rows_of_block& rows = rows_[next_rows_];
@@ -201,18 +208,19 @@ class tile_nest {
       const bool again = raw && start >= first_row && start + tile_rows <= end;
       const std::size_t skip = again ? 0 : row - start;
       rows.whole[t] = nullptr;
-      source_.outputs(view, skip, again ? tile_rows : count, [&](std::size_t first, std::size_t run, std::size_t output_row) {
-        first += t * tile_rows + skip;
-        while (run > 0) {
-          const std::size_t regular = polymac::detail::smaller(regular_rows(output_, output_row), run);
-          element* const to = output_.row(output_row) + offset_;
-          if (regular == tile_rows) rows.whole[t] = to;
-          add_run(rows, {to, output_row, first, regular});
-          first += regular;
-          output_row += regular;
-          run -= regular;
-        }
-      });
+      source_.outputs(view, skip, again ? tile_rows : count,
+                      [&](std::size_t first, std::size_t run, std::size_t output_row) {
+                        first += t * tile_rows + skip;
+                        while (run > 0) {
+                          const std::size_t regular = polymac::detail::smaller(regular_rows(output_, output_row), run);
+                          element* const to = output_.row(output_row) + offset_;
+                          if (regular == tile_rows) rows.whole[t] = to;
+                          add_run(rows, {to, output_row, first, regular});
+                          first += regular;
+                          output_row += regular;
+                          run -= regular;
+                        }
+                      });
       ++rows.tiles;
     }
     if (rows.tiles == 3) {
@@ -262,9 +270,7 @@ class tile_nest {
       POLYMAC_UNROLL
       for (std::size_t t = 0; t < RowTiles; ++t) from[t] += step_depth_;
     };
-    const auto between = [&]() POLYMAC_INLINE_LAMBDA {
-      drain<UnitPanels>(units_a_step_);
-    };
+    const auto between = [&]() POLYMAC_INLINE_LAMBDA { drain<UnitPanels>(units_a_step_); };
     if (!soon_) take_stored();
     stored_ = kept_;
     const accumulator* const starts = starts_ == nullptr ? nullptr : starts_ + panel * tiles::columns;
@@ -308,7 +314,8 @@ class tile_nest {
     accumulator* const sums = finished_[kept_];
     POLYMAC_UNROLL
     for (std::size_t t = 0; t < 4; ++t) {
-      places_.to[t] = t < RowTiles * Panels ? sums + t / Panels * tile_rows * stride + t % Panels * tiles::columns : nullptr;
+      places_.to[t] =
+          t < RowTiles * Panels ? sums + t / Panels * tile_rows * stride + t % Panels * tiles::columns : nullptr;
       places_.stride[t] = stride * sizeof(accumulator);
     }
     slots_[kept_].rows = &rows;
@@ -342,8 +349,8 @@ class tile_nest {
     to_ = run.to + of.column;
   }
 
-  /// Sends up to `units` units of rows of the pending block through the epilogue. Few instructions where they are there:
-  /// scalar ones take ports from the epilogue, and room from the loads of the tiles to come.
+  /// Sends up to `units` units of rows of the pending block through the epilogue. Few instructions where they are
+  /// there: scalar ones take ports from the epilogue, and room from the loads of the tiles to come.
   template <std::size_t Panels>
   POLYMAC_INLINE void drain(std::size_t units) noexcept {
     if constexpr (in_lanes) {
@@ -402,9 +409,9 @@ class tile_nest {
                      ///< wait for what tiles have just stored
   const accumulator* const starts_;
 
-  // Sums on their way out: in the tiles, in memory, and of the block before what is left to do. Slots are named by number,
-  // not copied: a load that is wider than the stores it reads from, as compilers make of a copy, waits until they, and all
-  // tiles stored before them, have reached L1.
+  // Sums on their way out: in the tiles, in memory, and of the block before what is left to do. Slots are named by
+  // number, not copied: a load that is wider than the stores it reads from, as compilers make of a copy, waits until
+  // they, and all tiles stored before them, have reached L1.
   static constexpr std::size_t none = 2;
   slot slots_[2];
   std::size_t kept_ = none, stored_ = none, pending_ = none, free_slot_ = 0;
@@ -421,8 +428,8 @@ class tile_nest {
 
 }  // namespace detail
 
-/// As contract(), on the tiles of Atom, for the rows [begin, end) of the source, which has at least 16. The process must be
-/// permitted to use tiles (cpu/permission.hpp), and sums must fit an accumulator (no wide sums).
+/// As contract(), on the tiles of Atom, for the rows [begin, end) of the source, which has at least 16. The process
+/// must be permitted to use tiles (cpu/permission.hpp), and sums must fit an accumulator (no wide sums).
 template <class Atom, class Packed, class Source, class Epilogue, class Output>
 void contract_tiles(const Packed& weights, std::size_t set, const Source& source, const Epilogue& epilogue,
                     const Output& output, std::size_t begin, std::size_t end) noexcept {

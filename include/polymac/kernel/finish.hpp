@@ -4,9 +4,9 @@
 //   sums, `stride` apart:    row 0   s s s s s ... | . . .        whole panels are there, columns beyond the last one
 //                            row 1   s s s s s ... | . . .        only fill up
 //
-// Where the instruction set has blocks of sums (isa/lanes.hpp) and every stage takes them, 64 sums are finished at a time:
-// 4 x 16, 2 x 32 or 1 x 64, because packing to bytes costs the same for one register as for four. Else the scalar stages
-// run in loops of constant length that compilers turn into vector code.
+// Where the instruction set has blocks of sums (isa/lanes.hpp) and every stage takes them, 64 sums are finished at a
+// time: 4 x 16, 2 x 32 or 1 x 64, because packing to bytes costs the same for one register as for four. Else the scalar
+// stages run in loops of constant length that compilers turn into vector code.
 #pragma once
 
 #include "polymac/core/extents.hpp"
@@ -20,8 +20,8 @@
 POLYMAC_BEGIN
 namespace kernel {
 
-/// The part of the output that a tile of sums makes: rows [row, row + rows), columns [column, column + columns) of one set
-/// of weights, whose columns begin at `offset` in the output and for the epilogue.
+/// The part of the output that a tile of sums makes: rows [row, row + rows), columns [column, column + columns) of one
+/// set of weights, whose columns begin at `offset` in the output and for the epilogue.
 struct output_block {
   std::size_t row = 0;
   std::size_t rows = 0;
@@ -32,7 +32,8 @@ struct output_block {
 
 namespace detail {
 
-/// How many rows from `row` on are equally far apart in the output, and how far. An output may say so; a matrix is regular.
+/// How many rows from `row` on are equally far apart in the output, and how far. An output may say so; a matrix is
+/// regular.
 template <class Output>
 constexpr POLYMAC_INLINE std::size_t regular_rows(const Output& output, std::size_t row) noexcept {
   if constexpr (requires { output.regular_rows(row); })
@@ -56,8 +57,8 @@ consteval bool finishes_in_lanes() {
     return false;
 }
 
-/// Rows x Panels groups of 16 sums, `stride` apart, through the stages to rows of the output that are `out_stride` apart.
-/// `at`: of the first one; last: columns of the last panel.
+/// Rows x Panels groups of 16 sums, `stride` apart, through the stages to rows of the output that are `out_stride`
+/// apart. `at`: of the first one; last: columns of the last panel.
 template <Isa I, std::size_t Rows, std::size_t Panels, class Stages, class Sum, class Out>
 POLYMAC_INLINE void finish_in_lanes(const Stages& stages, const Sum* sums, std::size_t stride, Out* to,
                                     std::size_t out_stride, const epilogue::place& at, std::size_t last) noexcept {
@@ -145,8 +146,8 @@ struct finisher {
 
 }  // namespace detail
 
-/// output[row][column] = epilogue(sums[row][column]) for the elements of `place`. `sums` can be read up to the end of the
-/// last panel of 16 columns.
+/// output[row][column] = epilogue(sums[row][column]) for the elements of `place`. `sums` can be read up to the end of
+/// the last panel of 16 columns.
 template <Isa I, class Sum, class Epilogue, class Output>
 constexpr void finish(const Epilogue& epilogue, const Output& output, const Sum* sums, std::size_t stride,
                       const output_block& place) noexcept {

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: MIT
 // The rows of a convolution as tiles: 16 rows that are equally far apart.
 //
-//   One row is one output pixel; its depth is kernel height x kernel width x channels. Three ways to read rows, the first
-//   that fits:
-//     in place   the windows are read from the image itself, one segment for each line of the kernel: no padding, stride 1
-//     framed     the image is copied once into the workspace, with its padding around it and its channels filled up to whole
-//                groups; then as in place
-//     copied     the windows of 16 pixels are copied into a block of the workspace, one line of the kernel after another:
-//                from a frame if there is memory for one, else from the image, pixel by pixel where there is padding
+//   One row is one output pixel; its depth is kernel height x kernel width x channels. Three ways to read rows, the
+//   first that fits:
+//     in place   the windows are read from the image itself, one segment for each line of the kernel: no padding,
+//                stride 1
+//     framed     the image is copied once into the workspace, with its padding around it and its channels filled up to
+//                whole groups; then as in place
+//     copied     the windows of 16 pixels are copied into a block of the workspace, one line of the kernel after
+//                another: from a frame if there is memory for one, else from the image, pixel by pixel where there is
+//                padding
 //
 //   In place and framed, neighbouring pixels of a line are `stride` pixels apart. At the end of a line the distance is
 //   another one, and a tile cannot turn round a corner, so rows are counted in pitches that keep tiles regular:
-//     stride 1   pitch = width of the framed image: the distance to the next line is a multiple of a pixel. The rows between
-//                the lines, kernel width - 1 of them, are computed and dropped
+//     stride 1   pitch = width of the framed image: the distance to the next line is a multiple of a pixel. The rows
+//                between the lines, kernel width - 1 of them, are computed and dropped
 //     else       pitch = output width, rounded up to whole tiles; what lies behind the end of a line is dropped
 //
-// Costs of a frame: one load and store for 64 bytes of the image; of copied windows: the same for every tap, once for all
-// columns.
+// Costs of a frame: one load and store for 64 bytes of the image; of copied windows: the same for every tap, once for
+// all columns.
 #pragma once
 
 #include "polymac/core/view.hpp"
@@ -123,7 +125,8 @@ class image_tiles {
     }
   }
 
-  /// The rows of the tiles that hold the output rows [begin_, end_): from a border of tiles where a line has whole ones.
+  /// The rows of the tiles that hold the output rows [begin_, end_): from a border of tiles where a line has whole
+  /// ones.
   std::size_t begin() const noexcept {
     const std::size_t row = row_of(begin_);
     return whole_tiles() ? row / Tiles::rows * Tiles::rows : row;
@@ -135,16 +138,15 @@ class image_tiles {
     if (whole_tiles()) return geometry_.output.height * layout_.pitch;
     return (geometry_.output.height - 1) * layout_.pitch + geometry_.output.width;
   }
-  std::size_t row_stride() const noexcept {
-    return layout_.pitch == 0 ? row_depth_ : window_.stride.width * channels_;
-  }
+  std::size_t row_stride() const noexcept { return layout_.pitch == 0 ? row_depth_ : window_.stride.width * channels_; }
   std::size_t segments() const noexcept { return layout_.pitch == 0 ? 1 : window_.kernel.height; }
   std::size_t segment_stride() const noexcept { return window_.dilation.height * layout_.frame_stride; }
 
   tile_view<activation> view(std::size_t row, std::size_t t) const noexcept {
     if (layout_.pitch == 0) return copied(row, t);
     const std::size_t line = row / layout_.pitch, x = row % layout_.pitch;
-    return {image_ + line * window_.stride.height * layout_.frame_stride + x * window_.stride.width * channels_, line, x};
+    return {image_ + line * window_.stride.height * layout_.frame_stride + x * window_.stride.width * channels_, line,
+            x};
   }
 
   template <class Function>
@@ -167,9 +169,7 @@ class image_tiles {
   }
 
  private:
-  bool whole_tiles() const noexcept {
-    return layout_.framed && layout_.pitch != 0 && layout_.pitch % Tiles::rows == 0;
-  }
+  bool whole_tiles() const noexcept { return layout_.framed && layout_.pitch != 0 && layout_.pitch % Tiles::rows == 0; }
   std::size_t row_of(std::size_t output_row) const noexcept {
     if (layout_.pitch == 0) return output_row;
     return output_row / geometry_.output.width * layout_.pitch + output_row % geometry_.output.width;
@@ -187,7 +187,8 @@ class image_tiles {
     return {tile, 0, row};
   }
 
-  /// y0, x0: corner of the window on the padded image. Behind every piece zeros are written; the next one overwrites them.
+  /// y0, x0: corner of the window on the padded image. Behind every piece zeros are written; the next one overwrites
+  /// them.
   POLYMAC_INLINE void copy_window(std::size_t y0, std::size_t x0, activation* to) const noexcept {
     if (layout_.framed) return copy_framed_window(image_ + y0 * layout_.frame_stride + x0 * channels_, to);
     // Unsigned: what lies above or left of the image becomes larger than any extent.
