@@ -85,6 +85,18 @@ void check_product(random_source& random, std::size_t rows, std::size_t columns,
   REQUIRE(native(x, matrix_view<std::int32_t>(parts.data(), rows, columns), {0, cut}).ok());
   CHECK(parts == expected);
 
+  // No bias; rows of the output with a gap between them, which stays as it is, as do the rows of others.
+  const pm::layer::linear<M, pm::epilogue::identity, pm::isa::native> plain(
+      matrix_view<const std::int8_t>(p.w.data(), columns, depth), std::span<const std::int32_t>{}, {});
+  const std::size_t stride = columns + 5;
+  std::vector<std::int32_t> gaps(rows * stride, 7);
+  REQUIRE(plain(x, matrix_view<std::int32_t>(gaps.data(), rows, columns, stride), {0, cut}).ok());
+  for (std::size_t i = cut * stride; i < gaps.size(); ++i) REQUIRE(gaps[i] == 7);
+  REQUIRE(plain(x, matrix_view<std::int32_t>(gaps.data(), rows, columns, stride), {cut, rows}).ok());
+  for (std::size_t r = 0; r < rows; ++r)
+    for (std::size_t c = 0; c < stride; ++c)
+      REQUIRE(gaps[r * stride + c] == (c < columns ? expected[r * columns + c] - p.bias[c] : 7));
+
   std::vector<std::int8_t> quantised(rows * columns), same(rows * columns);
   REQUIRE(run(p.template layer<pm::isa::scalar>(stages(columns)), quantised).ok());
   REQUIRE(run(p.template layer<pm::isa::native>(stages(columns)), same).ok());
