@@ -3,7 +3,8 @@
 //
 //   depthwise/<arithmetic>/<who>/<height>x<width>x<channels>[s2]
 //
-// int8 is requantised in float32 and rounded to nearest even, as the peers do; int8_exact by gemmlowp's double rounding.
+// int8 is requantised in float32 and rounded to nearest even, as the peers do; int8_exact by gemmlowp's double
+// rounding.
 #include "bench/peers.hpp"
 #include "bench/problem.hpp"
 #include "bench/report.hpp"

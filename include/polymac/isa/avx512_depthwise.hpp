@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Taps of the depthwise kernel in floats, 512 bits: a fused multiply-add for 16 channels, a tap and an output pixel.
 //
-//   block of 6 pixels x 2 groups of 16 channels: 12 sums, 6 weights of a kernel line, 1 activation; of 32 registers.
-//   A 3 x 3 kernel at stride 1 loads 18 weights and 3 x 8 x 2 activations for its 108 multiply-adds, two of which start
-//   in a cycle, as two loads do.
+//   tile of 4 lines x 3 pixels of 16 channels: 12 sums, 9 weights, 1 activation; of 32 registers.
+//   At stride 1 it loads 9 weights and 6 x 5 activations for 108 multiply-adds, two of which start in a cycle, as two
+//   loads do; at stride 2 it loads 9 x 7 activations.
 //
-// Every sum runs in the order of the taps, whatever the block is. float32_unfused rounds product and sum: its product
+// Every sum runs in the order of the taps, whatever the tile is. float32_unfused rounds product and sum: its product
 // has a rounding mode of its own, which no compiler fuses.
 #pragma once
 
@@ -26,45 +26,39 @@ namespace detail {
 
 template <class M>
 struct zmm_taps {
-  /// sums += products of a line of Width taps. column(i): activations of the i-th column that the block reads; pixels
-  /// are Stride columns apart. `count`: channels of the last group.
-  template <std::size_t Width, std::size_t Stride, std::size_t Pixels, std::size_t Panels, class Column>
-  static POLYMAC_INLINE void line(zmm_floats<Pixels, Panels>& sums, const Column& column, const float* weights,
-                                  std::size_t panel_step, std::size_t count) noexcept {
-    __m512 w[Width][Panels];
+  /// sums = starts + products of a 3 x 3 kernel, Rows x Pixels of them, Stride lines and columns apart.
+  /// at(line, column): 16 activations.
+  template <std::size_t Stride, std::size_t Rows, std::size_t Pixels, class At>
+  static POLYMAC_INLINE void tile(zmm_floats<Pixels, 1> (&sums)[Rows], const At& at, const float* weights,
+                                  const float* starts) noexcept {
+    constexpr std::size_t kernel = 3;
+    __m512 w[kernel * kernel];
     POLYMAC_UNROLL
-    for (std::size_t k = 0; k < Width; ++k) POLYMAC_UNROLL
-    for (std::size_t p = 0; p < Panels; ++p) w[k][p] = _mm512_load_ps(weights + k * lane_columns + p * panel_step);
+    for (std::size_t k = 0; k < kernel * kernel; ++k) w[k] = _mm512_load_ps(weights + k * lane_columns);
     POLYMAC_UNROLL
-    for (std::size_t c = 0; c < (Pixels - 1) * Stride + Width; ++c) {
-      const float* const x = column(c);
+    for (std::size_t r = 0; r < Rows; ++r) sums[r] = zmm_floats<Pixels, 1>::load(starts, 0);
+    POLYMAC_UNROLL
+    for (std::size_t line = 0; line < (Rows - 1) * Stride + kernel; ++line) POLYMAC_UNROLL
+    for (std::size_t column = 0; column < (Pixels - 1) * Stride + kernel; ++column) {
+      const __m512 a = _mm512_loadu_ps(at(line, column));
       POLYMAC_UNROLL
-      for (std::size_t p = 0; p < Panels; ++p) {
-        const __m512 a = load<Panels>(x, p, count);
-        POLYMAC_UNROLL
-        for (std::size_t i = 0; i < Pixels; ++i)
-          if (i * Stride <= c && c - i * Stride < Width) add(sums.v[i * Panels + p], a, w[c - i * Stride][p]);
+      for (std::size_t r = 0; r < Rows; ++r) POLYMAC_UNROLL
+      for (std::size_t x = 0; x < Pixels; ++x) {
+        const std::size_t ky = line - r * Stride, kx = column - x * Stride;  // beyond the kernel they wrap around
+        if (ky < kernel && kx < kernel) add(sums[r].v[x], a, w[ky * kernel + kx]);
       }
     }
   }
-  /// sums += products of one tap. pixel(i): its activations for the i-th pixel.
-  template <std::size_t Pixels, std::size_t Panels, class Pixel>
-  static POLYMAC_INLINE void tap(zmm_floats<Pixels, Panels>& sums, const Pixel& pixel, const float* weights,
-                                 std::size_t panel_step, std::size_t count) noexcept {
+  /// sums += products of one tap. pixel(i): `count` activations of the i-th pixel.
+  template <std::size_t Pixels, class Pixel>
+  static POLYMAC_INLINE void tap(zmm_floats<Pixels, 1>& sums, const Pixel& pixel, const float* weights,
+                                 std::size_t count) noexcept {
+    const __m512 w = _mm512_load_ps(weights);
     POLYMAC_UNROLL
-    for (std::size_t p = 0; p < Panels; ++p) {
-      const __m512 w = _mm512_load_ps(weights + p * panel_step);
-      POLYMAC_UNROLL
-      for (std::size_t i = 0; i < Pixels; ++i) add(sums.v[i * Panels + p], load<Panels>(pixel(i), p, count), w);
-    }
+    for (std::size_t i = 0; i < Pixels; ++i) add(sums.v[i], _mm512_maskz_loadu_ps(first_lanes(count), pixel(i)), w);
   }
 
  private:
-  template <std::size_t Panels>
-  static POLYMAC_INLINE __m512 load(const float* x, std::size_t panel, std::size_t count) noexcept {
-    if (panel + 1 < Panels || count == lane_columns) return _mm512_loadu_ps(x + panel * lane_columns);
-    return _mm512_maskz_loadu_ps(first_lanes(count), x + panel * lane_columns);
-  }
   static POLYMAC_INLINE void add(__m512& sum, __m512 a, __m512 w) noexcept {
     if constexpr (std::is_same_v<M, mac::float32>)
       sum = _mm512_fmadd_ps(a, w, sum);

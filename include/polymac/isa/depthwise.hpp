@@ -25,8 +25,8 @@
 // Floats take a tap at a time, in the order of the taps:
 //
 //   depthwise_taps<M, I>
-//     line<Width, Stride>(sums, column, weights, panel_step, count)     adds the products of a kernel line
-//     tap(sums, pixel, weights, panel_step, count)                      of one tap
+//     tile<Stride>(sums, at, weights, starts)    start values and products of a 3 x 3 kernel
+//     tap(sums, pixel, weights, count)           adds the products of one tap
 #pragma once
 
 #include "polymac/isa/isa.hpp"

@@ -106,7 +106,7 @@ class depthwise_weights {
     if (!is_packed_) return "golden model, vectorised by the compiler for ";
     if constexpr (has_quads)
       if (packed_.lines() > 0) return "four taps at a time, requantised by one multiply-add, ";
-    return has_quads ? "four taps at a time, " : "6 pixels x 32 channels at a time, ";
+    return has_quads ? "four taps at a time, " : "4 lines x 3 pixels at a time, ";
   }
   /// Weights of a tap (terms one after another), for all channels, where they are not packed.
   constexpr const weight* tap(std::size_t i) const noexcept { return weights_.data() + i * channels_; }
@@ -117,7 +117,7 @@ class depthwise_weights {
   constexpr depthwise_scratch scratch() const noexcept {
     if constexpr (has_quads)
       if (is_packed_) return {0, packed_.plan().workspace_bytes()};
-    return {taps_, 0};
+    return {taps_ * (has_taps ? detail::tap_row_pixels : 1), 0};
   }
 
  private:
@@ -237,7 +237,7 @@ constexpr void depthwise(const Weights& weights, const Source& source, std::size
   } else if constexpr (Weights::has_taps) {
     if (weights.is_packed())
       return detail::tap_runner<I, isa::best_depthwise_taps<M, I>, packed, Source, Epilogue, Output>{
-          weights.packed(), source, weights.channels(), epilogue, output}
+          weights.packed(), source, weights.channels(), epilogue, output, memory.pointers}
           .run(range);
   }
   const std::size_t last_row = polymac::detail::smaller(range.end, source.rows());

@@ -426,6 +426,13 @@ struct quad_runner {
     const float* const slopes = weights.slopes(p.channel);
     const float* const addends = weights.addends(p.channel);
 
+    // A value: a store of bytes may change anything else, as far as a compiler knows.
+    const auto stages = [this] {
+      if constexpr (finishes_in_lanes<I, std::int32_t, Epilogue>())
+        return epilogue.view();
+      else
+        return 0;
+    }();
     std::size_t x = 0;
     const auto finish = [&]<class Block>(const Block& sums, std::size_t r) POLYMAC_INLINE_LAMBDA {
       output_type* to[Block::rows];
@@ -437,7 +444,7 @@ struct quad_runner {
         codes.clamp(least, most);
         codes.store(to, p.last);
       } else if constexpr (finishes_in_lanes<I, std::int32_t, Epilogue>()) {
-        lanes_of(epilogue).lanes(sums, {row, p.channel}).store(to, p.last);
+        stages.lanes(sums, {row, p.channel}).store(to, p.last);
       } else {
         std::int32_t stored[Block::groups * 16];
         std::int32_t* lines[Block::rows];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A range of output pixels as rectangles.
+// A range of output pixels as rectangles, and these in parts.
 #pragma once
 
 #include "polymac/core/extents.hpp"
@@ -30,13 +30,21 @@ constexpr void for_each_rectangle(row_range range, std::size_t batch, extent2d o
   }
 }
 
-/// The stages as they take blocks of sums: their view, where they have one.
-template <class Epilogue>
-constexpr POLYMAC_INLINE decltype(auto) lanes_of(const Epilogue& stages) noexcept {
-  if constexpr (requires { stages.view(); })
-    return stages.view();
-  else
-    return (stages);
+/// Cuts [begin, begin + count), count > 1, into the fewest parts of at most Most, as equal as can be, none of them 1:
+/// run.template operator()<size>(first) for each.
+template <std::size_t Most, class Run>
+constexpr POLYMAC_INLINE void for_each_part(std::size_t begin, std::size_t count, const Run& run) noexcept {
+  static_assert(Most == 3 || Most == 4);
+  const std::size_t parts = polymac::detail::divide_up(count, Most);
+  for (std::size_t i = 0; i < parts; ++i) {
+    const std::size_t from = i * count / parts, size = (i + 1) * count / parts - from;
+    if (size == Most)
+      run.template operator()<Most>(begin + from);
+    else if (size == 2)
+      run.template operator()<2>(begin + from);
+    else if constexpr (Most > 3)
+      run.template operator()<3>(begin + from);
+  }
 }
 
 }  // namespace detail

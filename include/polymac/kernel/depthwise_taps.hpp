@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT
-// The depthwise kernel for floats: 6 output pixels x 32 channels of sums in registers, activations read in place.
+// The depthwise kernel for floats, activations read in place.
 //
-//     for each line of output
-//       for each block of 32 channels
-//         for each 6 pixels (3, 2, 1 at the end)
-//           for each line of the kernel: weights in registers, each column of activations loaded once
+//   3 x 3 at stride 1 or 2, whole panels of 16 channels: tiles of 4 lines x 3 pixels of output
+//     for each 4 lines of output, for each 3 pixels
+//       for each panel: 9 weights and 12 sums in registers, each activation loaded once
+//   the rest: rows of 6 pixels
+//     for each 6 pixels
+//       for each panel, for each tap: 6 products
 //
-// Lines and columns beside the image are a row of zero points.
+// Channels are innermost, so that a tile reads and writes whole stretches of memory, which the hardware fetches ahead:
+// images that leave the second-level cache are bound by that, and take what a copy of them takes. Extents are cut into
+// equal parts, so that tiles are nowhere half empty. Lines and columns beside the image are a row of zero points.
 #pragma once
 
 #include "polymac/core/buffer.hpp"
@@ -23,7 +27,10 @@ POLYMAC_BEGIN
 namespace kernel {
 namespace detail {
 
-/// Panels of 16 channels, of an even number: weights [tap][16], start values.
+/// Pixels of a row at a time, for whose taps the runner needs a table.
+inline constexpr std::size_t tap_row_pixels = 6;
+
+/// Panels of 16 channels: weights [tap][16], start values.
 template <class Weight, std::size_t Weights, std::size_t Columns>
 class tap_weights {
  public:
@@ -32,7 +39,7 @@ class tap_weights {
   template <class WeightOf, class BiasOf>
   constexpr status pack(std::size_t channels, std::size_t taps, const WeightOf& weight_of,
                         const BiasOf& bias_of) noexcept {
-    const std::size_t panels = 2 * polymac::detail::divide_up(channels, 2 * panel);
+    const std::size_t panels = polymac::detail::divide_up(channels, panel);
     panel_step_ = taps * panel;
     if (status s = weights_.resize(panels * panel_step_); !s.ok()) return s;
     if (status s = starts_.resize(panels * panel); !s.ok()) return s;
@@ -43,10 +50,9 @@ class tap_weights {
     }
     return {};
   }
-  /// Distance of two panels.
-  constexpr std::size_t panel_step() const noexcept { return panel_step_; }
-  constexpr const Weight* tap(std::size_t channel, std::size_t t) const noexcept {
-    return weights_.data() + channel / panel * panel_step_ + t * panel;
+  /// Those of the panel that begins with this channel.
+  constexpr const Weight* taps(std::size_t channel) const noexcept {
+    return weights_.data() + channel / panel * panel_step_;
   }
   constexpr const Weight* starts(std::size_t channel) const noexcept { return starts_.data() + channel; }
   constexpr std::size_t bytes() const noexcept { return (weights_.size() + starts_.size()) * sizeof(Weight); }
@@ -60,117 +66,127 @@ class tap_weights {
 template <class I, class Taps, class Weights, class Source, class Epilogue, class Output>
 struct tap_runner {
   using output_type = std::remove_pointer_t<decltype(std::declval<const Output&>().row(0))>;
+  static constexpr std::size_t panel = Weights::panel;
 
   const Weights& weights;
   const Source& source;
   std::size_t channels;
   const Epilogue& epilogue;
   const Output& output;
+  const float** table;
 
   void run(row_range range) const noexcept {
-    const bool narrow = source.kernel.width == 3 && source.dilation.width == 1;
-    if (narrow && source.stride.width == 1)
-      rectangles<3, 1>(range);
-    else if (narrow && source.stride.width == 2)
-      rectangles<3, 2>(range);
-    else
-      rectangles<0, 0>(range);
-  }
-
- private:
-  struct place {
-    std::size_t n, y, row;  ///< row: output pixel at the begin of the line
-    std::size_t channel, count;
-  };
-
-  /// Width, Stride: horizontally; 0: any.
-  template <std::size_t Width, std::size_t Stride>
-  void rectangles(row_range range) const noexcept {
-    for_each_rectangle(range, source.x.batch, source.output, [this](const rectangle& r) {
-      for (std::size_t y = r.y; y < r.y + r.height; ++y) {
-        const std::size_t row = (r.n * source.output.height + y) * source.output.width;
-        for (std::size_t c = 0; c < channels; c += 32) {
-          const std::size_t left = channels - c;
-          if (left > 16)
-            line<Width, Stride, 2>(r, {r.n, y, row, c, polymac::detail::smaller(left - 16, 16)});
-          else
-            line<Width, Stride, 1>(r, {r.n, y, row, c, left});
-        }
+    const extent2d three{3, 3}, one{1, 1}, two{2, 2};
+    const bool tiles = source.kernel == three && source.dilation == one && channels >= panel &&
+                       (source.stride == one || source.stride == two);
+    for_each_rectangle(range, source.x.batch, source.output, [&](const rectangle& r) {
+      std::size_t done = 0;
+      if (tiles && r.height > 1 && r.width > 1) {
+        done = channels / panel * panel;
+        source.stride == one ? tiles_of<1>(r, done) : tiles_of<2>(r, done);
       }
+      if (done < channels) rows_of(r, done);
     });
   }
 
-  template <std::size_t Width, std::size_t Stride, std::size_t Panels>
-  POLYMAC_INLINE void line(const rectangle& r, const place& p) const noexcept {
-    const std::size_t end = r.x + r.width;
-    std::size_t x = r.x;
-    for (; x + 6 <= end; x += 6) block<Width, Stride, 6, Panels>(p, x);
-    for (; x + 3 <= end; x += 3) block<Width, Stride, 3, Panels>(p, x);
-    for (; x + 2 <= end; x += 2) block<Width, Stride, 2, Panels>(p, x);
-    for (; x < end; ++x) block<Width, Stride, 1, Panels>(p, x);
+ private:
+  std::size_t row_of(std::size_t n, std::size_t y, std::size_t x) const noexcept {
+    return (n * source.output.height + y) * source.output.width + x;
   }
 
-  template <std::size_t Width, std::size_t Stride, std::size_t Pixels, std::size_t Panels>
-  POLYMAC_INLINE void block(const place& p, std::size_t x) const noexcept {
-    // First and last column that the block reads; beside the image they are beyond its width.
-    const std::size_t first = x * source.stride.width - source.left;
-    const std::size_t last =
-        first + (Pixels - 1) * source.stride.width + (source.kernel.width - 1) * source.dilation.width;
-    if (first < source.x.width && last < source.x.width)
-      lines<Width, Stride, Pixels, Panels, true>(p, x, first);
-    else
-      lines<Width, Stride, Pixels, Panels, false>(p, x, first);
+  /// Channels [0, end) of the rectangle, whole panels.
+  template <std::size_t Stride>
+  void tiles_of(const rectangle& r, std::size_t end) const noexcept {
+    for_each_part<4>(r.y, r.height, [&]<std::size_t Rows>(std::size_t y) {
+      for_each_part<3>(r.x, r.width, [&]<std::size_t Pixels>(std::size_t x) {
+        constexpr std::size_t lines = (Rows - 1) * Stride + 3, columns = (Pixels - 1) * Stride + 3;
+        // First line and column that the tile reads; beside the image they are beyond its extent, or wrap around.
+        const std::size_t iy = y * Stride - source.top, ix = x * Stride - source.left;
+        const auto& in = source.x;
+        if (iy < in.height && iy + lines <= in.height && ix < in.width && ix + columns <= in.width) {
+          const float* const from = in.pixel(r.n, iy, ix);
+          tile<Stride, Rows, Pixels>(
+              r.n, y, x, end,
+              [from, line = in.line_stride, column = in.pixel_stride](std::size_t l, std::size_t c)
+                  POLYMAC_INLINE_LAMBDA { return from + l * line + c * column; });
+        } else {
+          const float* from[lines][columns];
+          const float *const image = in.pixel(r.n, 0, 0), *const padding = source.padding_row;
+          POLYMAC_UNROLL
+          for (std::size_t l = 0; l < lines; ++l) POLYMAC_UNROLL
+          for (std::size_t c = 0; c < columns; ++c) {
+            const bool inside = (iy + l < in.height) & (ix + c < in.width);
+            from[l][c] = inside ? image + ((iy + l) * in.line_stride + (ix + c) * in.pixel_stride) : padding;
+          }
+          tile<Stride, Rows, Pixels>(r.n, y, x, end,
+                                     [&](std::size_t l, std::size_t c) POLYMAC_INLINE_LAMBDA { return from[l][c]; });
+        }
+      });
+    });
   }
 
-  template <std::size_t Width, std::size_t Stride, std::size_t Pixels, std::size_t Panels, bool Inside>
-  POLYMAC_INLINE void lines(const place& p, std::size_t x, std::size_t first) const noexcept {
-    auto sums = isa::best_lanes<float, I, Pixels, Panels>::load(weights.starts(p.channel), 0);
-    const auto& in = source.x;
-    const auto* const padding = source.padding_row + p.channel;
-    for (std::size_t ky = 0; ky < source.kernel.height; ++ky) {
-      const std::size_t iy = p.y * source.stride.height + ky * source.dilation.height - source.top;
-      const bool on_image = iy < in.height;  // above the image the number wraps around
-      const std::size_t step = on_image ? in.pixel_stride : 0;
-      const auto* const from = on_image ? in.pixel(p.n, iy, 0) + p.channel : padding;
-      const auto* const w = weights.tap(p.channel, ky * source.kernel.width);
-      const auto column = [&](std::size_t ix) POLYMAC_INLINE_LAMBDA {
-        if constexpr (Inside)
-          return from + ix * step;
-        else
-          return ix < in.width ? from + ix * step : padding;
-      };
-      if constexpr (Width > 0) {
-        Taps::template line<Width, Stride>(
-            sums, [&](std::size_t c) POLYMAC_INLINE_LAMBDA { return column(first + c); }, w, weights.panel_step(),
-            p.count);
-      } else {
-        for (std::size_t kx = 0; kx < source.kernel.width; ++kx)
-          Taps::tap(
-              sums,
-              [&](std::size_t i) POLYMAC_INLINE_LAMBDA {
-                return column(first + i * source.stride.width + kx * source.dilation.width);
-              },
-              w + kx * Weights::panel, weights.panel_step(), p.count);
-      }
-    }
-    finish_block(sums, p, x);
-  }
-
-  template <class Block>
-  POLYMAC_INLINE void finish_block(const Block& sums, const place& p, std::size_t x) const noexcept {
-    const std::size_t row = p.row + x;
-    if constexpr (finishes_in_lanes<I, float, Epilogue>()) {
-      output_type* to[Block::rows];
+  /// from(line, column): the pixels that the tile reads.
+  template <std::size_t Stride, std::size_t Rows, std::size_t Pixels, class From>
+  POLYMAC_INLINE void tile(std::size_t n, std::size_t y, std::size_t x, std::size_t end,
+                           const From& from) const noexcept {
+    // Values, because a store of floats may change any other, as far as a compiler knows.
+    const float *const taps = weights.taps(0), *const starts = weights.starts(0);
+    const std::size_t row = row_of(n, y, x), line = source.output.width;
+    output_type* to[Rows][Pixels];
+    POLYMAC_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) POLYMAC_UNROLL
+    for (std::size_t i = 0; i < Pixels; ++i) to[r][i] = output.y.pixel(n, y + r, x + i);
+    for (std::size_t c = 0; c < end; c += panel) {
+      isa::best_lanes<float, I, Pixels, 1> sums[Rows];
+      Taps::template tile<Stride>(
+          sums, [&](std::size_t l, std::size_t i) POLYMAC_INLINE_LAMBDA { return from(l, i) + c; }, taps + c * 9,
+          starts + c);
       POLYMAC_UNROLL
-      for (std::size_t i = 0; i < Block::rows; ++i) to[i] = output.row(row + i) + p.channel;
-      lanes_of(epilogue).lanes(sums, {row, p.channel}).store(to, p.count);
+      for (std::size_t r = 0; r < Rows; ++r) finish_block(sums[r], row + r * line, to[r], c, panel);
+    }
+  }
+
+  /// Channels [begin, channels) of the rectangle, for any kernel. Its pixels are neighbours also as rows.
+  void rows_of(const rectangle& r, std::size_t begin) const noexcept {
+    std::size_t row = row_of(r.n, r.y, r.x);
+    const std::size_t end = row + r.height * r.width;
+    for (; row + tap_row_pixels <= end; row += tap_row_pixels) pixels_of<tap_row_pixels>(row, begin);
+    for (; row + 2 <= end; row += 2) pixels_of<2>(row, begin);
+    if (row < end) pixels_of<1>(row, begin);
+  }
+  template <std::size_t Pixels>
+  POLYMAC_INLINE void pixels_of(std::size_t row, std::size_t begin) const noexcept {
+    const std::size_t taps = source.kernel.height * source.kernel.width;
+    source.pointers(row, Pixels, {taps, source.x.channels}, table);
+    output_type* to[Pixels];
+    for (std::size_t i = 0; i < Pixels; ++i) to[i] = output.row(row + i);
+    for (std::size_t c = begin; c < channels; c += panel) {
+      const std::size_t count = polymac::detail::smaller(channels - c, panel);
+      const float *const w = weights.taps(c), *const *const pixels = table;
+      auto sums = isa::best_lanes<float, I, Pixels, 1>::load(weights.starts(c), 0);
+      for (std::size_t t = 0; t < taps; ++t)
+        Taps::tap(
+            sums, [&](std::size_t i) POLYMAC_INLINE_LAMBDA { return pixels[t * Pixels + i] + c; }, w + t * panel,
+            count);
+      finish_block(sums, row, to, c, count);
+    }
+  }
+
+  /// Sums of pixels from `row` on, which lie at `to`; `count` channels from `channel` on.
+  template <class Block, std::size_t Pixels>
+  POLYMAC_INLINE void finish_block(const Block& sums, std::size_t row, output_type* const (&to)[Pixels],
+                                   std::size_t channel, std::size_t count) const noexcept {
+    if constexpr (finishes_in_lanes<I, float, Epilogue>()) {
+      output_type* pixels[Pixels];
+      POLYMAC_UNROLL
+      for (std::size_t i = 0; i < Pixels; ++i) pixels[i] = to[i] + channel;
+      epilogue.view().lanes(sums, {row, channel}).store(pixels, count);
     } else {
-      float stored[Block::groups * 16];
-      float* to[Block::rows];
-      for (std::size_t i = 0; i < Block::rows; ++i) to[i] = stored + i * Block::panels * 16;
-      sums.store(to, 16);
-      kernel::finish<I>(epilogue, output, stored, Block::panels * 16,
-                        {row, Block::rows, 0, (Block::panels - 1) * 16 + p.count, p.channel});
+      float stored[Pixels * panel];
+      float* pixels[Pixels];
+      for (std::size_t i = 0; i < Pixels; ++i) pixels[i] = stored + i * panel;
+      sums.store(pixels, panel);
+      kernel::finish<I>(epilogue, output, stored, panel, {row, Pixels, 0, count, channel});
     }
   }
 };
