@@ -235,6 +235,7 @@ TEST_CASE("depthwise_conv2d finishes its sums as the scalar stages do", "[depthw
     for (std::size_t c = 0; c < channels; ++c) {
       bias[c] = static_cast<std::int32_t>(random.integer(-20000, 20000));
       scales[c] = std::exp2(static_cast<double>(random.integer(-1100, -200)) / 100.0);
+      if (c % 3 == 0) scales[c] = static_cast<double>(random.integer(1, 99)) / 6750;  // sums fall on half codes
     }
     scales[0] = 0.0;  // a dead channel
     const auto stages = stages_of(std::span<const double>(scales));
@@ -270,6 +271,7 @@ TEST_CASE("depthwise_conv2d finishes its sums as the scalar stages do", "[depthw
       of_int8([](scales s) { return requantize<rounding::gemmlowp>(s, -128) | polymac::clamp(-128, 127); });
       of_int8([](scales s) { return requantize<rounding::gemmlowp>(s, 3); });
       of_int8([](scales s) { return requantize<rounding::fp32_nearest_even>(s, -5) | polymac::clamp(-100, 100); });
+      of_int8([](scales s) { return requantize<rounding::fp32_nearest_even>(s, -128) | polymac::clamp(-128, 127); });
       check(
           polymac::mac::uint8{},
           [](scales s) { return requantize<rounding::half_up, std::uint8_t>(s, 7) | polymac::clamp(7, 200); }, channels,
@@ -279,7 +281,9 @@ TEST_CASE("depthwise_conv2d finishes its sums as the scalar stages do", "[depthw
 
 TEST_CASE("a rounded line gives the codes of the stages it stands for", "[depthwise_conv2d]") {
   POLYMAC_RANDOM(random, 25);
-  const auto check = [&](const auto& stages, std::size_t least_proved) {
+  using polymac::epilogue::line_rounding;
+  const auto check = [&]<line_rounding Rounds = line_rounding::once>(
+      const auto& stages, std::size_t least_proved, std::integral_constant<line_rounding, Rounds> = {}) {
     std::size_t proved = 0, wrong = 0;
     polymac::epilogue::code_range codes = polymac::epilogue::codes_of(stages, 0);
     for (std::size_t c = 0; c < stages.first.size(); ++c) {
@@ -290,11 +294,12 @@ TEST_CASE("a rounded line gives the codes of the stages it stands for", "[depthw
       const auto least = static_cast<std::int32_t>(random.integer(-150'000, 0));
       const auto most = static_cast<std::int32_t>(random.integer(0, 150'000));
       polymac::epilogue::rounded_line line;
-      if (!find_rounded_line(stages, c, codes, least, most, line)) continue;
+      if (!polymac::epilogue::find_rounded_line<Rounds>(stages, c, codes, least, most, line)) continue;
       ++proved;
       for (std::int32_t sum = least; sum <= most; ++sum) {
         const auto begun = static_cast<std::uint32_t>(line.start) + static_cast<std::uint32_t>(sum);
-        const float rounded = std::fma(std::bit_cast<float>(begun), line.slope, line.addend);
+        float rounded = std::fma(std::bit_cast<float>(begun), line.slope, line.addend);
+        if (Rounds == line_rounding::twice) rounded += line.second;
         const auto code = static_cast<std::int16_t>(std::bit_cast<std::uint32_t>(rounded) & 0xFFFFu);
         wrong += std::clamp<std::int32_t>(code, codes.least, codes.most) == stages(sum, 0, c) ? 0 : 1;
       }
@@ -312,6 +317,17 @@ TEST_CASE("a rounded line gives the codes of the stages it stands for", "[depthw
   check(requantize<rounding::gemmlowp>(all, 5) | polymac::clamp(5, 127), 36);
   check(requantize<rounding::half_up>(all, 0) | polymac::clamp(-128, 127), 36);
   check(requantize<rounding::gemmlowp>(all, 0) | polymac::clamp(-128, 127), 0);  // two roundings around zero: few
+
+  // Scales like (1 + k / 50) / 405 have products on half codes, which go to the even code: no line rounded once.
+  const std::integral_constant<line_rounding, line_rounding::twice> twice;
+  check(requantize<rounding::fp32_nearest_even>(all, -4) | polymac::clamp(-4, 127), 36, twice);
+  check(requantize<rounding::fp32_nearest_even, std::uint8_t>(all, 128) | polymac::clamp(3, 255), 36, twice);
+  check(requantize<rounding::fp32_nearest_even>(all, -3) | polymac::clamp(-3, 127), 0,
+        twice);  // halves would go to the odd code
+  for (std::size_t i = 0; i < scales.size(); ++i) scales[i] = (1 + static_cast<double>(i + 1) / 50) / 405;
+  scales[0] = (1 - 0x1p-22) / 512;  // near a power of two, where the search for a base has the most steps
+  check(requantize<rounding::fp32_nearest_even>(all, 0) | polymac::clamp(0, 127), 36, twice);
+  check(requantize<rounding::fp32_nearest_even>(all, -128) | polymac::clamp(-128, 127), 36, twice);
 
   // A left shift by 9 wraps around within reach: no line.
   const std::int32_t multiplier[] = {1 << 10}, shift[] = {9};

@@ -10,6 +10,7 @@
 //     making quads   2 xor, 2 permd, 2 + 4 punpck for 64 channels of a column: 10 for 8 x 16 sums       1.25
 //     products       3 vpdpbusd (9 of 12 taps are weights)                                               3
 //     rounded line   1 fma, and for 64 sums 2 pshufb, packsswb, pshufb, permd, 2 for the clamp           2.75
+//     rounded twice  1 addition more                                                                     3.75
 //
 //   A row of 64 activations is permuted before it is interleaved, because the interleaving works in quarters:
 //     dwords 0 4 8 12 | 1 5 9 13 | ..   ->   punpck[lh]bw, then punpck[lh]wd   ->   channels 0 .. 15 | 16 .. 31 | ..
@@ -138,17 +139,19 @@ struct zmm_quads {
     }
   }
 
-  /// Codes of sums that are rounded lines.
-  template <class Out, std::size_t Pixels, std::size_t Panels>
+  /// Codes of sums that are rounded lines. `second` counts if they are rounded twice.
+  template <class Out, bool Twice, std::size_t Pixels, std::size_t Panels>
   static POLYMAC_INLINE zmm_codes<Out, Pixels, Panels> codes(const zmm_sums<Pixels, Panels>& sums, const float* slopes,
-                                                             const float* addends) noexcept {
+                                                             const float* addends, float second) noexcept {
     constexpr std::size_t groups = Pixels * Panels;
     __m512i rounded[groups];
     POLYMAC_UNROLL
-    for (std::size_t i = 0; i < groups; ++i)
-      rounded[i] = _mm512_castps_si512(_mm512_fmadd_ps(_mm512_castsi512_ps(sums.v[i]),
-                                                       _mm512_load_ps(slopes + i % Panels * lane_columns),
-                                                       _mm512_load_ps(addends + i % Panels * lane_columns)));
+    for (std::size_t i = 0; i < groups; ++i) {
+      __m512 line = _mm512_fmadd_ps(_mm512_castsi512_ps(sums.v[i]), _mm512_load_ps(slopes + i % Panels * lane_columns),
+                                    _mm512_load_ps(addends + i % Panels * lane_columns));
+      if constexpr (Twice) line = _mm512_add_ps(line, _mm512_set1_ps(second));
+      rounded[i] = _mm512_castps_si512(line);
+    }
     zmm_codes<Out, Pixels, Panels> made;
     if constexpr (groups == 4) {
       made.all = bytes_of<Out>(words_of(rounded[0], rounded[1]), words_of(rounded[2], rounded[3]));

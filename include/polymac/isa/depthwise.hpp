@@ -20,7 +20,8 @@
 //     hold<Width, Rows, Panels>(source)          weights and start values in registers
 //     products<Width, Adjacent>(sums, source, held, quads)
 //                                                start values and products of Rows lines of output
-//     codes<Out>(sums, slopes, addends)          of sums that are rounded lines (epilogue/rounded_line.hpp)
+//     codes<Out, Twice>(sums, slopes, addends, second)
+//                                                of sums that are rounded lines (epilogue/rounded_line.hpp)
 //
 // Floats take a tap at a time, in the order of the taps:
 //

@@ -65,10 +65,14 @@ struct quad_plan {
   }
 };
 
+/// How the sums of a panel become codes: by the stages, or by lines that are proved equal to them.
+enum class quad_finish : unsigned char { stages, line, line_rounded_twice };
+
 /// A panel holds 16 channels, its weights [line of output][term][slot][kernel column][channel][4].
 template <class Activation, std::size_t WeightBytes, std::size_t Columns>
 class quad_weights {
   static constexpr std::size_t columns_extent = Columns;
+  static constexpr std::size_t panels_extent = Columns == dynamic ? dynamic : Columns / quad_plan::panel;
 
  public:
   template <class M, class Epilogue, class WeightOf, class BiasOf>
@@ -83,6 +87,7 @@ class quad_weights {
     if (status s = starts_.resize(panels * quad_plan::panel); !s.ok()) return s;
     if (status s = slopes_.resize(starts_.size()); !s.ok()) return s;
     if (status s = addends_.resize(starts_.size()); !s.ok()) return s;
+    if (status s = finishes_.resize(panels); !s.ok()) return s;
     const std::size_t height = plan.w.kernel.height, width = plan.w.kernel.width;
     for (std::size_t c = 0; c < channels; ++c) {
       std::int64_t total = 0;
@@ -108,15 +113,17 @@ class quad_weights {
   constexpr std::size_t panel_bytes() const noexcept { return panel_bytes_; }
   constexpr const std::int8_t* panel(std::size_t p) const noexcept { return weights_.data() + p * panel_bytes_; }
   constexpr const std::int32_t* starts(std::size_t channel) const noexcept { return starts_.data() + channel; }
-  /// Are the channels of the panel that begins with this one rounded lines?
-  constexpr bool are_lines(std::size_t channel) const noexcept { return addends_[channel] != 0.0f; }
+  /// Of the panel that begins with this channel.
+  constexpr quad_finish finish(std::size_t channel) const noexcept { return finishes_[channel / quad_plan::panel]; }
   constexpr const float* slopes(std::size_t channel) const noexcept { return slopes_.data() + channel; }
   constexpr const float* addends(std::size_t channel) const noexcept { return addends_.data() + channel; }
+  constexpr float second() const noexcept { return second_; }
   constexpr epilogue::code_range codes() const noexcept { return codes_; }
   /// Channels that are rounded lines.
   constexpr std::size_t lines() const noexcept { return lines_; }
   constexpr std::size_t bytes() const noexcept {
-    return weights_.size() + starts_.size() * sizeof(std::int32_t) + 2 * slopes_.size() * sizeof(float);
+    return weights_.size() + starts_.size() * sizeof(std::int32_t) + 2 * slopes_.size() * sizeof(float) +
+           finishes_.size();
   }
 
  private:
@@ -134,21 +141,30 @@ class quad_weights {
       for (std::size_t first = 0; first < channels; first += quad_plan::panel) {
         const std::size_t count = polymac::detail::smaller(quad_plan::panel, channels - first);
         epilogue::rounded_line found[quad_plan::panel];
-        bool all = true;
-        for (std::size_t i = 0; all && i < count; ++i) {
-          std::int64_t least = folded_bias_of(first + i), most = least;
-          const std::size_t taps = plan_.w.kernel.height * plan_.w.kernel.width;
-          for (std::size_t k = 0; k < taps * terms_; ++k) {
-            const std::int64_t w = weight_of(first + i, k / taps, k % taps);
-            const std::int64_t a = w * std::numeric_limits<Activation>::min();
-            const std::int64_t b = w * std::numeric_limits<Activation>::max();
-            least += a < b ? a : b;
-            most += a < b ? b : a;
+        const auto find = [&]<epilogue::line_rounding Rounds>(std::integral_constant<epilogue::line_rounding, Rounds>) {
+          for (std::size_t i = 0; i < count; ++i) {
+            std::int64_t least = folded_bias_of(first + i), most = least;
+            const std::size_t taps = plan_.w.kernel.height * plan_.w.kernel.width;
+            for (std::size_t k = 0; k < taps * terms_; ++k) {
+              const std::int64_t w = weight_of(first + i, k / taps, k % taps);
+              const std::int64_t a = w * std::numeric_limits<Activation>::min();
+              const std::int64_t b = w * std::numeric_limits<Activation>::max();
+              least += a < b ? a : b;
+              most += a < b ? b : a;
+            }
+            if (!epilogue::find_rounded_line<Rounds>(stages, first + i, codes_, least, most, found[i])) return false;
           }
-          all = epilogue::find_rounded_line(stages, first + i, codes_, least, most, found[i]);
-        }
-        if (!all) continue;
+          return true;
+        };
+        using epilogue::line_rounding;
+        quad_finish& finish = finishes_[first / quad_plan::panel];
+        if (find(std::integral_constant<line_rounding, line_rounding::once>{})) finish = quad_finish::line;
+        if constexpr (epilogue::may_be_rounded_twice<Epilogue, output>)
+          if (finish == quad_finish::stages && find(std::integral_constant<line_rounding, line_rounding::twice>{}))
+            finish = quad_finish::line_rounded_twice;
+        if (finish == quad_finish::stages) continue;
         lines_ += count;
+        second_ = found[0].second != 0.0f ? found[0].second : second_;
         for (std::size_t i = 0; i < count; ++i) {
           starts_[first + i] = wrap<std::int32_t>(std::int64_t{starts_[first + i]} + found[i].start);
           slopes_[first + i] = found[i].slope;
@@ -167,6 +183,8 @@ class quad_weights {
   buffer<std::int8_t, WeightBytes> weights_;
   buffer<std::int32_t, columns_extent> starts_;
   buffer<float, columns_extent> slopes_, addends_;
+  float second_ = 0.0f;  ///< of lines that are rounded twice
+  buffer<quad_finish, panels_extent> finishes_;
 };
 
 template <class I, class Quads, class Weights, class Source, class Epilogue, class Output>
@@ -174,6 +192,7 @@ struct quad_runner {
   using activation = typename std::remove_const_t<std::remove_pointer_t<decltype(Source{}.padding_row)>>;
   using output_type = std::remove_pointer_t<decltype(std::declval<const Output&>().row(0))>;
   static constexpr bool may_be_line = epilogue::may_be_rounded_line<Epilogue, output_type>;
+  static constexpr bool may_be_twice = epilogue::may_be_rounded_twice<Epilogue, output_type>;
 
   const Weights& weights;
   const Source& source;
@@ -379,29 +398,35 @@ struct quad_runner {
     for (std::size_t c = 0; c < block.count; c += 32) {
       const std::size_t channel = block.first + c, left = block.count - c;
       const std::uint8_t* const from = quads + 4 * c;
-      const bool first = weights.are_lines(channel), second = left > 16 && weights.are_lines(channel + 16);
+      const quad_finish first = weights.finish(channel);
+      const quad_finish second = left > 16 ? weights.finish(channel + 16) : first;
       if (left > 16 && first == second) {
         const place p{row, r.width, channel, polymac::detail::smaller(left - 16, 16)};
-        stages<Width, Adjacent, Rows, 2, 2>(from, block, p, first);
+        finish_by<Width, Adjacent, Rows, 2, 2>(from, block, p, first);
         continue;
       }
-      stages<Width, Adjacent, Rows, 4, 1>(from, block, {row, r.width, channel, polymac::detail::smaller(left, 16)},
-                                          first);
+      finish_by<Width, Adjacent, Rows, 4, 1>(from, block, {row, r.width, channel, polymac::detail::smaller(left, 16)},
+                                             first);
       if (left > 16)
-        stages<Width, Adjacent, Rows, 4, 1>(
+        finish_by<Width, Adjacent, Rows, 4, 1>(
             from + 64, block, {row, r.width, channel + 16, polymac::detail::smaller(left - 16, 16)}, second);
     }
   }
 
   template <std::size_t Width, bool Adjacent, std::size_t Rows, std::size_t Pixels, std::size_t Panels>
-  POLYMAC_INLINE void stages(const std::uint8_t* quads, const channel_block& block, const place& p,
-                             bool line) const noexcept {
+  POLYMAC_INLINE void finish_by(const std::uint8_t* quads, const channel_block& block, const place& p,
+                                quad_finish finish) const noexcept {
+    if constexpr (may_be_twice)
+      if (finish == quad_finish::line_rounded_twice)
+        return pixels<Width, Adjacent, Rows, Pixels, Panels, quad_finish::line_rounded_twice>(quads, block, p);
     if constexpr (may_be_line)
-      if (line) return pixels<Width, Adjacent, Rows, Pixels, Panels, true>(quads, block, p);
-    pixels<Width, Adjacent, Rows, Pixels, Panels, false>(quads, block, p);
+      if (finish == quad_finish::line)
+        return pixels<Width, Adjacent, Rows, Pixels, Panels, quad_finish::line>(quads, block, p);
+    pixels<Width, Adjacent, Rows, Pixels, Panels, quad_finish::stages>(quads, block, p);
   }
 
-  template <std::size_t Width, bool Adjacent, std::size_t Rows, std::size_t Pixels, std::size_t Panels, bool Line>
+  template <std::size_t Width, bool Adjacent, std::size_t Rows, std::size_t Pixels, std::size_t Panels,
+            quad_finish Finish>
   POLYMAC_INLINE void pixels(const std::uint8_t* quads, const channel_block& block, const place& p) const noexcept {
     const quad_plan& plan = weights.plan();
     const std::size_t step = 4 * block.padded;
@@ -425,6 +450,7 @@ struct quad_runner {
     const auto most = static_cast<output_type>(weights.codes().most);
     const float* const slopes = weights.slopes(p.channel);
     const float* const addends = weights.addends(p.channel);
+    const float second = weights.second();
 
     // A value: a store of bytes may change anything else, as far as a compiler knows.
     const auto stages = [this] {
@@ -439,8 +465,9 @@ struct quad_runner {
       POLYMAC_UNROLL
       for (std::size_t i = 0; i < Block::rows; ++i) to[i] = out[r] + (x + i) * out_step;
       const std::size_t row = p.row + r * source.output.width + x;
-      if constexpr (Line) {
-        auto codes = Quads::template codes<output_type>(sums, slopes, addends);
+      if constexpr (Finish != quad_finish::stages) {
+        auto codes = Quads::template codes<output_type, Finish == quad_finish::line_rounded_twice>(sums, slopes,
+                                                                                                   addends, second);
         codes.clamp(least, most);
         codes.store(to, p.last);
       } else if constexpr (finishes_in_lanes<I, std::int32_t, Epilogue>()) {
