@@ -145,6 +145,31 @@ TEMPLATE_LIST_TEST_CASE("depthwise_conv2d equals its golden model", "[depthwise_
       }
 }
 
+// Squares, and tiles of floats: in place and copied, in step with the padding and out of it, several strips wide.
+TEMPLATE_LIST_TEST_CASE("depthwise_conv2d equals its golden model at strides 1 and 2", "[depthwise_conv2d]",
+                        all_cells) {
+  using M = typename TestType::mac;
+  using I = typename TestType::isa;
+  POLYMAC_RANDOM(random, 27);
+  for (const extent2d kernel : {extent2d{3, 3}, extent2d{4, 3}, extent2d{3, 4}})
+    for (const std::size_t stride : {1u, 2u})
+      for (const std::size_t left : {0u, 1u, 2u, 3u})
+        for (const std::size_t in : {8u, 16u, 32u, 48u, 64u, 80u}) {
+          depthwise_case k;
+          k.kernel = kernel;
+          k.in = in;
+          k.c.stride = {stride, stride};
+          const auto some = [&] { return static_cast<std::size_t>(random.integer(0, 2)); };
+          k.c.padding = {some(), left, some(), some()};
+          k.height = 4 + 2 * some() + some();
+          k.width = (random.integer(0, 3) == 0 ? 66 : 4) + 2 * some() + some();
+          k.batch = 1;
+          const std::string wrong = run_case<M, I>(random, k);
+          INFO(M::name << " on " << I::name << ": " << k.text());
+          CHECK(wrong == "");
+        }
+}
+
 TEMPLATE_LIST_TEST_CASE("depthwise_conv2d splits many taps", "[depthwise_conv2d]", tested_isas) {
   const auto check = [](auto mac, std::size_t extent, auto a, auto w, std::int64_t bias) {
     using M = decltype(mac);

@@ -77,7 +77,7 @@ class depthwise_weights {
     bool may_be_packed = !wide_ && (terms == 1 || !is_static);
     if (std::is_constant_evaluated()) may_be_packed = false;
     if constexpr (has_quads) {
-      const detail::quad_plan plan(w);
+      const detail::quad_plan plan(w, terms);
       is_packed_ = may_be_packed && plan.fits();
       if (is_packed_)
         return packed_.template pack<M>(

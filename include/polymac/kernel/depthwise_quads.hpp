@@ -5,7 +5,7 @@
 //       for each few lines of output                        two for a 3 x 3 kernel at stride 1
 //         lines   of input are copied, padding filled in
 //         pairs   of two lines each; pairs that the lines before had are kept
-//         quads   of two pairs
+//         quads   of two pairs; at stride 2 of two lines and two columns in one go (squares)
 //         for each 2 pixels x 32 channels (4 x 16 for the last ones)
 //           sums in registers = start values + products, epilogue in registers, stores
 //
@@ -31,7 +31,7 @@ POLYMAC_BEGIN
 namespace kernel {
 namespace detail {
 
-/// How a window is cut into quads.
+/// How a window is cut into quads: four lines of a column, or squares of two lines and two columns.
 struct quad_plan {
   static constexpr std::size_t block = 64;       ///< channels at a time
   static constexpr std::size_t panel = 16;       ///< channels of a register of sums
@@ -39,36 +39,58 @@ struct quad_plan {
   static constexpr std::size_t max_height = 64;  ///< lines of a window
 
   window w{};
-  std::size_t slots = 1;       ///< groups of four lines
+  std::size_t columns = 1;     ///< of a quad, 1 or 2
+  std::size_t slots = 1;       ///< quads below one another
   std::size_t rows = 1;        ///< lines of output at a time, 1 or 2
-  std::size_t kept = 0;        ///< pairs that the next ones share
+  std::size_t kept = 0;        ///< pairs of lines that the next ones share
   std::size_t line_bytes = 0;  ///< of a line of a strip
 
   constexpr quad_plan() noexcept = default;
-  explicit constexpr quad_plan(const window& from) noexcept : w(from) {
-    slots = polymac::detail::divide_up(w.kernel.height, 4);
+  constexpr quad_plan(const window& from, std::size_t terms) noexcept : w(from) {
+    // At stride 2 windows begin where squares do. Quads of four lines would be made anew for each line of output.
+    const extent2d one{1, 1}, two{2, 2};
+    if (terms == 1 && w.stride == two && w.dilation == one && divided(w.kernel.height) && divided(w.kernel.width))
+      columns = 2;
+    slots = polymac::detail::divide_up(w.kernel.height, quad_lines());
     // Lines of a slot that the kernel leaves free serve a second line of output.
-    if (w.dilation.height == 1 && w.kernel.height + w.stride.height <= 4 * slots) rows = 2;
+    if (columns == 1 && w.dilation.height == 1 && w.kernel.height + w.stride.height <= 4 * slots) rows = 2;
     const std::size_t advance = rows * w.stride.height;
     if (w.dilation.height == 1 && advance % 2 == 0 && advance / 2 < pairs()) kept = pairs() - advance / 2;
-    const std::size_t columns = 2 * reach() > 32 ? 2 * reach() : 32;
-    line_bytes = block * (columns + 1);  // one more: a line may begin within its first chunk
+    const std::size_t usual = 32 * columns, most_columns = 2 * reach() > usual ? 2 * reach() : usual;
+    line_bytes = block * most_columns + chunk();  // one more: a line may begin within its first chunk
   }
   constexpr bool fits() const noexcept { return reach() <= max_reach && w.kernel.height <= max_height; }
-  constexpr std::size_t reach() const noexcept { return effective_kernel(w.kernel.width, w.dilation.width); }
-  constexpr std::size_t pairs() const noexcept { return 2 * slots; }
-  /// Products of a panel and line of output: vectors of weights.
-  constexpr std::size_t steps(std::size_t terms) const noexcept { return terms * slots * w.kernel.width; }
-  /// Two lines, the pairs, the quads, a chunk of padding and two that are partly padding.
-  constexpr std::size_t workspace_bytes() const noexcept {
-    return line_bytes * (2 + 4 * slots + 4 * slots) + 3 * block;
+  /// Columns that a window's quads reach over.
+  constexpr std::size_t reach() const noexcept {
+    return polymac::detail::round_up(effective_kernel(w.kernel.width, w.dilation.width), columns);
   }
+  constexpr std::size_t quad_lines() const noexcept { return 4 / columns; }
+  /// Quads of a slot.
+  constexpr std::size_t width() const noexcept { return polymac::detail::divide_up(w.kernel.width, columns); }
+  constexpr std::size_t pairs() const noexcept { return slots * quad_lines() / 2; }
+  /// Activations of a line that are interleaved at a time.
+  constexpr std::size_t chunk() const noexcept { return block * columns; }
+  /// Channels that a block of `count` takes up: whole panels, and of squares a part of a chunk's half.
+  constexpr std::size_t padded(std::size_t count) const noexcept {
+    if (columns == 1) return polymac::detail::round_up(count, panel);
+    return count > 32 ? 64 : count > 16 ? 32 : 16;
+  }
+  /// Products of a panel and line of output: vectors of weights.
+  constexpr std::size_t steps(std::size_t terms) const noexcept { return terms * slots * width(); }
+  /// Two lines, the pairs or squares, the quads of four lines, a chunk of padding and two that are partly padding.
+  constexpr std::size_t workspace_bytes() const noexcept {
+    return line_bytes * (2 + 2 * pairs() + (columns == 1 ? 4 * slots : 0)) + 3 * chunk();
+  }
+
+ private:
+  /// Does a kernel of this extent make two quads of two?
+  static constexpr bool divided(std::size_t extent) noexcept { return extent == 3 || extent == 4; }
 };
 
 /// How the sums of a panel become codes: by the stages, or by lines that are proved equal to them.
 enum class quad_finish : unsigned char { stages, line, line_rounded_twice };
 
-/// A panel holds 16 channels, its weights [line of output][term][slot][kernel column][channel][4].
+/// A panel holds 16 channels, its weights [line of output][term][slot][column of quads][channel][4].
 template <class Activation, std::size_t WeightBytes, std::size_t Columns>
 class quad_weights {
   static constexpr std::size_t columns_extent = Columns;
@@ -93,12 +115,14 @@ class quad_weights {
       std::int64_t total = 0;
       for (std::size_t r = 0; r < plan.rows; ++r)
         for (std::size_t i = 0; i < plan.steps(terms); ++i)
-          for (std::size_t line = 0; line < 4; ++line) {
-            const std::size_t term = i / (plan.slots * width), slot = i / width % plan.slots;
-            const std::size_t ky = slot * 4 + line - r * plan.w.stride.height;  // wraps around above the kernel
-            if (ky >= height) continue;
-            const std::int8_t w = weight_of(c, term, ky * width + i % width);
-            weights_[c / 16 * panel_bytes_ + r * row_bytes_ + i * 64 + c % 16 * 4 + line] = w;
+          for (std::size_t tap = 0; tap < 4; ++tap) {
+            const std::size_t term = i / (plan.slots * plan.width()), slot = i / plan.width() % plan.slots;
+            const std::size_t line = slot * plan.quad_lines() + tap % plan.quad_lines();
+            const std::size_t ky = line - r * plan.w.stride.height;  // wraps around above the kernel
+            const std::size_t kx = i % plan.width() * plan.columns + tap / plan.quad_lines();
+            if (ky >= height || kx >= width) continue;
+            const std::int8_t w = weight_of(c, term, ky * width + kx);
+            weights_[c / 16 * panel_bytes_ + r * row_bytes_ + i * 64 + c % 16 * 4 + tap] = w;
             if (r == 0) total += w;
           }
       starts_[c] = wrap<std::int32_t>(folded_bias_of(c) - activation_offset * total);
@@ -131,6 +155,7 @@ class quad_weights {
   constexpr void find_lines(std::size_t channels, const WeightOf& weight_of, const BiasOf& folded_bias_of,
                             const Epilogue& stages) noexcept {
     using output = epilogue::output_of<Epilogue, std::int32_t>;
+    using epilogue::line_rounding;
     if constexpr (epilogue::may_be_rounded_line<Epilogue, output>) {
       codes_ = epilogue::codes_of(stages, 0);
       for (std::size_t c = 1; c < channels; ++c) {
@@ -138,39 +163,48 @@ class quad_weights {
         codes_.least = r.least < codes_.least ? r.least : codes_.least;
         codes_.most = r.most > codes_.most ? r.most : codes_.most;
       }
-      for (std::size_t first = 0; first < channels; first += quad_plan::panel) {
-        const std::size_t count = polymac::detail::smaller(quad_plan::panel, channels - first);
-        epilogue::rounded_line found[quad_plan::panel];
-        const auto find = [&]<epilogue::line_rounding Rounds>(std::integral_constant<epilogue::line_rounding, Rounds>) {
-          for (std::size_t i = 0; i < count; ++i) {
-            std::int64_t least = folded_bias_of(first + i), most = least;
-            const std::size_t taps = plan_.w.kernel.height * plan_.w.kernel.width;
-            for (std::size_t k = 0; k < taps * terms_; ++k) {
-              const std::int64_t w = weight_of(first + i, k / taps, k % taps);
-              const std::int64_t a = w * std::numeric_limits<Activation>::min();
-              const std::int64_t b = w * std::numeric_limits<Activation>::max();
-              least += a < b ? a : b;
-              most += a < b ? b : a;
-            }
-            if (!epilogue::find_rounded_line<Rounds>(stages, first + i, codes_, least, most, found[i])) return false;
+      constexpr std::size_t pair = 2 * quad_plan::panel;
+      epilogue::rounded_line found[pair];
+      const auto find = [&]<line_rounding Rounds>(std::integral_constant<line_rounding, Rounds>, std::size_t first,
+                                                  std::size_t count) {
+        const std::size_t taps = plan_.w.kernel.height * plan_.w.kernel.width;
+        for (std::size_t i = 0; i < count; ++i) {
+          std::int64_t least = folded_bias_of(first + i), most = least;
+          for (std::size_t k = 0; k < taps * terms_; ++k) {
+            const std::int64_t w = weight_of(first + i, k / taps, k % taps);
+            const std::int64_t a = w * std::numeric_limits<Activation>::min();
+            const std::int64_t b = w * std::numeric_limits<Activation>::max();
+            least += a < b ? a : b;
+            most += a < b ? b : a;
           }
-          return true;
-        };
-        using epilogue::line_rounding;
-        quad_finish& finish = finishes_[first / quad_plan::panel];
-        if (find(std::integral_constant<line_rounding, line_rounding::once>{})) finish = quad_finish::line;
+          if (!epilogue::find_rounded_line<Rounds>(stages, first + i, codes_, least, most, found[i])) return false;
+        }
+        return true;
+      };
+      // All panels from `first` on in one way, or none.
+      const auto take = [&](std::size_t first, std::size_t most) {
+        const std::size_t count = first < channels ? polymac::detail::smaller(most, channels - first) : 0;
+        quad_finish finish = quad_finish::stages;
+        if (find(std::integral_constant<line_rounding, line_rounding::once>{}, first, count))
+          finish = quad_finish::line;
         if constexpr (epilogue::may_be_rounded_twice<Epilogue, output>)
-          if (finish == quad_finish::stages && find(std::integral_constant<line_rounding, line_rounding::twice>{}))
+          if (finish == quad_finish::stages &&
+              find(std::integral_constant<line_rounding, line_rounding::twice>{}, first, count))
             finish = quad_finish::line_rounded_twice;
-        if (finish == quad_finish::stages) continue;
+        if (finish == quad_finish::stages) return false;
         lines_ += count;
-        second_ = found[0].second != 0.0f ? found[0].second : second_;
         for (std::size_t i = 0; i < count; ++i) {
           starts_[first + i] = wrap<std::int32_t>(std::int64_t{starts_[first + i]} + found[i].start);
           slopes_[first + i] = found[i].slope;
           addends_[first + i] = found[i].addend;
+          second_ = finish == quad_finish::line_rounded_twice ? found[i].second : second_;
+          finishes_[(first + i) / quad_plan::panel] = finish;
         }
-      }
+        return true;
+      };
+      // Two panels that are alike are finished together.
+      for (std::size_t first = 0; first < channels; first += pair)
+        if (!take(first, pair)) take(first, quad_plan::panel), take(first + quad_plan::panel, quad_plan::panel);
     } else {
       static_cast<void>(channels), static_cast<void>(weight_of), static_cast<void>(folded_bias_of);
       static_cast<void>(stages);
@@ -215,34 +249,35 @@ struct quad_runner {
   void strips(const rectangle& r) const noexcept {
     const window& w = weights.plan().w;
     const bool narrow = w.kernel.width == 3 && weights.plan().slots * weights.terms() == 1;
-    if (narrow && w.stride.width == w.dilation.width)
-      strips_of<3, true>(r);
+    if (weights.plan().columns == 2)
+      strips_of<2, 2, true>(r);
+    else if (narrow && w.stride.width == w.dilation.width)
+      strips_of<1, 3, true>(r);
     else if (narrow)
-      strips_of<3, false>(r);
+      strips_of<1, 3, false>(r);
     else
-      strips_of<0, false>(r);
+      strips_of<0, 0, false>(r);
   }
 
-  /// Width, Adjacent: see the products of the instruction set.
-  template <std::size_t Width, bool Adjacent>
+  /// Slots (two of squares), Width, Adjacent: see the products of the instruction set.
+  template <std::size_t Slots, std::size_t Width, bool Adjacent>
   void strips_of(const rectangle& r) const noexcept {
     const quad_plan& plan = weights.plan();
     for (std::size_t c = 0; c < channels; c += quad_plan::block) {
       const std::size_t count = polymac::detail::smaller(quad_plan::block, channels - c);
-      const channel_block block{c, count, polymac::detail::round_up(count, quad_plan::panel)};
+      const channel_block block{c, count, plan.padded(count)};
       const std::size_t most =
-          ((plan.line_bytes - quad_plan::block) / block.padded - plan.reach()) / plan.w.stride.width + 1;
+          ((plan.line_bytes - plan.chunk()) / block.padded - plan.reach()) / plan.w.stride.width + 1;
       const std::size_t parts = polymac::detail::divide_up(r.width, most);
       for (std::size_t i = 0; i < parts; ++i) {
         const std::size_t begin = i * r.width / parts, end = (i + 1) * r.width / parts;
-        strip<Width, Adjacent>({r.n, r.y, r.height, r.x + begin, end - begin}, block);
+        strip<Slots, Width, Adjacent>({r.n, r.y, r.height, r.x + begin, end - begin}, block);
       }
     }
   }
 
-  /// A strip's lines: `columns` of the padded image from `begin` on, cut into chunks of 64 activations. `left` of them
-  /// are padding, then `inside` lie on the image from column ix on; they begin on a chunk, so that they can be read in
-  /// place.
+  /// A strip's lines: `columns` of the padded image from `begin` on, cut into chunks. `left` of them are padding, then
+  /// `inside` lie on the image from column ix on; they begin on a chunk, so that they can be read in place.
   struct line_shape {
     std::size_t begin, columns, left, inside, ix;
     bool in_place;
@@ -250,14 +285,14 @@ struct quad_runner {
     std::size_t chunks;
   };
 
-  template <std::size_t Width, bool Adjacent>
+  template <std::size_t Slots, std::size_t Width, bool Adjacent>
   POLYMAC_INLINE void strip(const rectangle& r, const channel_block& block) const noexcept {
     const quad_plan& plan = weights.plan();
     const window& w = plan.w;
     const line_shape shape = shape_of(r, block);
-    auto* const pairs = reinterpret_cast<std::uint8_t*>(memory) + 2 * plan.line_bytes + 3 * quad_plan::block;
+    auto* const pairs = reinterpret_cast<std::uint8_t*>(memory) + 2 * plan.line_bytes + 3 * plan.chunk();
     std::uint8_t* const quads = pairs + 2 * plan.pairs() * plan.line_bytes;
-    std::memset(padding_chunk(), static_cast<unsigned char>(source.padding_row[0]), quad_plan::block);
+    std::memset(padding_chunk(), static_cast<unsigned char>(source.padding_row[0]), plan.chunk());
     std::size_t first_pair = 0;  // where the ring begins
     const auto pair = [&](std::size_t i) {
       const std::size_t at = first_pair + i;
@@ -272,16 +307,21 @@ struct quad_runner {
       for (std::size_t i = y > 0 ? plan.kept : 0; i < plan.pairs(); ++i) {
         const std::size_t upper = iy + 2 * i * w.dilation.height;
         if (shape.in_place)
-          pairs_in_place(r.n, upper, upper + w.dilation.height, shape, block, pair(i));
+          pairs_in_place<Slots == 2>(r.n, upper, upper + w.dilation.height, shape, block, pair(i));
         else
-          pairs_of_copies(r.n, upper, upper + w.dilation.height, shape, block, pair(i));
+          pairs_of_copies<Slots == 2>(r.n, upper, upper + w.dilation.height, shape, block, pair(i));
       }
-      for (std::size_t s = 0; s < plan.slots; ++s)
-        Quads::make_quads(pair(2 * s), pair(2 * s + 1), quads + s * 4 * plan.line_bytes, shape.chunks);
-      if (plan.rows == 2 && y + 1 < r.height)
-        lines<Width, Adjacent, 2>(r, y, block, quads + 4 * shape.skipped);
-      else
-        lines<Width, Adjacent, 1>(r, y, block, quads + 4 * shape.skipped);
+      if constexpr (Slots == 2) {
+        lines<Slots, Width, Adjacent, 1>(r, y, block, pair(0) + 2 * shape.skipped, pair(1) - pair(0));
+      } else {
+        for (std::size_t s = 0; s < plan.slots; ++s)
+          Quads::make_quads(pair(2 * s), pair(2 * s + 1), quads + s * 4 * plan.line_bytes, shape.chunks);
+        const auto slot_step = static_cast<std::ptrdiff_t>(4 * plan.line_bytes);
+        if (plan.rows == 2 && y + 1 < r.height)
+          lines<Slots, Width, Adjacent, 2>(r, y, block, quads + 4 * shape.skipped, slot_step);
+        else
+          lines<Slots, Width, Adjacent, 1>(r, y, block, quads + 4 * shape.skipped, slot_step);
+      }
     }
   }
 
@@ -295,58 +335,70 @@ struct quad_runner {
     s.ix = s.begin + s.left - source.left;
     if (s.ix < x.width && s.left < s.columns) s.inside = polymac::detail::smaller(x.width - s.ix, s.columns - s.left);
     s.in_place = multiplier == 1 && block.count == block.padded &&
-                 (block.padded == quad_plan::block || x.pixel_stride == block.padded) && s.inside > 0;
+                 (block.padded == quad_plan::block || x.pixel_stride == block.padded) && s.inside > 0 &&
+                 s.left % plan.columns == 0;  // squares in step with the image
     const std::size_t before = s.left * block.padded;
-    if (s.in_place) s.skipped = polymac::detail::round_up(before, quad_plan::block) - before;
-    s.chunks = polymac::detail::divide_up(s.skipped + s.columns * block.padded, quad_plan::block);
+    if (s.in_place) s.skipped = polymac::detail::round_up(before, plan.chunk()) - before;
+    s.chunks = polymac::detail::divide_up(s.skipped + s.columns * block.padded, plan.chunk());
     return s;
   }
 
-  /// Pairs of the lines iy and below of image n, read in place. Lines outside of the image (also above: the number
+  /// Pairs, or squares, of two lines.
+  template <bool Squares>
+  static POLYMAC_INLINE void interleave(const isa::quad_line& a, const isa::quad_line& b, std::size_t ahead,
+                                        std::uint8_t* pairs, std::size_t chunks, std::size_t padded) noexcept {
+    if constexpr (Squares)
+      static_cast<void>(ahead), Quads::make_squares(a, b, pairs, chunks, padded);
+    else
+      static_cast<void>(padded), Quads::make_pairs(a, b, ahead, pairs, chunks);
+  }
+
+  /// Those of the lines iy and below of image n, read in place. Lines outside of the image (also above: the number
   /// wraps around) are padding.
+  template <bool Squares>
   POLYMAC_INLINE void pairs_in_place(std::size_t n, std::size_t iy, std::size_t below, const line_shape& shape,
                                      const channel_block& block, std::uint8_t* pairs) const noexcept {
-    constexpr std::size_t chunk = quad_plan::block;
+    constexpr std::size_t part = quad_plan::block, chunk = Squares ? 2 * part : part;
     const auto& x = source.x;
-    const activation* const padding = padding_chunk();
-    const std::size_t step = block.padded == chunk ? x.pixel_stride : chunk;
+    const isa::quad_line padding{padding_chunk(), 0, part};
+    const std::size_t half = block.padded == part ? x.pixel_stride : part;
     const std::size_t whole = shape.inside * block.padded / chunk, rest = shape.inside * block.padded % chunk;
     const std::size_t ys[] = {iy, below};
-    const activation *lines[2], *ends[2];
-    std::size_t steps[2];
+    isa::quad_line lines[2] = {padding, padding}, ends[2] = {padding, padding};
     for (std::size_t k = 0; k < 2; ++k) {
-      const bool inside = ys[k] < x.height;
-      lines[k] = inside ? x.pixel(n, ys[k], shape.ix) + block.first : padding;
-      steps[k] = inside ? step : 0;
-      ends[k] = padding;
-      if (rest > 0 && inside) {
-        activation* const end = padding_chunk() + (1 + k) * chunk;
-        std::memcpy(end, padding, chunk);
-        std::memcpy(end, lines[k] + whole * chunk, rest);
-        ends[k] = end;
-      }
+      if (ys[k] >= x.height) continue;
+      const activation* const from = x.pixel(n, ys[k], shape.ix) + block.first;
+      lines[k] = {from, chunk / part * half, half};
+      if (rest == 0) continue;
+      activation* const end = padding_chunk() + (1 + k) * chunk;
+      std::memcpy(end, padding_chunk(), chunk);
+      std::memcpy(end, from + whole * lines[k].step, rest);
+      ends[k].at = end;
     }
     // The lines that come next will be these, so many lines further down.
     const window& w = weights.plan().w;
-    const std::size_t ahead = steps[0] > 0 ? weights.plan().rows * w.stride.height * x.line_stride : 0;
+    const std::size_t ahead = lines[0].step > 0 ? weights.plan().rows * w.stride.height * x.line_stride : 0;
     const std::size_t before = (shape.skipped + shape.left * block.padded) / chunk;
-    Quads::make_pairs(padding, 0, padding, 0, 0, pairs, before);
-    pairs += before * 2 * chunk;
-    Quads::make_pairs(lines[0], steps[0], lines[1], steps[1], ahead, pairs, whole);
-    pairs += whole * 2 * chunk;
-    if (rest > 0) Quads::make_pairs(ends[0], 0, ends[1], 0, 0, pairs, 1);
-    const std::size_t used = before + whole + (rest > 0 ? 1 : 0);
-    if (used < shape.chunks)
-      Quads::make_pairs(padding, 0, padding, 0, 0, pairs + (rest > 0 ? 2 * chunk : 0), shape.chunks - used);
+    const auto make = [&](const isa::quad_line& a, const isa::quad_line& b, std::size_t fetched, std::size_t chunks)
+                          POLYMAC_INLINE_LAMBDA {
+                            interleave<Squares>(a, b, fetched, pairs, chunks, block.padded);
+                            pairs += chunks * 2 * chunk;
+                          };
+    make(padding, padding, 0, before);
+    make(lines[0], lines[1], ahead, whole);
+    if (rest > 0) make(ends[0], ends[1], 0, 1);
+    make(padding, padding, 0, shape.chunks - before - whole - (rest > 0 ? 1 : 0));
   }
 
   /// The same for what is irregular.
+  template <bool Squares>
   void pairs_of_copies(std::size_t n, std::size_t iy, std::size_t below, const line_shape& shape,
                        const channel_block& block, std::uint8_t* pairs) const noexcept {
+    constexpr std::size_t part = quad_plan::block, chunk = Squares ? 2 * part : part;
     activation* const second = memory + weights.plan().line_bytes;
     copy_line(memory, n, iy, shape, block);
     copy_line(second, n, below, shape, block);
-    Quads::make_pairs(memory, quad_plan::block, second, quad_plan::block, 0, pairs, shape.chunks);
+    interleave<Squares>({memory, chunk, part}, {second, chunk, part}, 0, pairs, shape.chunks, block.padded);
   }
 
   void copy_line(activation* to, std::size_t n, std::size_t iy, const line_shape& shape,
@@ -391,9 +443,9 @@ struct quad_runner {
     std::size_t row, count, channel, last;
   };
 
-  template <std::size_t Width, bool Adjacent, std::size_t Rows>
-  POLYMAC_INLINE void lines(const rectangle& r, std::size_t y, const channel_block& block,
-                            const std::uint8_t* quads) const noexcept {
+  template <std::size_t Slots, std::size_t Width, bool Adjacent, std::size_t Rows>
+  POLYMAC_INLINE void lines(const rectangle& r, std::size_t y, const channel_block& block, const std::uint8_t* quads,
+                            std::ptrdiff_t slot_step) const noexcept {
     const std::size_t row = (r.n * source.output.height + r.y + y) * source.output.width + r.x;
     for (std::size_t c = 0; c < block.count; c += 32) {
       const std::size_t channel = block.first + c, left = block.count - c;
@@ -402,45 +454,50 @@ struct quad_runner {
       const quad_finish second = left > 16 ? weights.finish(channel + 16) : first;
       if (left > 16 && first == second) {
         const place p{row, r.width, channel, polymac::detail::smaller(left - 16, 16)};
-        finish_by<Width, Adjacent, Rows, 2, 2>(from, block, p, first);
+        finish_by<Slots, Width, Adjacent, Rows, 2, 2>(from, slot_step, block, p, first);
         continue;
       }
-      finish_by<Width, Adjacent, Rows, 4, 1>(from, block, {row, r.width, channel, polymac::detail::smaller(left, 16)},
-                                             first);
+      const std::size_t last = polymac::detail::smaller(left, 16);
+      finish_by<Slots, Width, Adjacent, Rows, 4, 1>(from, slot_step, block, {row, r.width, channel, last}, first);
       if (left > 16)
-        finish_by<Width, Adjacent, Rows, 4, 1>(
-            from + 64, block, {row, r.width, channel + 16, polymac::detail::smaller(left - 16, 16)}, second);
+        finish_by<Slots, Width, Adjacent, Rows, 4, 1>(
+            from + 64, slot_step, block, {row, r.width, channel + 16, polymac::detail::smaller(left - 16, 16)}, second);
     }
   }
 
-  template <std::size_t Width, bool Adjacent, std::size_t Rows, std::size_t Pixels, std::size_t Panels>
-  POLYMAC_INLINE void finish_by(const std::uint8_t* quads, const channel_block& block, const place& p,
-                                quad_finish finish) const noexcept {
+  template <std::size_t Slots, std::size_t Width, bool Adjacent, std::size_t Rows, std::size_t Pixels,
+            std::size_t Panels>
+  POLYMAC_INLINE void finish_by(const std::uint8_t* quads, std::ptrdiff_t slot_step, const channel_block& block,
+                                const place& p, quad_finish finish) const noexcept {
+    const auto run = [&]<quad_finish Finish>(std::integral_constant<quad_finish, Finish>) POLYMAC_INLINE_LAMBDA {
+      pixels<Slots, Width, Adjacent, Rows, Pixels, Panels, Finish>(quads, slot_step, block, p);
+    };
     if constexpr (may_be_twice)
       if (finish == quad_finish::line_rounded_twice)
-        return pixels<Width, Adjacent, Rows, Pixels, Panels, quad_finish::line_rounded_twice>(quads, block, p);
+        return run(std::integral_constant<quad_finish, quad_finish::line_rounded_twice>{});
     if constexpr (may_be_line)
-      if (finish == quad_finish::line)
-        return pixels<Width, Adjacent, Rows, Pixels, Panels, quad_finish::line>(quads, block, p);
-    pixels<Width, Adjacent, Rows, Pixels, Panels, quad_finish::stages>(quads, block, p);
+      if (finish == quad_finish::line) return run(std::integral_constant<quad_finish, quad_finish::line>{});
+    run(std::integral_constant<quad_finish, quad_finish::stages>{});
   }
 
-  template <std::size_t Width, bool Adjacent, std::size_t Rows, std::size_t Pixels, std::size_t Panels,
-            quad_finish Finish>
-  POLYMAC_INLINE void pixels(const std::uint8_t* quads, const channel_block& block, const place& p) const noexcept {
+  /// A function of its own: inlined, the constants of all forms compete for registers, and weights lose.
+  template <std::size_t Slots, std::size_t Width, bool Adjacent, std::size_t Rows, std::size_t Pixels,
+            std::size_t Panels, quad_finish Finish>
+  POLYMAC_NOINLINE void pixels(const std::uint8_t* quads, std::ptrdiff_t slot_step, const channel_block& block,
+                               const place& p) const noexcept {
     const quad_plan& plan = weights.plan();
     const std::size_t step = 4 * block.padded;
-    const isa::quad_source s{plan.w.stride.width * step,
+    const isa::quad_source s{plan.w.stride.width / plan.columns * step,
                              plan.w.dilation.width * step,
-                             4 * plan.line_bytes,
-                             plan.w.kernel.width,
+                             slot_step,
+                             plan.width(),
                              plan.slots,
                              weights.terms(),
                              weights.panel(p.channel / 16),
                              weights.row_bytes(),
                              weights.panel_bytes(),
                              weights.starts(p.channel)};
-    const auto held = Quads::template hold<Width, Rows, Panels>(s);
+    const auto held = Quads::template hold<Slots, Width, Rows, Panels>(s);
     // The pixels of a line are equally far apart.
     output_type* out[Rows];
     POLYMAC_UNROLL
@@ -483,13 +540,13 @@ struct quad_runner {
     };
     for (; x + Pixels <= p.count; x += Pixels, quads += Pixels * s.pixel_step) {
       isa::best_lanes<std::int32_t, I, Pixels, Panels> sums[Rows];
-      Quads::template products<Width, Adjacent>(sums, s, held, quads);
+      Quads::template products<Slots, Width, Adjacent>(sums, s, held, quads);
       POLYMAC_UNROLL
       for (std::size_t r = 0; r < Rows; ++r) finish(sums[r], r);
     }
     for (; x < p.count; ++x, quads += s.pixel_step) {
       isa::best_lanes<std::int32_t, I, 1, Panels> sums[Rows];
-      Quads::template products<Width, Adjacent>(sums, s, held, quads);
+      Quads::template products<Slots, Width, Adjacent>(sums, s, held, quads);
       POLYMAC_UNROLL
       for (std::size_t r = 0; r < Rows; ++r) finish(sums[r], r);
     }
