@@ -22,7 +22,10 @@ constexpr bool strides_fit(const image_view<T>& v) noexcept {
   std::size_t span = v.channels;  // elements from the first to the last of what the axes so far reach over
   const auto extend = [&span](std::size_t count, std::size_t stride) {
     if (count <= 1) return span <= most;
-    if (stride < span || stride > most / count) return false;
+    // A division takes as long as a small product; both factors below the root of the address space need none.
+    constexpr std::size_t small = std::size_t{1} << (std::numeric_limits<std::size_t>::digits / 2 - 4);
+    static_assert(small <= most / small);
+    if (stride < span || ((count | stride) >= small && stride > most / count)) return false;
     span += (count - 1) * stride;  // at most count * stride
     return true;
   };
