@@ -74,8 +74,9 @@ template <class M>
 struct inverting_atom : awkward_atom<M> {
   using prepared = awkward_atom<M, true>;
   using typename awkward_atom<M>::activation;
-  static void prepare(const activation* const* rows, std::size_t row_count, std::size_t offset, std::size_t count,
-                      activation* to, std::size_t stride) noexcept {
+  template <class Rows>
+  static void prepare(const Rows& rows, std::size_t row_count, std::size_t offset, std::size_t count, activation* to,
+                      std::size_t stride) noexcept {
     for (std::size_t r = 0; r < row_count; ++r)
       for (std::size_t k = 0; k < (count + 63) / 64 * 64; ++k)
         to[r * stride + k] = k < count ? static_cast<activation>(~rows[r][offset + k]) : activation{99};

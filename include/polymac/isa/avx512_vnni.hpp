@@ -37,7 +37,8 @@ namespace detail {
 struct zmm_dot : zmm {
   static POLYMAC_INLINE type flip_top_bits(type v) noexcept { return _mm512_xor_si512(v, _mm512_set1_epi8(-128)); }
   /// Of the bytes [offset, offset + count) of every row, to rows `stride` apart; up to 63 more are written.
-  static POLYMAC_INLINE void flip_top_bits(const std::int8_t* const* rows, std::size_t row_count, std::size_t offset,
+  template <class Rows>
+  static POLYMAC_INLINE void flip_top_bits(const Rows& rows, std::size_t row_count, std::size_t offset,
                                            std::size_t count, std::int8_t* to, std::size_t stride) noexcept {
     std::size_t k = 0;
     for (; k + 64 <= count; k += 64)

@@ -31,7 +31,8 @@ namespace detail {
 struct ymm_dot : ymm {
   static POLYMAC_INLINE type flip_top_bits(type v) noexcept { return _mm256_xor_si256(v, _mm256_set1_epi8(-128)); }
   /// Of the bytes [offset, offset + count) of every row, a multiple of 4, to rows `stride` apart.
-  static POLYMAC_INLINE void flip_top_bits(const std::int8_t* const* rows, std::size_t row_count, std::size_t offset,
+  template <class Rows>
+  static POLYMAC_INLINE void flip_top_bits(const Rows& rows, std::size_t row_count, std::size_t offset,
                                            std::size_t count, std::int8_t* to, std::size_t stride) noexcept {
     for (std::size_t r = 0; r < row_count; ++r) {
       const std::int8_t* const from = rows[r] + offset;

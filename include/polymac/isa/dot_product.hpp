@@ -35,8 +35,8 @@ struct byte_dot_product {
   }
 };
 
-/// Flipping costs an instruction on the ports of the dot products on Intel, a third of the time of a tile of two panels:
-/// there it is done once for a tile of rows, not once for each step. AMD's Zen has ports to spare.
+/// Flipping costs an instruction on the ports of the dot products on Intel, a third of the time of a tile of two
+/// panels: there it is done once for a tile of rows, not once for each step. AMD's Zen has ports to spare.
 inline constexpr bool flipping_is_free = POLYMAC_IS_ZEN;
 
 /// The atom of a tile of signed bytes: Tile<Product> is the tile of the instruction set.
@@ -45,8 +45,9 @@ struct signed_byte_atom : Tile<byte_dot_product<M, V>> {};
 template <class M, class V, template <class> class Tile>
 struct signed_byte_atom<M, V, Tile, true> : Tile<byte_dot_product<M, V>> {
   using prepared = Tile<byte_dot_product<M, V, true>>;
-  static POLYMAC_INLINE void prepare(const std::int8_t* const* rows, std::size_t row_count, std::size_t offset,
-                                     std::size_t count, std::int8_t* to, std::size_t stride) noexcept {
+  template <class Rows>
+  static POLYMAC_INLINE void prepare(const Rows& rows, std::size_t row_count, std::size_t offset, std::size_t count,
+                                     std::int8_t* to, std::size_t stride) noexcept {
     V::flip_top_bits(rows, row_count, offset, count, to, stride);
   }
 };

@@ -17,22 +17,38 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 POLYMAC_BEGIN
 namespace isa {
 
 /// Asks for the line of every row that begins `offset` activations on, before it is needed; beyond the end of the rows,
-/// for the first lines of as many rows after them, if those are as far apart. A guess that is wrong costs nothing but
-/// the question.
+/// which began `passed` activations before, for the first lines of as many rows after them, if those are as far apart.
+/// A guess that is wrong costs nothing but the question.
 template <std::size_t Rows, class Activation>
-POLYMAC_INLINE void fetch_ahead(const Activation* const* rows, std::size_t offset, bool beyond) noexcept {
+POLYMAC_INLINE void fetch_ahead(const Activation* const (&rows)[Rows], std::size_t offset, std::size_t passed,
+                                bool beyond) noexcept {
 #if defined(__GNUC__)
   const auto address = [&](std::size_t r) { return reinterpret_cast<std::uintptr_t>(rows[r]); };
-  const std::uintptr_t ahead = !beyond    ? offset * sizeof(Activation)
-                               : Rows > 1 ? (address(Rows - 1) - address(0)) / (Rows - 1) * Rows
-                                          : 0;
+  std::uintptr_t ahead = offset * sizeof(Activation);
+  if (beyond)
+    ahead = (Rows > 1 ? (address(Rows - 1) - address(0)) / (Rows > 1 ? Rows - 1 : 1) * Rows : 0) -
+            passed * sizeof(Activation);
   POLYMAC_UNROLL
   for (std::size_t r = 0; r < Rows; ++r) __builtin_prefetch(reinterpret_cast<const void*>(address(r) + ahead));
+#endif
+}
+
+/// Makes compilers keep each of these pointers in a register of its own. Left alone, g++ 12 reads twelve rows through
+/// pointers and one index, which are two operations each, and a tile of one panel has no room for them.
+template <std::size_t Rows, class Activation>
+constexpr POLYMAC_INLINE void keep_pointers(const Activation* (&rows)[Rows]) noexcept {
+#if defined(__GNUC__)
+  if (std::is_constant_evaluated()) return;
+  POLYMAC_UNROLL
+  for (std::size_t r = 0; r < Rows; ++r) asm("" : "+r"(rows[r]));
+#else
+  static_cast<void>(rows);
 #endif
 }
 

@@ -82,7 +82,7 @@ struct atom<mac::float32, I> {
   /// Panels of the best tile of so many rows.
   static constexpr std::size_t panels_for(std::size_t rows) noexcept {
     const std::size_t panels = detail::panels_that_fit(rows, 1, 1, detail::float_tile<I>::registers);
-    return rows <= 4 && panels > max_panels ? panels : max_panels;
+    return rows <= 6 && panels > max_panels ? panels : max_panels;
   }
 
   template <std::size_t Rows, std::size_t Panels>

@@ -3,14 +3,15 @@
 // policy and epilogue.
 //
 //     for each block of panels that fits the cache beside the activations      (weights are read once per block ...
-//       for each tile of rows                                                   ... and tile of rows)
-//         find the activations of these rows: pointers into the input, else one block of copied rows
-//         if the atom wants its activations prepared: write them as it wants, into L1
-//         for each tile of panels: two beside many rows, up to eight beside few
-//           sums = start values                                                 in registers
-//           for each segment of the rows, for each group of k the k-source visits
-//             sums += activations[rows][group] * weights[group][columns]        Atom::step
-//           output[rows][columns] = epilogue(sums)
+//       for each strip of rows that are equally far apart, or all rows
+//         for each tile of rows                                                 ... and tile of rows)
+//           find the activations of these rows: pointers into the input, else one block of copied rows
+//           if the atom wants its activations prepared: write them as it wants, into L1
+//           for each tile of panels: two beside many rows, up to eight beside few
+//             sums = start values                                               in registers
+//             for each segment of the rows, for each group of k the k-source visits
+//               sums += activations[rows][group] * weights[group][columns]      Atom::step
+//             output[rows][columns] = epilogue(sums)
 //
 // Sums that could leave the accumulator are cut into chunks of groups and gathered in 64 bits.
 //
@@ -27,6 +28,7 @@
 
 #include <cstddef>
 #include <type_traits>
+#include <utility>
 
 POLYMAC_BEGIN
 namespace kernel {
@@ -39,22 +41,53 @@ struct row_access {
   std::size_t segment_depth = 0;
 };
 
-/// What a contraction reads: `rows` rows of activations. Several rows may share memory, and one may lie in pieces.
+/// Rows of activations that are equally far apart, and what they are multiplied with: all rows of a matrix, or a
+/// rectangle of output pixels for which the same taps of a convolution lie on the image.
+template <class Activation>
+struct strip {
+  const Activation* first = nullptr;  ///< where the first row begins
+  std::ptrdiff_t distance = 0;        ///< of two rows, in activations
+  std::size_t rows = 0;
+  std::size_t output_row = 0;  ///< of the first row
+  /// After so many rows the next line of pixels begins: `next_line` activations and `output_gap` output rows farther on
+  /// than the next row would be. (Not for rows of one stretch.)
+  std::size_t width = static_cast<std::size_t>(-1);
+  std::ptrdiff_t next_line = 0;
+  std::size_t output_gap = 0;
+  /// A row is `lines` x `taps` stretches of `depth` activations. More than one: depth is a multiple of the atom's.
+  std::size_t lines = 1, taps = 1;
+  std::ptrdiff_t line_distance = 0, tap_distance = 0;
+  std::size_t depth = 0;
+  /// k of the weights before the first stretch, and between the stretches of two lines.
+  std::size_t skipped_before = 0, skipped_between = 0;
+};
+
+/// Rows of activations that come in strips.
+///   one_stretch             is every row one stretch?
+///   strips(begin, end, f)   calls f(strip) for strips that make up rows [begin, end)
+template <class S, class M>
+concept StripSource = requires(const S& s, std::size_t n, void (&f)(const strip<typename M::activation>&)) {
+  { s.rows() } noexcept -> std::convertible_to<std::size_t>;
+  { s.strips(n, n, f) } noexcept;
+  { S::one_stretch } -> std::convertible_to<bool>;
+};
+
+/// Rows of activations of which several may share memory, and one may lie in pieces.
 ///   access(row, count)                    how rows [row, row + count) can be read
 ///   pointers(row, count, access, table)   table[segment * count + r] = start of that stretch of row `row + r`
 ///   gather(row, count, block, stride)     copies the rows: depth activations each, `stride` apart
 template <class S, class M>
-concept SourceFor = requires(const S& s, std::size_t n, row_access access, const typename M::activation** table,
-                             typename M::activation* block) {
-  { s.rows() }
-  noexcept->std::convertible_to<std::size_t>;
-  { s.access(n, n) }
-  noexcept->std::same_as<row_access>;
-  { s.pointers(n, n, access, table) }
-  noexcept;
-  { s.gather(n, n, block, n) }
-  noexcept;
+concept ScatteredSource = requires(const S& s, std::size_t n, row_access access, const typename M::activation** table,
+                                   typename M::activation* block) {
+  { s.rows() } noexcept -> std::convertible_to<std::size_t>;
+  { s.access(n, n) } noexcept -> std::same_as<row_access>;
+  { s.pointers(n, n, access, table) } noexcept;
+  { s.gather(n, n, block, n) } noexcept;
 };
+
+/// What a contraction reads: `rows()` rows of activations.
+template <class S, class M>
+concept SourceFor = StripSource<S, M> || ScatteredSource<S, M>;
 
 /// Memory that a contraction needs beside its operands: a table of pointers and one block of rows.
 template <class Activation>
@@ -85,6 +118,40 @@ struct scratch_extent {
   static constexpr std::size_t block_alignment = 64;
 };
 
+/// The heights of tiles of at most MaxRows rows, and how many rows are best cut into them. Each height is compiled for
+/// every layer, hence few of them: powers of two below the highest, or, for small strips, more.
+template <std::size_t MaxRows, bool Narrow>
+struct tile_heights {
+  static constexpr std::size_t fewer(std::size_t rows) noexcept {
+    if (Narrow || rows == 1) return rows > 8 ? 8 : rows > 6 ? 6 : rows - 1;
+    std::size_t power = 1;
+    while (power * 2 < rows) power *= 2;
+    return power;
+  }
+  /// The height of the next tile where so many rows are left.
+  static constexpr std::size_t next(std::size_t left) noexcept { return plan.next[left < cut ? left : cut]; }
+
+ private:
+  static constexpr std::size_t cut = 2 * MaxRows;
+  /// What a tile costs, in rows of the highest: one of few rows waits for its sums.
+  static constexpr std::size_t price_of_tile(std::size_t rows) noexcept { return (rows < 5 ? 5 : rows) + 2; }
+  struct best_cuts {
+    std::size_t price[cut + 1] = {}, next[cut + 1] = {};
+    constexpr best_cuts() noexcept {
+      for (std::size_t rows = 1; rows <= cut; ++rows) {
+        for (std::size_t height = MaxRows; height > 0; height = fewer(height)) {
+          if (height > rows) continue;
+          const std::size_t all = price_of_tile(height) + price[rows - height];
+          if (next[rows] != 0 && all >= price[rows]) continue;
+          price[rows] = all;
+          next[rows] = height;
+        }
+      }
+    }
+  };
+  static constexpr best_cuts plan{};
+};
+
 namespace detail {
 
 /// Bytes of weights that are gone through for one pass over the rows: half of an L2 of 1 MiB, so that it stays there
@@ -105,6 +172,9 @@ struct stepping<Atom> {
   using type = typename Atom::prepared;
 };
 
+template <class Nest>
+struct tile_table;
+
 template <class M, class Atom, class Packed, class Source, class Epilogue, class Output, class KSource>
 class loop_nest {
   using traits = mac_traits<M>;
@@ -115,10 +185,14 @@ class loop_nest {
   using stepper = typename stepping<Atom>::type;
   static constexpr std::size_t group_size = Atom::columns * Atom::depth;
   static constexpr bool prepares = !std::is_same_v<stepper, Atom>;
+  static constexpr std::size_t max_rows = Atom::max_rows;
   /// The sum type may be wider than the accumulator: then pack() has asked for wide sums always.
   static constexpr bool sums_fit = !traits::integer || sizeof(sum) <= sizeof(accumulator);
   /// Prepared rows of a tile: with the weights of a step or two well within L1.
-  static constexpr std::size_t prepared_elements = Atom::max_rows * (1024 + 64);
+  static constexpr std::size_t prepared_depth = 1024;
+  static constexpr std::size_t prepared_elements = Atom::max_rows * (prepared_depth + 64);
+  /// Groups that fit it in any case.
+  static constexpr std::size_t least_groups = prepared_depth / Atom::depth;
   /// Panels whose sums wait in memory while the rows are prepared piece by piece.
   static constexpr std::size_t waiting_panels = 8;
   /// Groups of a row in a line of the cache.
@@ -126,28 +200,112 @@ class loop_nest {
                                                  ? 64 / sizeof(activation) / Atom::depth
                                                  : 1;
 
-  /// The rows of a tile, ready to be read.
-  struct tile_rows {
-    const activation* const* table;  ///< [segment][row]
-    std::size_t segments;
+  /// The stretches that the rows of a tile are read in.
+  struct stretches {
     std::size_t segment_groups;                    ///< groups of a segment, the short one at its end included
-    std::size_t whole_groups;                      ///< groups that can be read through the table
+    std::size_t whole_groups;                      ///< groups that can be read in place
     activation ends[Atom::max_rows][Atom::depth];  ///< the last, short group of every row, filled up with zeros
+
+    /// One stretch of `depth` activations; that of row r begins at places[r].
+    template <class Places>
+    constexpr POLYMAC_INLINE void set(std::size_t count, std::size_t depth, const Places& places) noexcept {
+      segment_groups = polymac::detail::divide_up(depth, Atom::depth);
+      whole_groups = depth / Atom::depth;
+      const std::size_t rest = depth % Atom::depth;
+      if (rest == 0) return;
+      for (std::size_t r = 0; r < count; ++r)
+        for (std::size_t d = 0; d < Atom::depth; ++d)
+          ends[r][d] = d < rest ? places[r][whole_groups * Atom::depth + d] : activation{};
+    }
   };
+  /// The rows of a tile, ready to be read: through a table of pointers, ...
+  struct table_rows : stretches {
+    std::size_t segments;
+    const activation* const* table;  ///< [segment][row]
+    template <std::size_t Rows>
+    constexpr POLYMAC_INLINE void find(std::size_t segment, std::size_t offset,
+                                       const activation* (&places)[Rows]) const noexcept {
+      POLYMAC_UNROLL
+      for (std::size_t r = 0; r < Rows; ++r) places[r] = table[segment * Rows + r] + offset;
+    }
+    /// The rows of a segment.
+    POLYMAC_INLINE const activation* const* from(std::size_t segment, std::size_t count) const noexcept {
+      return table + segment * count;
+    }
+  };
+  /// ... or equally far apart, in one stretch, ...
+  struct even_rows : stretches {
+    static constexpr std::size_t segments = 1;
+    const activation* first;
+    std::ptrdiff_t distance;
+    /// As a table has it.
+    constexpr const activation* operator[](std::size_t r) const noexcept {
+      return first + static_cast<std::ptrdiff_t>(r) * distance;
+    }
+    template <std::size_t Rows>
+    constexpr POLYMAC_INLINE void find(std::size_t, std::size_t offset,
+                                       const activation* (&places)[Rows]) const noexcept {
+      // In short chains of additions, for the first product waits for the last of them.
+      const activation* begin[] = {first + offset};
+      isa::keep_pointers(begin);  // or all of them are found before the first segment, and wait on the stack
+      places[0] = begin[0];
+      POLYMAC_UNROLL
+      for (std::size_t r = 1; r < Rows; ++r)
+        places[r] = r < 4 ? places[r - 1] + distance : places[r - 4] + 4 * distance;
+    }
+    POLYMAC_INLINE even_rows from(std::size_t, std::size_t) const noexcept { return *this; }
+  };
+  /// ... or in several, line by line.
+  struct even_stretches : even_rows {
+    std::size_t segments;
+    const strip<activation>* of;
+    std::size_t column;  ///< of the first row in its line
+    template <std::size_t Rows>
+    constexpr POLYMAC_INLINE void find(std::size_t segment, std::size_t offset,
+                                       const activation* (&places)[Rows]) const noexcept {
+      const auto n = static_cast<std::ptrdiff_t>(segment), taps = static_cast<std::ptrdiff_t>(of->taps);
+      const activation* place = this->first + offset;
+      place += taps == 1 ? n * of->line_distance : n / taps * of->line_distance + n % taps * of->tap_distance;
+      places[0] = place;
+      std::size_t at = column;
+      POLYMAC_UNROLL
+      for (std::size_t r = 1; r < Rows; ++r) {
+        const bool ends = ++at == of->width;
+        place += ends ? this->distance + of->next_line : this->distance;
+        if (ends) at = 0;
+        places[r] = place;
+      }
+    }
+  };
+  static constexpr bool has_strips = StripSource<Source, M>;
+  static constexpr bool one_stretch = [] {
+    if constexpr (has_strips)
+      return Source::one_stretch;
+    else
+      return false;
+  }();
+  /// Then outputs may be anywhere, and some of the weights be left out.
+  static constexpr bool several_stretches = has_strips && !one_stretch;
+  using source_rows =
+      std::conditional_t<one_stretch, even_rows, std::conditional_t<has_strips, even_stretches, table_rows>>;
   /// A group of k as the rows count them.
   struct depth_position {
     std::size_t segment = 0, group = 0;
   };
   // Never copied as a whole: compilers do so by a load that is wider than the stores it reads from, and it waits until
   // they, and all that was stored before them, have reached L1.
-  /// A piece of the depth: `groups` groups from `at` on, the first of them number `first` of the panel.
+  /// The part of the depth that a tile of prepared rows adds up.
   struct piece {
-    depth_position at;
-    std::size_t first = 0, groups = 0;
-    accumulator* waiting = nullptr;  ///< sums of the pieces before and of this one; none where it is the only one
+    std::size_t first = 0, groups = 0;  ///< the groups that the rows hold, and the number of the first in the panel
+    accumulator* waiting = nullptr;     ///< sums of the pieces before and of this one; none where it is the only one
     bool last = true;
+  };
+  /// All of it.
+  struct whole_depth {
     bool cold = false;  ///< the activations may be far away: this is the first tile that reads them
   };
+  using part_of_depth = std::conditional_t<prepares, piece, whole_depth>;
+  using tile_rows = std::conditional_t<prepares, even_rows, source_rows>;
 
  public:
   const Packed& weights;
@@ -171,75 +329,98 @@ class loop_nest {
       block = block < Atom::max_panels ? Atom::max_panels : block / Atom::max_panels * Atom::max_panels;
     }
     bool far = false;
-    if (!std::is_constant_evaluated())
+    if (!std::is_constant_evaluated() && !several_stretches)  // windows share most of what they read
       far = (last_row - range.begin) * weights.shape().depth > near_bytes / sizeof(activation);
     for (std::size_t p = 0; p < panels; p += block) {
       const std::size_t panel_end = polymac::detail::smaller(p + block, panels);
-      if constexpr (traits::integer) {
-        if (weights.wide_sums()) {
-          wide_rows_from<Atom::max_rows>(range.begin, last_row, p, panel_end);
-          continue;
+      const auto rows_of = [&](const strip<activation>& rows) POLYMAC_INLINE_LAMBDA {
+        if constexpr (traits::integer) {
+          if (weights.wide_sums()) return wide_rows_from<Atom::max_rows>(rows, 0, p, panel_end);
         }
+        if constexpr (sums_fit) rows_from(rows, p, panel_end, far);
+      };
+      if constexpr (has_strips) {
+        source.strips(range.begin, last_row, rows_of);
+      } else {
+        strip<activation> all;
+        all.rows = last_row - range.begin;
+        all.output_row = range.begin;
+        rows_of(all);
       }
-      if constexpr (sums_fit) rows_from<Atom::max_rows>(range.begin, last_row, p, panel_end, far);
     }
   }
 
  private:
+  friend tile_table<loop_nest>;
+
   static constexpr std::size_t panels_for(std::size_t rows) {
     if constexpr (requires { Atom::panels_for(rows); })
       return Atom::panels_for(rows);
     else
       return Atom::max_panels;
   }
-  /// The next smaller tile: 12, 8, 4, 2, 1 rows, or 6, 4, 2, 1; 8, 4, 2, 1 panels, or 3, 2, 1. Each is compiled for
-  /// every layer, hence so few.
-  static constexpr std::size_t fewer_rows(std::size_t rows) {
-    std::size_t fewer = 1;
-    while (fewer * 2 < rows) fewer *= 2;
-    return fewer;
-  }
+  /// The next smaller tile: 8, 4, 2, 1 panels, or 3, 2, 1.
   static constexpr std::size_t fewer_panels(std::size_t panels) {
     return panels <= Atom::max_panels ? panels - 1 : panels / 2 > Atom::max_panels ? panels / 2 : Atom::max_panels;
   }
 
-  /// Tiles of Rows rows as long as they fit, then smaller ones; two of equal height rather than a full and a flat one.
-  template <std::size_t Rows>
-  constexpr void rows_from(std::size_t row, std::size_t last_row, std::size_t panel, std::size_t panel_end,
-                           bool far) const noexcept {
-    constexpr std::size_t fewer = fewer_rows(Rows);
-    for (; row + Rows <= last_row && (2 * fewer <= Rows || row + 2 * fewer != last_row); row += Rows)
-      row_tile<Rows>(row, panel, panel_end, far);
-    if constexpr (Rows > 1)
-      if (row < last_row) rows_from<fewer>(row, last_row, panel, panel_end, far);
+  using heights = tile_heights<Atom::max_rows, several_stretches>;
+  using tiles_of_height = typename tile_table<loop_nest>::tiles_of_height;
+
+  constexpr POLYMAC_INLINE void rows_from(const strip<activation>& of, std::size_t panel, std::size_t panel_end,
+                                          bool far) const noexcept {
+    const tiles_of_height* tiles = nullptr;
+    for (std::size_t row = 0; row < of.rows; row += tiles->rows) {
+      tiles = &tile_table<loop_nest>::tiles.of[heights::next(of.rows - row)];
+      source_rows rows;
+      find_rows(of, row, tiles->rows, rows);
+      const std::size_t output_row =
+          of.output_row + row + (several_stretches ? row / of.width * of.output_gap : std::size_t{0});
+      if constexpr (prepares) {
+        in_pieces(*tiles, output_row, rows, panel, panel_end);
+      } else {
+        whole_depth all{far};
+        panels_from(*tiles, output_row, rows, panel, panel_end, all);
+      }
+    }
   }
   /// The same for sums in 64 bits, which spend their time elsewhere: fewer heights, for the sake of the compiler.
   template <std::size_t Rows>
-  constexpr void wide_rows_from(std::size_t row, std::size_t last_row, std::size_t panel,
+  constexpr void wide_rows_from(const strip<activation>& of, std::size_t row, std::size_t panel,
                                 std::size_t panel_end) const noexcept {
-    for (; row + Rows <= last_row; row += Rows) {
-      tile_rows rows;
-      find_rows(row, Rows, rows);
-      wide_panels_from<Rows, Atom::max_panels>(row, rows, panel, panel_end);
+    for (; row + Rows <= of.rows; row += Rows) {
+      source_rows rows;
+      find_rows(of, row, Rows, rows);
+      wide_panels_from<Rows, Atom::max_panels>(of.output_row + row, rows, panel, panel_end);
     }
     if constexpr (Rows > 1)
-      if (row < last_row) wide_rows_from<(Rows > 4 ? 4 : 1)>(row, last_row, panel, panel_end);
+      if (row < of.rows) wide_rows_from<(Rows > 4 ? 4 : 1)>(of, row, panel, panel_end);
   }
 
-  /// Where the activations of `count` rows from `row` on are.
-  constexpr void find_rows(std::size_t row, std::size_t count, tile_rows& rows) const noexcept {
+  /// Where the activations of `count` rows from row number `row` of a strip on are.
+  constexpr POLYMAC_INLINE void find_rows(const strip<activation>& of, std::size_t row, std::size_t count,
+                                          even_rows& rows) const noexcept {
+    rows.first = of.first + static_cast<std::ptrdiff_t>(row) * of.distance;
+    rows.distance = of.distance;
+    rows.set(count, of.depth, rows);
+  }
+  constexpr POLYMAC_INLINE void find_rows(const strip<activation>& of, std::size_t row, std::size_t count,
+                                          even_stretches& rows) const noexcept {
+    find_rows(of, row, count, static_cast<even_rows&>(rows));
+    rows.segments = of.lines * of.taps;
+    rows.of = &of;
+    rows.column = row % of.width;
+    rows.first += static_cast<std::ptrdiff_t>(row / of.width) * of.next_line;
+  }
+  constexpr void find_rows(const strip<activation>& of, std::size_t row, std::size_t count,
+                           table_rows& rows) const noexcept {
+    row += of.output_row;
     const row_access access = source.access(row, count);
     rows.table = memory.pointers;
     if (access.segments > 0) {
       source.pointers(row, count, access, memory.pointers);
       rows.segments = access.segments;
-      rows.segment_groups = polymac::detail::divide_up(access.segment_depth, Atom::depth);
-      rows.whole_groups = access.segment_depth / Atom::depth;
-      const std::size_t rest = access.segment_depth % Atom::depth;
-      if (rest > 0)
-        for (std::size_t r = 0; r < count; ++r)
-          for (std::size_t d = 0; d < Atom::depth; ++d)
-            rows.ends[r][d] = d < rest ? memory.pointers[r][rows.whole_groups * Atom::depth + d] : activation{};
+      rows.set(count, access.segment_depth, memory.pointers);
     } else {
       const std::size_t depth = weights.shape().depth;
       const std::size_t stride = polymac::detail::round_up(depth, Atom::depth);
@@ -253,72 +434,58 @@ class loop_nest {
     }
   }
 
-  template <std::size_t Rows>
-  constexpr void row_tile(std::size_t row, std::size_t panel, std::size_t panel_end, bool far) const noexcept {
-    tile_rows rows;
-    find_rows(row, Rows, rows);
-    if constexpr (prepares) {
-      in_pieces<Rows>(row, rows, panel, panel_end);
-    } else {
-      piece all;
-      all.groups = weights.groups();
-      all.cold = far;
-      panels_from<Rows, panels_for(Rows)>(row, rows, panel, panel_end, all);
-    }
-  }
-
   /// Prepares the activations, as much of the depth as the block holds, before the panels read them.
-  template <std::size_t Rows>
-  void in_pieces(std::size_t row, const tile_rows& rows, std::size_t panel, std::size_t panel_end) const noexcept {
+  POLYMAC_INLINE void in_pieces(const tiles_of_height& tiles, std::size_t row, const source_rows& rows,
+                                std::size_t panel, std::size_t panel_end) const noexcept {
     alignas(64) activation block[prepared_elements];
-    const activation* table[Rows];
-    constexpr std::size_t most_groups = (prepared_elements / Rows / 64 - 1) * 64 / Atom::depth;
     const std::size_t term_groups = rows.segments * rows.segment_groups;
-    tile_rows prepared;
-    prepared.table = table;
-    prepared.segments = 1;
+    if (term_groups > least_groups) return piece_by_piece(tiles, row, rows, block, panel, panel_end);
+    even_rows prepared;
+    prepare(rows, tiles.rows, {}, term_groups, block, prepared);
+    piece part;
+    part.groups = weights.groups();
+    panels_from(tiles, row, prepared, panel, panel_end, part);
+  }
+  POLYMAC_NOINLINE void piece_by_piece(const tiles_of_height& tiles, std::size_t row, const source_rows& rows,
+                                       activation* block, std::size_t panel, std::size_t panel_end) const noexcept {
+    const std::size_t most_groups = (prepared_elements / tiles.rows / 64 - 1) * 64 / Atom::depth;
+    const std::size_t term_groups = rows.segments * rows.segment_groups;
+    even_rows prepared;
+    piece part;
     if (term_groups <= most_groups) {
-      prepare<Rows>(rows, {}, term_groups, block, table);
-      prepared.segment_groups = prepared.whole_groups = term_groups;
-      piece all;
-      all.groups = weights.groups();
-      panels_from<Rows, panels_for(Rows)>(row, prepared, panel, panel_end, all);
-      return;
+      prepare(rows, tiles.rows, {}, term_groups, block, prepared);
+      part.groups = weights.groups();
+      return panels_from(tiles, row, prepared, panel, panel_end, part);
     }
-    accumulator waiting[waiting_panels * Rows * Atom::columns];
+    accumulator waiting[waiting_panels * Atom::max_rows * Atom::columns];
     for (; panel < panel_end; panel += waiting_panels) {
       depth_position at;
-      piece part;
       for (std::size_t first = 0; first < weights.groups(); first += part.groups) {
         part.first = first;
         part.waiting = waiting;
         part.groups = polymac::detail::smaller(most_groups, weights.groups() - first);
         part.last = first + part.groups == weights.groups();
-        at = prepare<Rows>(rows, at, part.groups, block, table);
-        prepared.segment_groups = prepared.whole_groups = part.groups;
-        panels_from<Rows, panels_for(Rows)>(row, prepared, panel,
-                                            polymac::detail::smaller(panel + waiting_panels, panel_end), part);
+        at = prepare(rows, tiles.rows, at, part.groups, block, prepared);
+        panels_from(tiles, row, prepared, panel, polymac::detail::smaller(panel + waiting_panels, panel_end), part);
       }
     }
   }
 
-  /// Writes `groups` groups of every row, from `at` on, as the atom wants them; returns where the next ones begin.
-  template <std::size_t Rows>
-  POLYMAC_INLINE depth_position prepare(const tile_rows& rows, depth_position at, std::size_t groups, activation* block,
-                                        const activation** table) const noexcept {
+  /// Writes `groups` groups of `count` rows, from `at` on, as the atom wants them; returns where the next ones begin.
+  POLYMAC_INLINE depth_position prepare(const source_rows& rows, std::size_t count, depth_position at,
+                                        std::size_t groups, activation* block, even_rows& prepared) const noexcept {
     // Whole registers are written; rows of a stride that is a power of two would share a few sets of L1.
     const std::size_t stride = polymac::detail::round_up(groups * Atom::depth, std::size_t{64}) + 64;
-    POLYMAC_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r) table[r] = block + r * stride;
+    prepared.first = block;
+    prepared.distance = static_cast<std::ptrdiff_t>(stride);
+    prepared.segment_groups = prepared.whole_groups = groups;
     for (std::size_t left = groups; left > 0;) {
       const std::size_t end = polymac::detail::smaller(at.group + left, rows.segment_groups);
       const std::size_t whole = polymac::detail::smaller(end, rows.whole_groups) - at.group;
-      Atom::prepare(rows.table + at.segment * Rows, Rows, at.group * Atom::depth, whole * Atom::depth, block, stride);
+      Atom::prepare(rows.from(at.segment, count), count, at.group * Atom::depth, whole * Atom::depth, block, stride);
       block += whole * Atom::depth;
       if (end > rows.whole_groups) {
-        const activation* ends[Rows];
-        for (std::size_t r = 0; r < Rows; ++r) ends[r] = rows.ends[r];
-        Atom::prepare(ends, Rows, 0, Atom::depth, block, stride);
+        Atom::prepare(rows.ends, count, 0, Atom::depth, block, stride);
         block += Atom::depth;
       }
       left -= end - at.group;
@@ -327,28 +494,29 @@ class loop_nest {
     return at;
   }
   /// A term repeats the same activations with other weights, so the end is followed by the beginning.
-  static constexpr void advance(const tile_rows& rows, depth_position& at, std::size_t groups) noexcept {
+  template <class From>
+  static constexpr void advance(const From& rows, depth_position& at, std::size_t groups) noexcept {
     at.group += groups;
     if (at.group < rows.segment_groups) return;
     at.group = 0;
     at.segment = at.segment + 1 == rows.segments ? 0 : at.segment + 1;
   }
 
-  template <std::size_t Rows, std::size_t Panels>
-  constexpr void panels_from(std::size_t row, const tile_rows& rows, std::size_t panel, std::size_t panel_end,
-                             piece& part) const noexcept {
-    for (; panel + Panels <= panel_end; panel += Panels) {
-      tile<Rows, Panels>(row, rows, panel, part);
-      if constexpr (prepares) {
-        if (part.waiting != nullptr) part.waiting += Rows * Panels * Atom::columns;
+  constexpr POLYMAC_INLINE void panels_from(const tiles_of_height& tiles, std::size_t row, const tile_rows& rows,
+                                            std::size_t panel, std::size_t panel_end,
+                                            part_of_depth& part) const noexcept {
+    for (const auto* t = tiles.of; panel < panel_end; ++t)
+      for (; panel + t->panels <= panel_end; panel += t->panels) {
+        t->run(*this, row, rows, panel, part);
+        if constexpr (prepares) {
+          if (part.waiting != nullptr) part.waiting += tiles.rows * t->panels * Atom::columns;
+        } else {
+          part.cold = false;
+        }
       }
-      part.cold = false;
-    }
-    if constexpr (Panels > 1)
-      if (panel < panel_end) panels_from<Rows, fewer_panels(Panels)>(row, rows, panel, panel_end, part);
   }
   template <std::size_t Rows, std::size_t Panels>
-  constexpr void wide_panels_from(std::size_t row, const tile_rows& rows, std::size_t panel,
+  constexpr void wide_panels_from(std::size_t row, const source_rows& rows, std::size_t panel,
                                   std::size_t panel_end) const noexcept {
     for (; panel + Panels <= panel_end; panel += Panels) wide_tile<Rows, Panels>(row, rows, panel);
     if constexpr (Panels > 1)
@@ -356,28 +524,42 @@ class loop_nest {
   }
 
   template <std::size_t Rows, std::size_t Panels>
-  POLYMAC_NOINLINE constexpr void tile(std::size_t row, const tile_rows& rows, std::size_t panel,
-                                       const piece& part) const noexcept {
+  static POLYMAC_NOINLINE constexpr void run_tile(const loop_nest& nest, std::size_t row, const tile_rows& rows,
+                                                  std::size_t panel, const part_of_depth& part) noexcept {
+    nest.template tile<Rows, Panels>(row, rows, panel, part);
+  }
+  template <std::size_t Rows, std::size_t Panels>
+  constexpr POLYMAC_INLINE void tile(std::size_t row, const tile_rows& rows, std::size_t panel,
+                                     const part_of_depth& part) const noexcept {
     typename stepper::template tile<Rows, Panels> t;
+    const typename traits::weight* w = weights.panel(set, panel);
     if constexpr (prepares) {
       if (part.first > 0)
         stepper::resume(t, part.waiting);
       else
         stepper::start(t, weights.starts(set, panel, 0), weights.start_stride());
+      w += part.first * group_size;
+      add_up_all<Rows, Panels>(t, rows, w, part.groups, false);
+      if (!part.last) return stepper::store(t, part.waiting);
     } else {
       stepper::start(t, weights.starts(set, panel, 0), weights.start_stride());
-    }
-    accumulate<stepper, Rows, Panels>(t, rows, panel, part.at, part.first, part.groups, part.cold);
-    if constexpr (prepares) {
-      if (!part.last) return stepper::store(t, part.waiting);
+      std::size_t groups = weights.groups();
+      if constexpr (several_stretches) {
+        w += rows.of->skipped_before / Atom::depth * group_size;
+        groups = rows.segments * rows.segment_groups;
+      }
+      add_up_all<Rows, Panels>(t, rows, w, groups, part.cold);
     }
     accumulator sums[Rows * Panels * Atom::columns];
     stepper::store(t, sums);
+    if constexpr (several_stretches) {
+      if (rows.column + Rows > rows.of->width) return finish_lines<Rows, Panels>(row, rows, panel, sums);
+    }
     finish<Rows, Panels>(row, panel, sums);
   }
 
   template <std::size_t Rows, std::size_t Panels>
-  constexpr void wide_tile(std::size_t row, const tile_rows& rows, std::size_t panel) const noexcept {
+  constexpr void wide_tile(std::size_t row, const source_rows& rows, std::size_t panel) const noexcept {
     constexpr std::size_t width = Panels * Atom::columns;
     accumulator sums[Rows * width];
     wide totals[Rows * width];
@@ -390,7 +572,13 @@ class loop_nest {
       const std::size_t last = polymac::detail::smaller(first + Packed::chunk_groups(), weights.groups());
       typename Atom::template tile<Rows, Panels> t;
       Atom::start(t, weights.starts(set, panel, chunk), weights.start_stride());
-      at = accumulate<Atom, Rows, Panels>(t, rows, panel, at, first, last - first, false);
+      const typename traits::weight* w = weights.panel(set, panel) + first * group_size;
+      for (std::size_t left = last - first; left > 0;) {
+        const std::size_t end = polymac::detail::smaller(at.group + left, rows.segment_groups);
+        add_up<Atom, Rows, Panels>(t, rows, at.segment, at.group, end, w, false);
+        left -= end - at.group;
+        advance(rows, at, end - at.group);
+      }
       Atom::store(t, sums);
       for (std::size_t i = 0; i < Rows * width; ++i) totals[i] += static_cast<wide>(sums[i]);
     }
@@ -399,41 +587,63 @@ class loop_nest {
     finish<Rows, Panels>(row, panel, results);
   }
 
-  /// Adds the products of `left` groups, from number `first` of the panel and `at` in the rows on; returns where the
-  /// next ones begin.
-  template <class Steps, std::size_t Rows, std::size_t Panels>
-  constexpr POLYMAC_INLINE depth_position accumulate(typename Steps::template tile<Rows, Panels>& t,
-                                                     const tile_rows& rows, std::size_t panel, depth_position at,
-                                                     std::size_t first, std::size_t left, bool cold) const noexcept {
+  template <std::size_t Count, class Function>
+  static constexpr POLYMAC_INLINE void for_each_of(const Function& f) noexcept {
+    [&]<std::size_t... i>(std::index_sequence<i...>) POLYMAC_INLINE_LAMBDA { (f(i), ...); }
+    (std::make_index_sequence<Count>{});
+  }
+  /// Adds the products of groups [from, to) of a segment, with the weights from `w` on, and moves w behind them.
+  template <class Steps, std::size_t Rows, std::size_t Panels, class From>
+  constexpr POLYMAC_INLINE void add_up(typename Steps::template tile<Rows, Panels>& t, const From& rows,
+                                       std::size_t segment, std::size_t from, std::size_t to,
+                                       const typename traits::weight*& w, bool cold) const noexcept {
     const std::size_t stride = weights.panel_stride();
-    const typename traits::weight* w = weights.panel(set, panel) + first * group_size;
-    while (left > 0) {
-      const std::size_t end = polymac::detail::smaller(at.group + left, rows.segment_groups);
-      const activation* pointers[Rows];
-      POLYMAC_UNROLL
-      for (std::size_t r = 0; r < Rows; ++r) pointers[r] = rows.table[at.segment * Rows + r];
-      const std::size_t whole = polymac::detail::smaller(end, rows.whole_groups);
-      const std::size_t stretch = cold ? line_groups : whole;
-      for (std::size_t g = at.group; g < whole; g += stretch) {
-        const std::size_t to = polymac::detail::smaller(g + stretch, whole);
-        if (cold) isa::fetch_ahead<Rows>(pointers, to * Atom::depth, to == whole);
-        k_source.visit(g, to, [&](std::size_t group) POLYMAC_INLINE_LAMBDA {
-          Steps::step(t, pointers, group * Atom::depth, w, stride);
-          w += group_size;
+    const std::size_t whole = polymac::detail::smaller(to, rows.whole_groups);
+    const activation* places[Rows];
+    rows.find(segment, from * Atom::depth, places);
+    for (std::size_t g = from, end = whole; g < whole; g = end) {
+      if (cold) {
+        end = polymac::detail::smaller(g + line_groups, whole);
+        isa::fetch_ahead(places, (end - g) * Atom::depth, (g - from) * Atom::depth, end == whole);
+      }
+      k_source.visit(g, end, [&](auto ahead, auto run) POLYMAC_INLINE_LAMBDA {
+        isa::keep_pointers(places);
+        for_each_of<run>([&](std::size_t i) POLYMAC_INLINE_LAMBDA {
+          Steps::step(t, places, (ahead + i) * Atom::depth, w + i * group_size, stride);
         });
-      }
-      if constexpr (Atom::depth > 1) {
-        if (end > rows.whole_groups) {
-          POLYMAC_UNROLL
-          for (std::size_t r = 0; r < Rows; ++r) pointers[r] = rows.ends[r];
-          Steps::step(t, pointers, 0, w, stride);
-          w += group_size;
-        }
-      }
-      left -= end - at.group;
-      advance(rows, at, end - at.group);
+        POLYMAC_UNROLL
+        for (std::size_t r = 0; r < Rows; ++r) places[r] += (ahead + run) * Atom::depth;
+        w += run * group_size;
+      });
     }
-    return at;
+    if constexpr (Atom::depth > 1) {
+      if (to > rows.whole_groups) {
+        POLYMAC_UNROLL
+        for (std::size_t r = 0; r < Rows; ++r) places[r] = rows.ends[r];
+        Steps::step(t, places, 0, w, stride);
+        w += group_size;
+      }
+    }
+  }
+  /// Adds `groups` groups: all segments, and once more for each term of the weights.
+  template <std::size_t Rows, std::size_t Panels>
+  constexpr POLYMAC_INLINE void add_up_all(typename stepper::template tile<Rows, Panels>& t, const tile_rows& rows,
+                                           const typename traits::weight* w, std::size_t groups,
+                                           bool cold) const noexcept {
+    // Only weights that are integers may have several terms.
+    if constexpr (one_stretch && !traits::integer) {
+      add_up<stepper, Rows, Panels>(t, rows, 0, 0, groups, w, cold);
+      return;
+    }
+    std::size_t segment = 0;
+    for (; groups > 0; groups -= rows.segment_groups) {
+      add_up<stepper, Rows, Panels>(t, rows, segment, 0, rows.segment_groups, w, cold);
+      if constexpr (several_stretches && !prepares) {
+        if (rows.of->taps == 1 || (segment + 1) % rows.of->taps == 0)
+          w += rows.of->skipped_between / Atom::depth * group_size;
+      }
+      if (++segment == rows.segments) segment = 0;
+    }
   }
 
   /// The same in code of constant extents, so that compilers keep the sums in registers; for rows that are equally far
@@ -480,6 +690,59 @@ class loop_nest {
         {row, Rows, column, polymac::detail::smaller(width, weights.shape().columns - column),
          set * weights.shape().columns});
   }
+  /// Rows of several lines.
+  template <std::size_t Rows, std::size_t Panels, class Value>
+  constexpr POLYMAC_INLINE void finish_lines(std::size_t row, const even_stretches& rows, std::size_t panel,
+                                             const Value* sums) const noexcept {
+    std::size_t at = rows.column;
+    for (std::size_t r = 0; r < Rows; ++r, ++row) {
+      finish<1, Panels>(row, panel, sums + r * Panels * Atom::columns);
+      if (++at == rows.of->width) {
+        row += rows.of->output_gap;
+        at = 0;
+      }
+    }
+  }
+};
+
+/// The tiles of a loop nest. Each is a function of its own, and what chooses among them is not: inlined
+/// for every height, the way to the first product of a small matrix would take longer than all of its products.
+template <class Nest>
+struct tile_table {
+  using tile_function = void(const Nest&, std::size_t row, const typename Nest::tile_rows&, std::size_t panel,
+                             const typename Nest::part_of_depth&) noexcept;
+  struct tiles_of_height {
+    std::size_t rows = 0;
+    struct {
+      std::size_t panels = 0;
+      tile_function* run = nullptr;
+    } of[5] = {};  ///< 8, 4, 3, 2, 1 panels at most
+  };
+
+ private:
+  struct all_tiles {
+    tiles_of_height of[Nest::max_rows + 1];  ///< by their rows
+  };
+  template <std::size_t Rows, std::size_t Panels>
+  static constexpr void add_panels(tiles_of_height& of, std::size_t at) {
+    of.of[at].panels = Panels;
+    of.of[at].run = &Nest::template run_tile<Rows, Panels>;
+    if constexpr (Panels > 1) add_panels<Rows, Nest::fewer_panels(Panels)>(of, at + 1);
+  }
+  template <std::size_t Rows>
+  static constexpr void add(all_tiles& all) {
+    all.of[Rows].rows = Rows;
+    add_panels<Rows, Nest::panels_for(Rows)>(all.of[Rows], 0);
+    if constexpr (Rows > 1) add<Nest::heights::fewer(Rows)>(all);
+  }
+  static constexpr all_tiles make() {
+    all_tiles all;
+    add<Nest::max_rows>(all);
+    return all;
+  }
+
+ public:
+  static constexpr all_tiles tiles = make();
 };
 
 }  // namespace detail

@@ -62,7 +62,8 @@ constexpr status check_images(const char* who, const window& w, const image_view
 /// y[n][oy][ox][o] = epilogue(bias[o] + sum over ky, kx, c of
 ///                            (x[n][oy * sh + ky * dh - top][ox * sw + kx * dw - left][g * C + c] - zero_point) *
 ///                            w[o][ky][kx][c])
-/// where g = o / (O / groups), C = input channels / groups, and pixels outside of x count as zero_point.
+/// where g = o / (O / groups), C = input channels / groups, and pixels outside of x count as zero_point. With floats
+/// they are left out, which differs where a weight is not finite.
 ///
 ///   M, E, I  as in layer::linear
 ///   Shape    extents<output channels, kernel height, kernel width, input channels per group>, each static or dynamic
@@ -81,11 +82,14 @@ class conv2d {
   using output = epilogue::output_of<E, sum>;
 
  private:
-  /// Channels of a tap in the packed weights: filled up to whole groups where a line of the kernel would not end with one.
+  /// Channels of a tap in the packed weights: filled up to whole groups where a line of the kernel would not end with
+  /// one.
   static constexpr std::size_t filled_channels(std::size_t height, std::size_t width, std::size_t channels) noexcept {
     const bool fits = width * channels % atom::depth == 0 || height * width == 1;
     return fits ? channels : polymac::detail::round_up(channels, atom::depth);
   }
+  /// Does a product with a pixel of padding add nothing? Integers may have a zero point, and atoms that shift them.
+  static constexpr bool leaves_out_padding = M::linear && std::is_floating_point_v<activation> && atom::depth == 1;
   static constexpr std::size_t static_depth =
       Shape::at(1) != dynamic && Shape::at(2) != dynamic && Shape::at(3) != dynamic
           ? Shape::at(1) * Shape::at(2) * filled_channels(Shape::at(1), Shape::at(2), Shape::at(3))
@@ -109,8 +113,8 @@ class conv2d {
   constexpr std::size_t weight_bytes() const noexcept { return weights_.bytes(); }
   /// Bytes of workspace a run needs, whatever the size of the image.
   constexpr std::size_t workspace_bytes() const noexcept { return scratch_needed().bytes(); }
-  /// Bytes with which a run on images of that size is fastest: on tiles (isa::amx_int8) an image with its padding is copied
-  /// once instead of every window. At least workspace_bytes().
+  /// Bytes with which a run on images of that size is fastest: on tiles (isa::amx_int8) an image with its padding is
+  /// copied once instead of every window. At least workspace_bytes().
   constexpr std::size_t workspace_bytes(extent2d input) const noexcept {
     auto needed = scratch_needed();
     if constexpr (kernel::has_tiles<atom>) {
@@ -145,16 +149,22 @@ class conv2d {
         group.channels = channels_;
         if constexpr (kernel::has_tiles<atom>)
           if (!std::is_constant_evaluated() && run_tiles(g, group, geometry, y, memory, rows)) continue;
-        const kernel::convolution_source<activation, atom::depth> source{group,
-                                                                         geometry.output,
-                                                                         window_.kernel,
-                                                                         window_.stride,
-                                                                         window_.dilation,
-                                                                         geometry.padding.top,
-                                                                         geometry.padding.left,
-                                                                         padding_row_.data(),
-                                                                         group_channels()};
-        kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
+        if constexpr (leaves_out_padding) {
+          const kernel::convolution_strips<activation> source{group, geometry.output, window_, geometry.padding.top,
+                                                              geometry.padding.left};
+          kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
+        } else {
+          const kernel::convolution_source<activation, atom::depth> source{group,
+                                                                           geometry.output,
+                                                                           window_.kernel,
+                                                                           window_.stride,
+                                                                           window_.dilation,
+                                                                           geometry.padding.top,
+                                                                           geometry.padding.left,
+                                                                           padding_row_.data(),
+                                                                           group_channels()};
+          kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
+        }
       }
     });
   }
@@ -194,13 +204,14 @@ class conv2d {
     if constexpr (kernel::has_tiles<atom>)
       if (tiles_permitted_)
         tile_block = kernel::image_tiles<typename atom::tiles>::least_elements(weights_.shape().columns,
-                                                                            weights_.depth_of_tiles());
+                                                                               weights_.depth_of_tiles());
     return {window_.kernel.height * window_.kernel.width, weights_.shape().depth, copies(), tile_block};
   }
   constexpr kernel::image_layout layout(const window_geometry& geometry, extent2d image, bool dense,
                                         std::size_t available) const noexcept {
     return kernel::image_tiles<typename atom::tiles>::layout(window_, geometry, image, group_channels(), dense,
-                                                             weights_.shape().columns, weights_.steps(), weights_.depth_of_tiles(), available);
+                                                             weights_.shape().columns, weights_.steps(),
+                                                             weights_.depth_of_tiles(), available);
   }
   /// Computes the rows of group g on tiles where they are faster, image by image.
   bool run_tiles(std::size_t g, const image_view<const activation>& x, const window_geometry& geometry,

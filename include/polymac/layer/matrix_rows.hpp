@@ -17,16 +17,20 @@ namespace detail {
 /// Rows of a matrix, read in place.
 template <class Activation>
 struct matrix_source {
-  matrix_view<const Activation> x;
+  static constexpr bool one_stretch = true;
+  // Not copied: g++ 12 does so by loads that are wider than the stores of whoever made the view, and they wait for
+  // those.
+  const matrix_view<const Activation>& x;
   constexpr std::size_t rows() const noexcept { return x.rows; }
-  constexpr kernel::row_access access(std::size_t, std::size_t) const noexcept { return {1, x.columns}; }
-  constexpr void pointers(std::size_t row, std::size_t count, kernel::row_access,
-                          const Activation** table) const noexcept {
-    for (std::size_t r = 0; r < count; ++r) table[r] = x.row(row + r);
-  }
-  constexpr void gather(std::size_t row, std::size_t count, Activation* block, std::size_t stride) const noexcept {
-    for (std::size_t r = 0; r < count; ++r)
-      for (std::size_t k = 0; k < x.columns; ++k) block[r * stride + k] = x.row(row + r)[k];
+  template <class Function>
+  constexpr POLYMAC_INLINE void strips(std::size_t begin, std::size_t end, const Function& f) const noexcept {
+    kernel::strip<Activation> all;
+    all.first = x.row(begin);
+    all.distance = static_cast<std::ptrdiff_t>(x.stride);
+    all.rows = end - begin;
+    all.output_row = begin;
+    all.depth = x.columns;
+    f(all);
   }
 };
 
@@ -50,31 +54,30 @@ struct matrix_tiles {
 
 /// Computes on tiles what they are faster for; returns the first row that is left.
 template <class Atom, class Packed, class Activation, class Epilogue, class Output>
-std::size_t multiply_on_tiles(const Packed& weights, matrix_view<const Activation> x, const Epilogue& stages,
-                              matrix_view<Output> y, row_range rows) noexcept {
+std::size_t multiply_on_tiles(const Packed& weights, const matrix_view<const Activation>& x, const Epilogue& stages,
+                              const matrix_view<Output>& y, row_range rows) noexcept {
   // A step may read beyond the end of a row, where the depth is no multiple of it: not on the last row.
   const std::size_t readable = weights.depth_of_tiles() <= x.columns ? x.rows : x.rows - 1;
   const std::size_t end = polymac::detail::smaller(rows.end, readable);
   if (rows.begin >= end || readable < 16 ||
       !kernel::prefers_tiles(end - rows.begin, weights.shape().columns, weights.shape().depth))
     return rows.begin;
-  x.rows = readable;
-  kernel::contract_tiles<Atom>(weights, 0, matrix_tiles<Activation>{x}, stages, y, rows.begin, end);
+  kernel::contract_tiles<Atom>(weights, 0, matrix_tiles<Activation>{{x.data, readable, x.columns, x.stride}}, stages, y,
+                               rows.begin, end);
   return end;
 }
 
 /// y = epilogue(x * weights) for the rows of `rows`. `on_tiles`: may tiles be used?
 template <class Atom, class Packed, class Activation, class Epilogue, class Output>
-constexpr void multiply_rows(const Packed& weights, matrix_view<const Activation> x, const Epilogue& stages,
-                             matrix_view<Output> y, row_range rows, bool on_tiles) noexcept {
+constexpr void multiply_rows(const Packed& weights, const matrix_view<const Activation>& x, const Epilogue& stages,
+                             const matrix_view<Output>& y, row_range rows, bool on_tiles) noexcept {
   if constexpr (kernel::has_tiles<Atom>) {
     if (!std::is_constant_evaluated() && on_tiles) {
       rows.begin = multiply_on_tiles<Atom>(weights, x, stages, y, rows);
       if (rows.begin >= x.rows) return;
     }
   }
-  const Activation* table[Atom::max_rows]{};
-  kernel::contract<Atom>(weights, 0, matrix_source<Activation>{x}, stages, y, {table, nullptr}, rows);
+  kernel::contract<Atom>(weights, 0, matrix_source<Activation>{x}, stages, y, {}, rows);
 }
 
 }  // namespace detail

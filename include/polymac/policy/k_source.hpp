@@ -5,16 +5,21 @@
 #include "polymac/core/config.hpp"
 
 #include <cstddef>
+#include <type_traits>
 
 POLYMAC_BEGIN
 namespace policy {
 
-/// Every group, in order. `visit(first, last, f)` calls f(group) for the groups of [first, last) that take part; the
-/// panel of weights holds the visited groups one after another.
+/// Every group, in order. `visit(first, last, f)` calls f(ahead, run) for the groups of [first, last) that take part:
+/// `ahead` groups are passed over, then `run` groups, a constant, are taken. The panel of weights holds the visited
+/// groups one after another.
 struct dense_k {
   template <class Function>
   constexpr POLYMAC_INLINE void visit(std::size_t first, std::size_t last, const Function& f) const noexcept {
-    for (std::size_t group = first; group < last; ++group) f(group);
+    constexpr std::integral_constant<std::size_t, 0> none;
+    // Four at a time: pointers to the rows are moved once for all of them.
+    for (; first + 4 <= last; first += 4) f(none, std::integral_constant<std::size_t, 4>{});
+    for (; first < last; ++first) f(none, std::integral_constant<std::size_t, 1>{});
   }
 };
 
