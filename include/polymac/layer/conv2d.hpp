@@ -6,12 +6,12 @@
 #include "polymac/core/extents.hpp"
 #include "polymac/core/int4.hpp"
 #include "polymac/core/window.hpp"
-#include "polymac/cpu/permission.hpp"
 #include "polymac/kernel/contract.hpp"
 #include "polymac/kernel/convolution_source.hpp"
 #include "polymac/kernel/image_tiles.hpp"
 #include "polymac/kernel/scratch.hpp"
 #include "polymac/layer/quantization.hpp"
+#include "polymac/layer/tile_permission.hpp"
 #include "polymac/layer/view_bounds.hpp"
 
 #include <cstddef>
@@ -290,9 +290,7 @@ class conv2d {
         zero_point_,
         filled == w.channels ? detail::plain_filters<M>(w, q.weight_zero_points)
                              : kernel::plain_weights<typename M::weight>{});
-    if constexpr (kernel::has_tiles<atom>)
-      if (!std::is_constant_evaluated())
-        tiles_permitted_ = s.ok() && !weights_.wide_sums() && terms == 1 && cpu::permits_tiles();
+    tiles_permitted_ = s.ok() && detail::may_use_tiles<atom>(weights_);
     return s;
   }
 

@@ -4,9 +4,9 @@
 
 #include "polymac/core/extents.hpp"
 #include "polymac/core/int4.hpp"
-#include "polymac/cpu/permission.hpp"
 #include "polymac/layer/matrix_rows.hpp"
 #include "polymac/layer/quantization.hpp"
+#include "polymac/layer/tile_permission.hpp"
 #include "polymac/layer/view_bounds.hpp"
 
 #include <cstddef>
@@ -95,9 +95,7 @@ class linear {
           return bias.empty() ? typename mac_traits<M>::wide{} : static_cast<typename mac_traits<M>::wide>(bias[c]);
         },
         q.activation_zero_point, detail::plain_columns<M>(weights, q.weight_zero_points));
-    if constexpr (kernel::has_tiles<atom>)
-      if (!std::is_constant_evaluated())
-        tiles_permitted_ = s.ok() && !weights_.wide_sums() && terms == 1 && cpu::permits_tiles();
+    tiles_permitted_ = s.ok() && detail::may_use_tiles<atom>(weights_);
     return s;
   }
 

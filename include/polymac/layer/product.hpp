@@ -12,10 +12,10 @@
 #include "polymac/core/buffer.hpp"
 #include "polymac/core/error.hpp"
 #include "polymac/core/extents.hpp"
-#include "polymac/cpu/permission.hpp"
 #include "polymac/epilogue/epilogue.hpp"
 #include "polymac/kernel/pack.hpp"
 #include "polymac/layer/matrix_rows.hpp"
+#include "polymac/layer/tile_permission.hpp"
 #include "polymac/layer/view_bounds.hpp"
 
 #include <cstddef>
@@ -141,9 +141,8 @@ status run_product(matrix_view<const typename M::activation> x, kernel::plain_we
     auto out = y;
     out.data += c;
     out.columns = count;
-    bool on_tiles = false;
-    if constexpr (kernel::has_tiles<typename plan::atom>) on_tiles = !packed.wide_sums() && cpu::permits_tiles();
-    multiply_rows<typename plan::atom>(packed, x, columns_from<E>(stages, c), out, rows, on_tiles);
+    multiply_rows<typename plan::atom>(packed, x, columns_from<E>(stages, c), out, rows,
+                                       may_use_tiles<typename plan::atom>(packed));
   }
   return {};
 }
