@@ -142,40 +142,54 @@ inline constexpr bool has_tiles = requires {
   typename Atom::tiles;
 };
 
+namespace detail {
+
+/// How the weights of a product are cut up for an atom, as far as it follows from the shape.
+template <Mac M, class Atom>
+struct panel_counts {
+  static constexpr std::size_t group_size = Atom::columns * Atom::depth;
+  static constexpr std::size_t max_depth = mac_traits<M>::max_depth;
+  static_assert(max_depth >= Atom::depth, "polymac: an atom must not take more k in a step than max_depth allows");
+  /// Groups of k whose sum is safe in one accumulator.
+  static constexpr std::size_t safe_groups = max_depth / Atom::depth;
+
+  std::size_t panels = 0;       ///< of one set
+  std::size_t term_groups = 0;  ///< groups of k of one term
+  std::size_t groups = 0;       ///< of all terms
+  std::size_t chunks = 1;       ///< pieces of the depth that are summed in an accumulator of their own
+  /// Where the atom reads panels as tiles too, a panel is cut into steps of equally many groups, at most those of a tile,
+  /// and filled up with zeros to whole steps.
+  std::size_t steps = 1;
+  std::size_t held_groups = 0;  ///< groups of a panel, filled up
+
+  constexpr panel_counts() noexcept = default;
+  constexpr explicit panel_counts(const product_shape& shape) noexcept
+      : panels(polymac::detail::divide_up(shape.columns, Atom::columns)),
+        term_groups(polymac::detail::divide_up(shape.depth, Atom::depth)),
+        groups(term_groups * shape.terms) {
+    if (groups > 0) chunks = polymac::detail::divide_up(groups, safe_groups);
+    if (shape.tile_steps > 0) steps = shape.tile_steps;
+    if constexpr (has_tiles<Atom>)
+      if (shape.tile_steps == 0 && groups > 0) steps = polymac::detail::divide_up(groups, Atom::tiles::max_groups);
+    held_groups = polymac::detail::round_up(groups, steps);
+  }
+  constexpr std::size_t panel_weights() const noexcept { return held_groups * group_size; }
+  /// Columns of one set, filled up to whole panels.
+  constexpr std::size_t held_columns() const noexcept { return panels * Atom::columns; }
+};
+
+}  // namespace detail
+
 /// Weights in the format of one atom, with the start values of their sums. Owns its memory: inside the object where
 /// `Columns` and `Depth` are static (of a layer with one set and one term), else on the heap; or uses lent memory.
 template <Mac M, class Atom, std::size_t Columns = dynamic, std::size_t Depth = dynamic, class Memory = owned_memory>
 class packed_weights {
   using traits = mac_traits<M>;
+  using counts = detail::panel_counts<M, Atom>;
   static constexpr bool is_static = Columns != dynamic && Depth != dynamic;
-  static constexpr std::size_t group_size = Atom::columns * Atom::depth;
-  /// Groups of k whose sum is safe in one accumulator.
-  static constexpr std::size_t safe_groups =
-      traits::max_depth / Atom::depth > 0 ? traits::max_depth / Atom::depth : std::size_t{1};
-  static_assert(traits::max_depth >= Atom::depth,
-                "polymac: an atom must not take more k in a step than max_depth allows");
-
-  static constexpr std::size_t panels_for(std::size_t columns) {
-    return polymac::detail::divide_up(columns, Atom::columns);
-  }
-  static constexpr std::size_t groups_for(std::size_t depth) { return polymac::detail::divide_up(depth, Atom::depth); }
-  static constexpr std::size_t chunks_for(std::size_t groups) {
-    return groups == 0 ? 1 : polymac::detail::divide_up(groups, safe_groups);
-  }
-  /// Does the atom read the panels as tiles too? Then a panel is cut into steps of equally many groups, at most those of a
-  /// tile, and filled up with zeros to whole steps.
   static constexpr bool has_tiles = kernel::has_tiles<Atom>;
-  static constexpr std::size_t steps_for(std::size_t groups) {
-    if constexpr (has_tiles)
-      return groups == 0 ? 1 : polymac::detail::divide_up(groups, Atom::tiles::max_groups);
-    else
-      return 1;
-  }
-  static constexpr std::size_t held_groups(std::size_t groups) {
-    return polymac::detail::round_up(groups, steps_for(groups));
-  }
-  static constexpr std::size_t static_panels = is_static ? panels_for(Columns) : 0;
-  static constexpr std::size_t static_groups = is_static ? groups_for(Depth) : 0;
+  static constexpr std::size_t group_size = counts::group_size;
+  static constexpr std::size_t safe_groups = counts::safe_groups;
 
  public:
   using accumulator = typename traits::accumulator;
@@ -200,16 +214,14 @@ class packed_weights {
 
   /// Fails where the product of extents overflows.
   static constexpr status measure(const product_shape& shape, extent& out) noexcept {
-    const std::size_t panels = panels_for(shape.columns), groups = groups_for(shape.depth) * shape.terms;
-    const std::size_t steps = shape.tile_steps > 0 ? shape.tile_steps : steps_for(groups);
-    const std::size_t held = polymac::detail::round_up(groups, steps);
+    const counts n(shape);
     constexpr std::size_t limit = std::numeric_limits<std::size_t>::max() / 8;
     if (shape.depth > limit / 4 || shape.columns > limit / 64 ||
-        (groups > 0 && panels * shape.sets > limit / held / group_size))
+        (n.groups > 0 && n.panels * shape.sets > limit / n.held_groups / group_size))
       return status::make(errc::shape, "weights: ", shape.columns, " columns x ", shape.depth,
                           " deep exceed the address space");
-    const std::size_t columns = shape.sets * panels * Atom::columns;
-    out = {shape.sets * panels * held * group_size, columns * chunks_for(groups), columns, has_tiles ? columns : 0};
+    const std::size_t columns = shape.sets * n.held_columns();
+    out = {shape.sets * n.panels * n.panel_weights(), columns * n.chunks, columns, has_tiles ? columns : 0};
     return {};
   }
 
@@ -223,12 +235,7 @@ class packed_weights {
     extent size;
     if (status s = measure(shape, size); !s.ok()) return s;
     shape_ = shape;
-    panels_ = panels_for(shape.columns);
-    term_groups_ = groups_for(shape.depth);
-    groups_ = term_groups_ * shape.terms;
-    chunks_ = chunks_for(groups_);
-    steps_ = shape.tile_steps > 0 ? shape.tile_steps : steps_for(groups_);
-    held_groups_ = polymac::detail::round_up(groups_, steps_);
+    counts_ = counts(shape);
     if (status s = panels_data_.resize_for_overwrite(size.weights); !s.ok()) return s;
     if (status s = bias_.resize_for_overwrite(size.bias); !s.ok()) return s;
     if (status s = starts_.resize_for_overwrite(size.starts); !s.ok()) return s;
@@ -236,14 +243,14 @@ class packed_weights {
       if (status s = tile_starts_.resize_for_overwrite(size.tile_starts); !s.ok()) return s;
 
     if (std::is_constant_evaluated() || !adds_up || shape.terms != 1) plain.data = nullptr;
-    bool fits = chunks_ == 1 && sizeof(typename traits::sum) <= sizeof(accumulator);
+    bool fits = counts_.chunks == 1 && sizeof(typename traits::sum) <= sizeof(accumulator);
     // Rows of several panels share a cache line.
     const std::size_t together = plain.data != nullptr && plain.by_depth && line_columns > Atom::columns
                                      ? line_columns / Atom::columns
                                      : std::size_t{1};
     for (std::size_t set = 0; set < shape.sets; ++set)
-      for (std::size_t p = 0; p < panels_; p += together) {
-        const std::size_t end = polymac::detail::smaller(p + together, panels_);
+      for (std::size_t p = 0; p < counts_.panels; p += together) {
+        const std::size_t end = polymac::detail::smaller(p + together, counts_.panels);
         if (plain.data != nullptr) copy_panels(set, p, end, plain);
         for (std::size_t i = p; i < end; ++i)
           if (!pack_panel(set, i, weight_of, bias_of, zero_point, plain.data != nullptr, fits)) fits = false;
@@ -255,40 +262,40 @@ class packed_weights {
 
   constexpr const product_shape& shape() const noexcept { return shape_; }
   /// Panels of one set.
-  constexpr std::size_t panels() const noexcept { return panels_; }
+  constexpr std::size_t panels() const noexcept { return counts_.panels; }
   /// Groups of k in a panel, all terms together; `term_groups` of one term.
-  constexpr std::size_t groups() const noexcept { return groups_; }
-  constexpr std::size_t term_groups() const noexcept { return term_groups_; }
+  constexpr std::size_t groups() const noexcept { return counts_.groups; }
+  constexpr std::size_t term_groups() const noexcept { return counts_.term_groups; }
   /// Pieces of the depth that are summed in an accumulator of their own, and groups in all but the last.
-  constexpr std::size_t chunks() const noexcept { return chunks_; }
+  constexpr std::size_t chunks() const noexcept { return counts_.chunks; }
   static constexpr std::size_t chunk_groups() noexcept { return safe_groups; }
   /// Are sums gathered in 64 bits? True where a sum might leave 32 bits.
   constexpr bool wide_sums() const noexcept { return wide_; }
   /// Distance of two panels in weights, and of their start values in accumulators.
-  constexpr std::size_t panel_stride() const noexcept { return held_groups_ * group_size; }
-  constexpr std::size_t start_stride() const noexcept { return chunks_ * Atom::columns; }
+  constexpr std::size_t panel_stride() const noexcept { return counts_.panel_weights(); }
+  constexpr std::size_t start_stride() const noexcept { return counts_.chunks * Atom::columns; }
 
   constexpr const weight* panel(std::size_t set, std::size_t p) const noexcept {
-    return panels_data_.data() + (set * panels_ + p) * panel_stride();
+    return panels_data_.data() + (set * counts_.panels + p) * panel_stride();
   }
   constexpr const accumulator* starts(std::size_t set, std::size_t p, std::size_t chunk) const noexcept {
-    return starts_.data() + (set * panels_ + p) * start_stride() + chunk * Atom::columns;
+    return starts_.data() + (set * counts_.panels + p) * start_stride() + chunk * Atom::columns;
   }
   /// The folded bias of the columns of panel p, for sums in 64 bits.
   constexpr const wide* bias(std::size_t set, std::size_t p) const noexcept {
-    return bias_.data() + (set * panels_ + p) * Atom::columns;
+    return bias_.data() + (set * counts_.panels + p) * Atom::columns;
   }
   /// Steps of a tile in a panel, and groups in each.
-  constexpr std::size_t steps() const noexcept { return steps_; }
-  constexpr std::size_t step_groups() const noexcept { return held_groups_ / steps_; }
+  constexpr std::size_t steps() const noexcept { return counts_.steps; }
+  constexpr std::size_t step_groups() const noexcept { return counts_.held_groups / counts_.steps; }
   /// The shapes of the tiles of a step.
   constexpr const auto& tile_configuration() const noexcept { return tile_configuration_; }
   /// k that the steps read of a row; beyond the depth the weights are zero.
-  constexpr std::size_t depth_of_tiles() const noexcept { return held_groups_ * Atom::depth; }
+  constexpr std::size_t depth_of_tiles() const noexcept { return counts_.held_groups * Atom::depth; }
   /// Start values of panel p for tiles, which shift no activations; has_tile_starts: are there other than 0?
   constexpr bool has_tile_starts() const noexcept { return has_tile_starts_; }
   constexpr const accumulator* tile_starts(std::size_t set, std::size_t p) const noexcept {
-    return tile_starts_.data() + (set * panels_ + p) * Atom::columns;
+    return tile_starts_.data() + (set * counts_.panels + p) * Atom::columns;
   }
   /// Bytes this object holds for weights, start values and bias.
   constexpr std::size_t bytes() const noexcept {
@@ -304,7 +311,7 @@ class packed_weights {
   static constexpr std::size_t line_columns = 64 / sizeof(weight);
 
   constexpr weight* panel_data(std::size_t set, std::size_t p) noexcept {
-    return panels_data_.data() + (set * panels_ + p) * panel_stride();
+    return panels_data_.data() + (set * counts_.panels + p) * panel_stride();
   }
 
   /// Writes the panels [p, end) from weights in memory.
@@ -332,7 +339,7 @@ class packed_weights {
     }
     for (std::size_t i = p; i < end; ++i) {
       weight* const data = panel_data(set, i);
-      for (std::size_t rest = groups_ * group_size; rest < panel_stride(); ++rest) data[rest] = weight{};
+      for (std::size_t rest = counts_.groups * group_size; rest < panel_stride(); ++rest) data[rest] = weight{};
     }
   }
 
@@ -342,7 +349,7 @@ class packed_weights {
   constexpr bool pack_panel(std::size_t set, std::size_t p, const WeightOf& weight_of, const BiasOf& bias_of,
                             activation zero_point, bool copied, bool exactly) noexcept {
     weight* const data = panel_data(set, p);
-    wide* const bias = bias_.data() + (set * panels_ + p) * Atom::columns;
+    wide* const bias = bias_.data() + (set * counts_.panels + p) * Atom::columns;
     const std::size_t first = p * Atom::columns;
     const std::size_t count = polymac::detail::smaller(Atom::columns, shape_.columns - first);
     bool fits = true;
@@ -355,14 +362,14 @@ class packed_weights {
     }
     const bool folds = traits::integer && copied && zero_point != activation{};
     wide totals[Atom::columns]{};
-    for (std::size_t chunk = 0; chunk < chunks_; ++chunk) {
-      accumulator* const start = starts_.data() + ((set * panels_ + p) * chunks_ + chunk) * Atom::columns;
+    for (std::size_t chunk = 0; chunk < counts_.chunks; ++chunk) {
+      accumulator* const start = starts_.data() + ((set * counts_.panels + p) * counts_.chunks + chunk) * Atom::columns;
       if constexpr (traits::integer && (adds_up || Atom::activation_offset != 0)) {
         std::int64_t sums[Atom::columns]{};
         const std::size_t from = chunk * safe_groups;
         if (Atom::activation_offset != 0 || folds)
           isa::add_up_columns<typename Atom::isa, Atom::columns, Atom::depth>(
-              data + from * group_size, polymac::detail::smaller(safe_groups, groups_ - from), sums);
+              data + from * group_size, polymac::detail::smaller(safe_groups, counts_.groups - from), sums);
         for (std::size_t lane = 0; lane < Atom::columns; ++lane) {
           totals[lane] += sums[lane];
           start[lane] = detail::wrap<accumulator>(-std::int64_t{Atom::activation_offset} * sums[lane]);
@@ -395,7 +402,7 @@ class packed_weights {
     for (std::size_t term = 0; term < shape_.terms; ++term) {
       for (std::size_t k = 0; k < shape_.depth; ++k) {
         const weight w = weight_of(set, c, term, k);
-        const std::size_t group = term * term_groups_ + k / Atom::depth;
+        const std::size_t group = term * counts_.term_groups + k / Atom::depth;
         lane[group * group_size + k % Atom::depth] = w;
         folded.add(w);
       }
@@ -448,14 +455,14 @@ class packed_weights {
     }
   }
 
-  static constexpr std::size_t panel_extent =
-      is_static ? static_panels * held_groups(static_groups) * group_size : dynamic;
-  static constexpr std::size_t start_extent =
-      is_static ? static_panels * chunks_for(static_groups) * Atom::columns : dynamic;
-  static constexpr std::size_t bias_extent = is_static ? static_panels * Atom::columns : dynamic;
+  static constexpr counts static_counts = is_static ? counts({1, Columns, Depth}) : counts();
+  static constexpr std::size_t extent_of(std::size_t elements) { return is_static ? elements : dynamic; }
+  static constexpr std::size_t panel_extent = extent_of(static_counts.panels * static_counts.panel_weights());
+  static constexpr std::size_t start_extent = extent_of(static_counts.held_columns() * static_counts.chunks);
+  static constexpr std::size_t bias_extent = extent_of(static_counts.held_columns());
 
   product_shape shape_{};
-  std::size_t panels_ = 0, groups_ = 0, term_groups_ = 0, chunks_ = 1, steps_ = 1, held_groups_ = 0;
+  counts counts_;
   bool wide_ = false;
   typename Memory::template elements<weight, panel_extent> panels_data_;
   typename Memory::template elements<accumulator, start_extent> starts_;
