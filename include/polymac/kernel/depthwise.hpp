@@ -16,7 +16,7 @@
 #include "polymac/core/extents.hpp"
 #include "polymac/core/view.hpp"
 #include "polymac/epilogue/epilogue.hpp"
-#include "polymac/isa/depthwise.hpp"
+#include "polymac/isa/all.hpp"
 #include "polymac/kernel/contract.hpp"
 #include "polymac/kernel/depthwise_quads.hpp"
 #include "polymac/kernel/depthwise_taps.hpp"

@@ -15,8 +15,7 @@
 
 #include "polymac/core/buffer.hpp"
 #include "polymac/core/window.hpp"
-#include "polymac/isa/avx512_depthwise.hpp"
-#include "polymac/isa/depthwise.hpp"
+#include "polymac/isa/all.hpp"
 #include "polymac/kernel/depthwise_rectangle.hpp"
 #include "polymac/kernel/finish.hpp"
 

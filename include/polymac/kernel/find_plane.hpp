@@ -11,8 +11,7 @@
 // Cost: 65,536 evaluations of the function, once, at construction.
 #pragma once
 
-#include "polymac/isa/avx512_plane.hpp"
-#include "polymac/isa/plane.hpp"
+#include "polymac/isa/avx512_plane.hpp"  // alone: see isa/all.hpp
 
 #include <cstdint>
 

@@ -4,7 +4,7 @@
 
 #include "polymac/core/view.hpp"
 #include "polymac/core/window.hpp"
-#include "polymac/isa/avx512_column_sums.hpp"
+#include "polymac/isa/avx512_column_sums.hpp"  // alone: see isa/all.hpp
 
 #include <cstddef>
 #include <type_traits>
