@@ -10,7 +10,6 @@
 #include <map>
 #include <new>
 #include <string>
-#include <tuple>
 #include <type_traits>
 #include <vector>
 
@@ -71,38 +70,47 @@ struct channels {
   }
 };
 
+/// What a problem of some shape holds: activations, and weights of so many columns with so much depth each.
+struct extent {
+  std::size_t activations, columns, depth;
+};
+
+template <class X, class Shape>
+struct problem {
+  using activation = X;
+  using weight = weight_for<X>;
+  Shape shape;
+  lines<X> x;
+  lines<weight> w;
+  channels<X> out;
+  explicit problem(const Shape& s)
+      : shape(s),
+        x(noise<X>(s.holds().activations, -128, 127, 1)),
+        w(noise<weight>(s.holds().columns * s.holds().depth, -127, 127, 2)),
+        out(s.holds().columns, s.holds().depth) {}
+};
+
+/// One copy for everybody who computes it.
+template <class X, class Shape>
+const problem<X, Shape>& problem_of(const Shape& s) {
+  static std::map<std::string, problem<X, Shape>> all;
+  return all.try_emplace(s.text(), s).first->second;
+}
+
 // ---- matrix products ------------------------------------------------------------------------------------------------
 
+/// x: rows x depth; w: columns x depth.
 struct gemm_shape {
   std::size_t rows, columns, depth;
+  extent holds() const { return {rows * depth, columns, depth}; }
   double macs() const { return static_cast<double>(rows) * static_cast<double>(columns) * static_cast<double>(depth); }
   std::string text() const {
     return std::to_string(rows) + "x" + std::to_string(columns) + "x" + std::to_string(depth);
   }
 };
 
-/// x: rows x depth; w: columns x depth.
 template <class X>
-struct gemm_problem {
-  using activation = X;
-  using weight = weight_for<X>;
-  gemm_shape shape;
-  lines<X> x;
-  lines<weight> w;
-  channels<X> out;
-  explicit gemm_problem(const gemm_shape& s)
-      : shape(s),
-        x(noise<X>(s.rows * s.depth, -128, 127, 1)),
-        w(noise<weight>(s.columns * s.depth, -127, 127, 2)),
-        out(s.columns, s.depth) {}
-};
-
-/// One copy for everybody who computes it.
-template <class X>
-const gemm_problem<X>& problem_of(const gemm_shape& s) {
-  static std::map<std::tuple<std::size_t, std::size_t, std::size_t>, gemm_problem<X>> all;
-  return all.try_emplace({s.rows, s.columns, s.depth}, s).first->second;
-}
+using gemm_problem = problem<X, gemm_shape>;
 
 /// How far the value that a peer gave may be from the exact one, and the exact one.
 struct expectation {
@@ -166,6 +174,8 @@ struct conv_shape {
   std::size_t top, left, bottom, right;  ///< padding
   bool depthwise = false;                ///< every channel on its own; outputs == inputs
 
+  const std::string& text() const { return name; }
+  extent holds() const { return {height * width * inputs, outputs, depth()}; }
   std::size_t out_height() const { return (height + top + bottom - kernel_height) / stride + 1; }
   std::size_t out_width() const { return (width + left + right - kernel_width) / stride + 1; }
   std::size_t inputs_of_output() const { return depthwise ? 1 : inputs; }
@@ -190,25 +200,7 @@ struct conv_shape {
 
 /// With bias and relu.
 template <class X>
-struct conv_problem {
-  using activation = X;
-  using weight = weight_for<X>;
-  conv_shape shape;
-  lines<X> x;
-  lines<weight> w;
-  channels<X> out;
-  explicit conv_problem(const conv_shape& s)
-      : shape(s),
-        x(noise<X>(s.height * s.width * s.inputs, -128, 127, 1)),
-        w(noise<weight>(s.outputs * s.depth(), -127, 127, 2)),
-        out(s.outputs, s.depth()) {}
-};
-
-template <class X>
-const conv_problem<X>& problem_of(const conv_shape& s) {
-  static std::map<std::string, conv_problem<X>> all;
-  return all.try_emplace(s.name, s).first->second;
-}
+using conv_problem = problem<X, conv_shape>;
 
 template <class X, class Y>
 std::string check(const conv_problem<X>& p, result kind, const Y* y) {

@@ -25,20 +25,9 @@ using polymac_test::both_placements;
 using polymac_test::guarded_buffer;
 using polymac_test::random_source;
 using polymac_test::read_only;
+using polymac_test::uniform;
 
 namespace {
-
-template <class T>
-std::vector<T> values(random_source& random, std::size_t count) {
-  std::vector<T> made(count);
-  for (T& v : made) {
-    if constexpr (std::is_floating_point_v<T>)
-      v = static_cast<T>(random.unit()) - T{0.5};
-    else
-      v = static_cast<T>(random.integer(std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
-  }
-  return made;
-}
 
 template <class T>
 bool equal(const T* a, const T* b, std::size_t count) {
@@ -70,8 +59,8 @@ void check_packing(random_source& random, pm::kernel::product_shape shape, bool 
   const std::size_t columns = shape.sets * shape.columns;
   const std::size_t lines = by_depth ? shape.depth : columns, length = by_depth ? columns : shape.depth;
   const std::size_t stride = length + gap;
-  const auto zero_point = pm::mac_traits<M>::integer ? values<activation>(random, 1)[0] : activation{};
-  const auto memory = read_only(values<weight>(random, (lines - 1) * stride + length),
+  const auto zero_point = pm::mac_traits<M>::integer ? uniform<activation>(random, 1)[0] : activation{};
+  const auto memory = read_only(uniform<weight>(random, (lines - 1) * stride + length),
                                 gap % 2 == 0 ? both_placements[0] : both_placements[1]);
   const pm::kernel::plain_weights<weight> plain{memory.data(), stride, by_depth};
   const auto weight_of = [&](std::size_t set, std::size_t c, std::size_t, std::size_t k) {
@@ -101,11 +90,11 @@ void check_product(random_source& random, std::size_t rows, std::size_t columns,
   using activation = typename M::activation;
   using sum = typename pm::mac_traits<M>::sum;
   CAPTURE(M::name, I::name, rows, columns, depth);
-  const auto w = values<weight>(random, columns * depth);
+  const auto w = uniform<weight>(random, columns * depth);
   std::vector<weight> turned(w.size());
   for (std::size_t c = 0; c < columns; ++c)
     for (std::size_t k = 0; k < depth; ++k) turned[k * columns + c] = w[c * depth + k];
-  const auto x = values<activation>(random, rows * depth);
+  const auto x = uniform<activation>(random, rows * depth);
   const pm::layer::linear<M, pm::epilogue::identity, I> layer(pm::matrix_view<const weight>(w.data(), columns, depth),
                                                               std::span<const sum>());
   std::vector<sum> expected(rows * columns);
@@ -197,7 +186,7 @@ TEST_CASE("weight zero points of zero change nothing, others go one by one", "[p
   using M = pm::mac::int8;
   random_source random(902);
   constexpr std::size_t rows = 9, columns = 21, depth = 37;
-  const auto w = values<std::int8_t>(random, columns * depth), x = values<std::int8_t>(random, rows * depth);
+  const auto w = uniform<std::int8_t>(random, columns * depth), x = uniform<std::int8_t>(random, rows * depth);
   std::vector<std::int32_t> zeros(columns);
   for (const std::int32_t z : {0, 3}) {
     std::fill(zeros.begin(), zeros.end(), 0);
@@ -223,8 +212,8 @@ TEST_CASE("filters with gaps between lines or pixels are packed like dense ones"
   using M = pm::mac::int8;
   random_source random(903);
   constexpr std::size_t out = 20, height = 3, width = 2, channels = 8, side = 6;
-  const auto dense = values<std::int8_t>(random, out * height * width * channels);
-  const auto x = values<std::int8_t>(random, side * side * channels);
+  const auto dense = uniform<std::int8_t>(random, out * height * width * channels);
+  const auto x = uniform<std::int8_t>(random, side * side * channels);
   const auto run = [&](const pm::image_view<const std::int8_t>& w) {
     const auto layer = pm::conv2d<M>({.padding = pm::same}, w, std::vector<std::int32_t>{});
     std::vector<std::int32_t> y(side * side * out);
@@ -262,7 +251,7 @@ TEST_CASE("stages of a product see its columns, whatever the block", "[pack]") {
   using M = pm::mac::int8;
   random_source random(905);
   constexpr std::size_t rows = 37, columns = 530, depth = 1500;
-  const auto w = values<std::int8_t>(random, columns * depth), x = values<std::int8_t>(random, rows * depth);
+  const auto w = uniform<std::int8_t>(random, columns * depth), x = uniform<std::int8_t>(random, rows * depth);
   std::vector<double> scales(columns);
   for (std::size_t c = 0; c < columns; ++c) scales[c] = 1e-6 * static_cast<double>(1 + c);
   const auto stages = pm::requantize(std::span<const double>(scales), 3) | pm::clamp(-90, 100);

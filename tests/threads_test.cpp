@@ -124,11 +124,6 @@ auto eight_bits(std::size_t columns) {
   return pm::requantize<pm::rounding::gemmlowp>(std::vector<double>(columns, 0.0021), 3) | pm::clamp(-100, 127);
 }
 
-template <class T>
-std::vector<T> values(random_source& random, std::size_t count) {
-  return uniform<T>(random, count);
-}
-
 }  // namespace
 
 TEST_CASE("ranges cover every row once, and are cut at the alignment", "[threads]") {
@@ -212,11 +207,11 @@ TEMPLATE_TEST_CASE("linear: the same bits for any number of threads", "[threads]
   using activation = typename M::activation;
   POLYMAC_RANDOM(random, 1);
   constexpr std::size_t columns = 33, depth = 70;
-  const auto w = values<typename M::weight>(random, columns * depth);
+  const auto w = uniform<typename M::weight>(random, columns * depth);
   const auto layer = pm::linear<M>(pm::matrix_view(w.data(), columns, depth),
                                    std::vector<typename pm::mac_traits<M>::sum>(columns, 5));
   for (const std::size_t rows : rows_around(pm::row_alignment(layer))) {
-    const auto x = values<activation>(random, rows * depth);
+    const auto x = uniform<activation>(random, rows * depth);
     // Rows of y lie apart: the bytes between them must stay as they are.
     std::vector<typename pm::mac_traits<M>::sum> y(rows * (columns + 3) + 1);
     INFO(rows << " rows");
@@ -230,7 +225,7 @@ TEMPLATE_TEST_CASE("conv2d: the same bits for any number of threads", "[threads]
   POLYMAC_RANDOM(random, 2);
   for (const std::size_t channels : {8u, 5u}) {  // read in place; copied
     constexpr std::size_t out = 19;
-    const auto w = values<typename M::weight>(random, out * 9 * channels);
+    const auto w = uniform<typename M::weight>(random, out * 9 * channels);
     const auto layer = pm::conv2d<M>({.padding = pm::same}, pm::image_view(w.data(), out, 3, 3, channels),
                                      std::vector<typename pm::mac_traits<M>::sum>(out, 5));
     const std::size_t a = pm::row_alignment(layer);
@@ -238,7 +233,7 @@ TEMPLATE_TEST_CASE("conv2d: the same bits for any number of threads", "[threads]
     for (const auto size : sizes)
       for (const std::size_t batch : {0u, 1u, 3u}) {
         const std::size_t pixels = batch * size.height * size.width;
-        const auto x = values<typename M::activation>(random, pixels * channels);
+        const auto x = uniform<typename M::activation>(random, pixels * channels);
         std::vector<typename pm::mac_traits<M>::sum> y(pixels * out + 1);
         INFO(batch << " x " << size.height << " x " << size.width << " x " << channels);
         CHECK(compare(layer, pm::image_view(x.data(), batch, size.height, size.width, channels), y,
@@ -250,7 +245,7 @@ TEMPLATE_TEST_CASE("conv2d: the same bits for any number of threads", "[threads]
 TEST_CASE("depthwise_conv2d and epilogues: the same bits for any number of threads", "[threads]") {
   POLYMAC_RANDOM(random, 3);
   constexpr std::size_t channels = 21;
-  const auto w = values<std::int8_t>(random, 9 * channels);
+  const auto w = uniform<std::int8_t>(random, 9 * channels);
   const auto layer = pm::depthwise_conv2d<pm::mac::int8>({.stride = {2, 1}, .padding = pm::same},
                                                          pm::image_view(w.data(), 1, 3, 3, channels),
                                                          std::vector<std::int32_t>(channels, -7), eight_bits(channels));
@@ -258,7 +253,7 @@ TEST_CASE("depthwise_conv2d and epilogues: the same bits for any number of threa
   for (const auto size : sizes)
     for (const std::size_t batch : {1u, 2u}) {
       const pm::extent2d o = layer.output_size(size);
-      const auto x = values<std::int8_t>(random, batch * size.height * size.width * channels);
+      const auto x = uniform<std::int8_t>(random, batch * size.height * size.width * channels);
       std::vector<std::int8_t> y(batch * o.height * o.width * channels + 1);
       INFO(batch << " x " << size.height << " x " << size.width);
       CHECK(compare(layer, pm::image_view(x.data(), batch, size.height, size.width, channels), y,
@@ -346,7 +341,7 @@ TEST_CASE("a pool that is at work runs a second caller's tasks on that caller's 
 TEST_CASE("a pool may be used by several threads at once", "[threads]") {
   POLYMAC_RANDOM(random, 4);
   constexpr std::size_t rows = 50, columns = 17, depth = 40;
-  const auto w = values<std::int8_t>(random, columns * depth), x = values<std::int8_t>(random, rows * depth);
+  const auto w = uniform<std::int8_t>(random, columns * depth), x = uniform<std::int8_t>(random, rows * depth);
   const auto layer = pm::linear<pm::mac::int8>(pm::matrix_view(w.data(), columns, depth), std::vector<std::int32_t>{});
   const pm::matrix_view in(x.data(), rows, depth);
   std::vector<std::int32_t> expected(rows * columns);

@@ -22,15 +22,9 @@ using pm::image_view;
 using pm::matrix_view;
 using polymac_test::check_between_guards;
 using polymac_test::random_source;
+using polymac_test::uniform;
 
 namespace {
-
-template <class T>
-std::vector<T> codes(random_source& random, std::size_t count) {
-  std::vector<T> values(count);
-  for (T& v : values) v = static_cast<T>(random.integer(std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
-  return values;
-}
 
 auto stages(std::size_t columns) {
   std::vector<double> scales(columns);
@@ -49,8 +43,8 @@ struct product {
       : rows(r),
         columns(c),
         depth(d),
-        x(codes<typename M::activation>(random, r * d)),
-        w(codes<std::int8_t>(random, c * d)),
+        x(uniform<typename M::activation>(random, r * d)),
+        w(uniform<std::int8_t>(random, c * d)),
         bias(c) {
     for (auto& b : bias) b = static_cast<std::int32_t>(random.integer(-100000, 100000));
   }
@@ -127,8 +121,8 @@ void check_image(random_source& random, const image_case& c) {
   CAPTURE(M::name, c.batch, c.height, c.width, c.channels, c.out, c.kernel.height, c.kernel.width, c.stride.height,
           c.stride.width, c.dilation.width, c.groups);
   using activation = typename M::activation;
-  const auto x = codes<activation>(random, c.batch * c.height * c.width * c.channels);
-  const auto w = codes<std::int8_t>(random, c.out * c.kernel.height * c.kernel.width * (c.channels / c.groups));
+  const auto x = uniform<activation>(random, c.batch * c.height * c.width * c.channels);
+  const auto w = uniform<std::int8_t>(random, c.out * c.kernel.height * c.kernel.width * (c.channels / c.groups));
   std::vector<std::int32_t> bias(c.out);
   for (auto& b : bias) b = static_cast<std::int32_t>(random.integer(-100000, 100000));
   const pm::layer::convolution how{c.kernel, c.stride, c.dilation, c.padding, c.groups};
