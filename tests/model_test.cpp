@@ -513,6 +513,28 @@ TEST_CASE("Reshapes cost no memory inside and copy at the border", "[model]") {
   });
 }
 
+TEST_CASE("Convolutions of one tap need no copy of their image", "[model]") {
+  POLYMAC_RANDOM(random, 6);
+  maker k{tflite_int8, random};
+  const shape image{1, 24, 24, 64};
+  auto x = k.input(image);
+  for (int i = 0; i < 3; ++i) {
+    const auto w = k.weights({64, 1, 1, 64}, 0), b = k.bias(64), y = k.activation(image, 3.0F);
+    k.m.operators.push_back(tflite_conv2d({x, w, b}, y, 1, 1, 0, 1));
+    x = y;
+  }
+  k.m.outputs = {x};
+  const auto file = write_tflite(k.m);
+  const auto net = model::network::build(*polymac::io::tflite::parse(file));
+  REQUIRE(net.ok());
+  const std::vector<std::int8_t> w(64 * 64);
+  const auto layer =
+      polymac::conv2d<polymac::mac::int8>({}, polymac::image_view(w.data(), 64, 1, 1, 64), std::vector<std::int32_t>{});
+  const std::size_t workspace = (layer.workspace_bytes() + 63) / 64 * 64;
+  CHECK(net->arena_bytes() == 2 * count_of(image) + workspace);
+  CHECK(workspace < count_of(image));
+}
+
 TEST_CASE("An inner tensor can be an output, too", "[model]") {
   POLYMAC_RANDOM(random, 5);
   const auto file = write_tflite(tflite_residual_model());

@@ -230,6 +230,31 @@ TEST_CASE("convolutions on tiles") {
   }
 }
 
+TEST_CASE("an image that is read in place needs no memory for a copy") {
+  random_source random(6);
+  constexpr std::size_t height = 30, width = 33, channels = 64, out = 40, apart = channels + 16;
+  const auto w = uniform<std::int8_t>(random, out * channels);
+  const auto x = uniform<std::int8_t>(random, height * width * apart);
+  const auto build = [&]<class I>(I) {
+    return pm::layer::conv2d<mac::int8, decltype(stages(1)), I>({}, image_view(w.data(), out, 1, 1, channels),
+                                                                std::span<const std::int32_t>{}, stages(out));
+  };
+  const auto native = build(pm::isa::native{});
+  const std::size_t bytes = native.workspace_bytes({height, width});
+  CHECK(bytes == native.workspace_bytes());
+  // Nor does the same image with its pixels apart, whose windows are copied.
+  for (const std::size_t stride : {channels, apart}) {
+    const image_view<const std::int8_t> image(x.data(), 1, height, width, channels, stride, width * stride,
+                                              height * width * stride);
+    std::vector<std::int8_t> expected(height * width * out), got(expected.size());
+    const auto scalar = build(pm::isa::scalar{});
+    std::vector<std::byte> memory(scalar.workspace_bytes()), lent(bytes);
+    REQUIRE(scalar(image, {expected.data(), 1, height, width, out}, pm::workspace(memory)).ok());
+    REQUIRE(native(image, {got.data(), 1, height, width, out}, pm::workspace(lent)).ok());
+    CHECK(got == expected);
+  }
+}
+
 TEST_CASE("explain() says what becomes of tiles") {
   random_source random(5);
   const product<mac::int8> p(random, 32, 32, 64);

@@ -113,14 +113,16 @@ class conv2d {
   constexpr std::size_t weight_bytes() const noexcept { return weights_.bytes(); }
   /// Bytes of workspace a run needs, whatever the size of the image.
   constexpr std::size_t workspace_bytes() const noexcept { return scratch_needed().bytes(); }
-  /// Bytes with which a run on images of that size is fastest: on tiles (isa::amx_int8) an image with its padding is
-  /// copied once instead of every window. At least workspace_bytes().
+  /// Bytes with which a run on images of that size, pixels side by side, is fastest: on tiles (isa::amx_int8) an image with
+  /// its padding is copied once instead of every window; one that is read in place (stride 1, no padding) needs no copy. If
+  /// its pixels or lines lie apart, its windows are copied then. At least workspace_bytes().
   constexpr std::size_t workspace_bytes(extent2d input) const noexcept {
     auto needed = scratch_needed();
     if constexpr (kernel::has_tiles<atom>) {
       window_geometry geometry{};
       if (tiles_permitted_ && resolve(window_, input, geometry).ok()) {
-        const std::size_t elements = layout(geometry, input, false, static_cast<std::size_t>(-1)).elements;
+        const bool dense = groups_ == 1 && group_channels() == channels_;
+        const std::size_t elements = layout(geometry, input, dense, static_cast<std::size_t>(-1)).elements;
         if (needed.block < elements) needed.block = elements;
       }
     }
