@@ -260,7 +260,8 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model-bench", type=Path, default=ROOT / "build/release/bench/model_bench",
                         help="the program (default: %(default)s)")
-    parser.add_argument("--data", type=Path, default=None, help="the data folder (default: POLYMAC_DATA, ../shared/data)")
+    parser.add_argument("--data", type=Path, default=None,
+                        help="the data folder (default: POLYMAC_DATA, ../shared/data)")
     parser.add_argument("--peers", default=",".join(PEERS), help="(default: %(default)s)")
     parser.add_argument("--nets", default="", help="only networks that this regular expression finds")
     parser.add_argument("--rounds", type=int, default=7, help="(default: %(default)s)")

@@ -3,7 +3,7 @@
 //
 //   gemm/<arithmetic>/<who>/<rows>x<columns>x<depth>
 //   gemm_pack/<arithmetic>/<who>/<rows>x<columns>x<depth>     packing the weights
-//   gemm_unpacked/<arithmetic>/<who>/<rows>x<columns>x<depth>  products that pack on the way, both operands as they come;
+//   gemm_unpacked/<arithmetic>/<who>/<rows>x<columns>x<depth> products that pack on the way, both operands as they are;
 //                                                             "by_depth" in the arithmetic's name: w is depth x columns
 #include "bench/peers.hpp"
 #include "bench/problem.hpp"

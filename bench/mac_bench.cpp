@@ -29,8 +29,8 @@ namespace pm = polymac;
 constexpr std::size_t groups = 64;  // of depth: with all rows and panels less than 16 KiB
 constexpr std::size_t passes = 16;  // over them in one call, so that start and store do not count
 
-/// Small whole numbers: 16 x 64 groups of any atom stay far from overflow, also where an atom adds 128 to an activation,
-/// and are exact in float32.
+/// Small whole numbers: 16 x 64 groups of any atom stay far from overflow, also where an atom adds 128 to an
+/// activation, and are exact in float32.
 template <class T>
 bench::lines<T> operands(std::size_t count, std::uint64_t seed) {
   const auto codes = bench::noise<std::int8_t>(count, 0, 15, seed);  // uint8 too

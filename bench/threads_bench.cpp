@@ -4,9 +4,9 @@
 //   threads/<arithmetic>/<executor>/<rows>x<columns>x<depth>, <kernel>_<height>x<width>x<inputs>_<outputs>
 //   threads/hand_over/<executor>/<awake or asleep>
 //
-// Products give raw sums; convolutions have bias and relu, int8 ones one scale for each channel. Both numbers of threads
-// are measured in turn in the same process, so that a machine which slows down does so for both. Both cores must be
-// free: do not pin this program, it pins its threads itself.
+// Products give raw sums; convolutions have bias and relu, int8 ones one scale for each channel. Both numbers of
+// threads are measured in turn in the same process, so that a machine which slows down does so for both. Both cores
+// must be free: do not pin this program, it pins its threads itself.
 #include "bench/problem.hpp"
 #include "bench/report.hpp"
 
@@ -47,7 +47,7 @@ constexpr std::size_t threads = 2;
 
 const gemm_shape products[] = {{64, 64, 64}, {128, 128, 128}, {256, 256, 256}, {1024, 1024, 1024}};
 const conv_shape convolutions[] = {
-    // name, height, width, inputs, outputs, kernel height and width, stride, padding top, left, bottom, right, depthwise
+    // name, height, width, inputs, outputs, kernel height and width, stride, padding top to right, depthwise
     {"3x3_56x56x64_64", 56, 56, 64, 64, 3, 3, 1, 1, 1, 1, 1},
     {"3x3_28x28x128_128", 28, 28, 128, 128, 3, 3, 1, 1, 1, 1, 1},
     {"3x3_14x14x256_256", 14, 14, 256, 256, 3, 3, 1, 1, 1, 1, 1},
@@ -177,8 +177,8 @@ void add(const std::string& arithmetic, const std::string& who, Executor& execut
     row(s.name, [&executor, s](benchmark::State& state) { convolution<M>(state, executor, s); });
 }
 
-/// Two tasks of 20 us each, the second of which some other thread must fetch: the time above 20 us is what the hand-over
-/// costs. `pause`: how long nothing happens before.
+/// Two tasks of 20 us each, the second of which some other thread must fetch: the time above 20 us is what the
+/// hand-over costs. `pause`: how long nothing happens before.
 template <class Executor>
 void hand_over(benchmark::State& state, Executor& executor, std::chrono::microseconds pause) {
   constexpr std::chrono::microseconds length(20);

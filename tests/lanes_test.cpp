@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Blocks of sums in registers against the scalar stages: every block shape, mode, output type and stage, sums from random
-// ones to the steps of the function, where two forms of it would differ first.
+// Blocks of sums in registers against the scalar stages: every block shape, mode, output type and stage, sums from
+// random ones to the steps of the function, where two forms of it would differ first.
 #include "catch.hpp"
 #include "polymac/epilogue/activation.hpp"
 #include "polymac/epilogue/bias.hpp"

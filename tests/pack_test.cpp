@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Packing by whole blocks against the plain definition of a panel and against packing one by one: every edge of columns
-// and depth, both orders of weights, zero points, sets, biases at the edge of 32 bits; and products that pack on the way
-// against layers that packed before. Weights and workspaces end at unmapped pages.
+// and depth, both orders of weights, zero points, sets, biases at the edge of 32 bits; and products that pack on the
+// way against layers that packed before. Weights and workspaces end at unmapped pages.
 #include "catch.hpp"
 #include "polymac/epilogue/clamp.hpp"
 #include "polymac/epilogue/requantize.hpp"

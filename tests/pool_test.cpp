@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Window geometry, average and max pooling against a reference that visits every tap with signed coordinates.
+#include "polymac/layer/pool.hpp"
 #include "catch.hpp"
 #include "polymac/core/window.hpp"
-#include "polymac/layer/pool.hpp"
 #include "support/random.hpp"
 
 #include <cmath>

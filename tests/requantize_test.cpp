@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The epilogue stages: requantise in every mode and granularity, clamp, activations, dequantise.
+#include "polymac/epilogue/requantize.hpp"
 #include "catch.hpp"
 #include "polymac/epilogue/activation.hpp"
 #include "polymac/epilogue/clamp.hpp"
 #include "polymac/epilogue/dequantize.hpp"
-#include "polymac/epilogue/requantize.hpp"
 #include "support/random.hpp"
 
 #include <algorithm>

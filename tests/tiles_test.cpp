@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Products on matrix registers against the scalar atom: every edge of rows, columns and depth, depths in pieces, ranges of
-// rows, all ways in which a convolution finds its rows; operands beside unmapped pages. Where the flags or the operating
-// system know no tiles, the same products run on the vector atom.
+// Products on matrix registers against the scalar atom: every edge of rows, columns and depth, depths in pieces, ranges
+// of rows, all ways in which a convolution finds its rows; operands beside unmapped pages. Where the flags or the
+// operating system know no tiles, the same products run on the vector atom.
 #include "catch.hpp"
 #include "polymac/epilogue/clamp.hpp"
 #include "polymac/epilogue/requantize.hpp"
@@ -175,10 +175,11 @@ void check_image(random_source& random, const image_case& c) {
 
 TEST_CASE("products on tiles: edges of rows, columns and depth") {
   random_source random(1);
-  for (const std::size_t rows : {16, 17, 31, 32, 33, 48, 49, 64, 65, 100})
-    for (const std::size_t columns : {8, 16, 17, 33, 64, 81})
+  for (const std::size_t rows : {16u, 17u, 31u, 32u, 33u, 48u, 49u, 64u, 65u, 100u})
+    for (const std::size_t columns : {8u, 16u, 17u, 33u, 64u, 81u})
       check_product<mac::int8>(random, rows, columns, static_cast<std::size_t>(random.integer(32, 200)));
-  for (const std::size_t depth : {32, 60, 61, 62, 63, 64, 65, 66, 67, 68, 72, 100, 128, 147, 192, 260, 1000})
+  for (const std::size_t depth :
+       {32u, 60u, 61u, 62u, 63u, 64u, 65u, 66u, 67u, 68u, 72u, 100u, 128u, 147u, 192u, 260u, 1000u})
     check_product<mac::uint8>(random, 37, 50, depth);
 }
 
@@ -192,7 +193,7 @@ TEST_CASE("products on tiles: a depth in pieces, several blocks of panels") {
 
 TEST_CASE("products on tiles read and write inside of their views") {
   random_source random(3);
-  for (const std::size_t depth : {32, 63, 64, 65, 68, 147, 576, 1300}) {
+  for (const std::size_t depth : {32u, 63u, 64u, 65u, 68u, 147u, 576u, 1300u}) {
     check_guarded<mac::int8>(random, 16, 32, depth * 4);
     check_guarded<mac::int8>(random, 45, 40, depth);
     check_guarded<mac::uint8>(random, 64, 17, depth);

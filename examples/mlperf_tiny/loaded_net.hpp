@@ -65,8 +65,8 @@ class loaded_net {
   bool has_logits_ = false;
 };
 
-/// One inference after another, for callers with a clock of their own: an arena, and inputs and outputs that are aligned
-/// whatever the file's layout is.
+/// One inference after another, for callers with a clock of their own: an arena, and inputs and outputs that are
+/// aligned whatever the file's layout is.
 class inference {
  public:
   /// Gets the memory. The network must outlive the object.

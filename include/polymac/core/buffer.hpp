@@ -70,7 +70,7 @@ class buffer<T, dynamic> {
 
   /// Allocates `count` zero elements, or says how many bytes could not be had.
   constexpr status resize(std::size_t count) noexcept { return allocate(count, true); }
-  /// The same without the zeros, for an owner that writes every element before it reads one: a pass over the memory less.
+  /// The same without the zeros, for an owner that writes every element before it reads one.
   constexpr status resize_for_overwrite(std::size_t count) noexcept { return allocate(count, false); }
   constexpr std::size_t size() const noexcept { return size_; }
   constexpr T* data() noexcept { return data_; }
@@ -142,8 +142,8 @@ class lent_buffer {
   std::size_t capacity_ = 0, size_ = 0;
 };
 
-/// A buffer of parameters, one per column, that may be read 16 at a time: memory goes on for 16 elements (zeros) behind the
-/// last one. A static `Extent` of 1 is one parameter for every column, and has nothing behind it.
+/// A buffer of parameters, one per column, that may be read 16 at a time: memory goes on for 16 elements (zeros) behind
+/// the last one. A static `Extent` of 1 is one parameter for every column, and has nothing behind it.
 template <class T, std::size_t Extent = dynamic>
 class padded_buffer {
   static constexpr std::size_t padding = Extent == 1 ? 0 : 16;

@@ -6,8 +6,8 @@
 
 #include "polymac/core/config.hpp"
 
-#include <cstddef>
 #include <concepts>
+#include <cstddef>
 #include <type_traits>
 
 namespace polymac {

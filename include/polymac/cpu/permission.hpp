@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // May this process use the tile registers of AMX? Linux saves their 8 KiB only for processes that have asked.
 //
-// Asked once, when the first layer that could use tiles is built; never by a kernel. The answer holds for all threads that
-// start later and for those that run. A refusal is normal (older kernels, some containers and virtual machines): layers
-// then run on the vector atom, and explain() says so. The environment variable POLYMAC_MAX_ISA with a name other than
-// amx_int8 or amx_bf16 refuses too.
+// Asked once, when the first layer that could use tiles is built; never by a kernel. The answer holds for all threads
+// that start later and for those that run. A refusal is normal (older kernels, some containers and virtual machines):
+// layers then run on the vector atom, and explain() says so. The environment variable POLYMAC_MAX_ISA with a name other
+// than amx_int8 or amx_bf16 refuses too.
 #pragma once
 
 #include "polymac/cpu/features.hpp"

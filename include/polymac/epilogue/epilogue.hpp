@@ -30,14 +30,13 @@ struct place {
 ///
 /// A stage may also take a block of sums in registers (isa/lanes.hpp), where the instruction set has them:
 ///   view() noexcept                           its parameters by value: pointers and numbers, trivial to copy
-///   view().lanes(block, place) noexcept       the same for Rows x Panels groups of 16; returns the block for the next stage
-/// and must give the same values. By value, because a store to the output might change parameters in memory, as far as the
-/// compiler knows, and it would read them anew each time. Where one stage of a chain has no view, the scalar form runs, as
-/// vector code by the compiler.
+///   view().lanes(block, place) noexcept       the same for Rows x Panels groups of 16; returns the next stage's block
+/// and must give the same values. By value, because a store to the output might change parameters in memory, as far as
+/// the compiler knows, and it would read them anew each time. Where one stage of a chain has no view, the scalar form
+/// runs, as vector code by the compiler.
 template <class S>
 concept Stage = std::derived_from<std::remove_cvref_t<S>, stage> && requires(const std::remove_cvref_t<S>& s) {
-  { s.check(std::size_t{}) }
-  noexcept->std::same_as<status>;
+  { s.check(std::size_t{}) } noexcept -> std::same_as<status>;
 };
 
 namespace detail {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Every instruction set. Kernels include this file: what a set has must be known before its first use, or a weaker one would
-// silently take its place (tests/static_test.cpp pins the table of atoms). Two kernels include the strongest header of the
-// one family that they use instead, kernel/pool.hpp (column sums) and kernel/find_plane.hpp (planes): with all the
-// others pooling and elementwise layers, included alone, would take 0.45 s longer to compile.
+// Every instruction set. Kernels include this file: what a set has must be known before its first use, or a weaker one
+// would silently take its place (tests/static_test.cpp pins the table of atoms). Two kernels include the strongest
+// header of the one family that they use instead, kernel/pool.hpp (column sums) and kernel/find_plane.hpp (planes):
+// with all the others pooling and elementwise layers, included alone, would take 0.45 s longer to compile.
 #pragma once
 
 #include "polymac/isa/amx_int8.hpp"

@@ -7,8 +7,8 @@
 //   _mm512_permutexvar_epi16      vpermw zmm               2/cycle     1/cycle (p5)
 //   _mm512_maddubs_epi16          vpmaddubsw zmm           2/cycle     1/cycle (p0)
 //
-// Price: 64 shuffles, 16 loads and 16 stores for 1 KiB, about 64 cycles on one port: more than memory gives. Whole lines
-// are read: columns often lie a multiple of 4 KiB apart, on one set of L1, which does not keep 16 lines.
+// Price: 64 shuffles, 16 loads and 16 stores for 1 KiB, about 64 cycles on one port: more than memory gives. Whole
+// lines are read: columns often lie a multiple of 4 KiB apart, on one set of L1, which does not keep 16 lines.
 #pragma once
 
 #include "polymac/isa/panels.hpp"

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // How a matrix of weights becomes panels: the order of isa.hpp, written by whole blocks.
 //
-//   transpose    columns x depth, the k of a column side by side     a block of words is transposed; a word is the `Depth`
-//                                                                    k that lie side by side in the panel, too
-//   interleave   depth x columns, the columns of a k side by side    `Depth` rows become one
+//   transpose    columns x depth, the k of a column side by side    a block of words is transposed; a word is the
+//                                                                   `Depth` k that lie side by side in the panel, too
+//   interleave   depth x columns, the columns of a k side by side   `Depth` rows become one
 //
 //                 k0..k3  k4..k7                        group 0          group 1
 //      column 0    aaaa    bbbb          transpose      aaaa cccc ...    bbbb dddd ...

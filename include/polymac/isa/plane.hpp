@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A function of two 8-bit codes that is a rounded plane: the quantised sum without its three multiplications.
 //
-// Whether a plane gives the same codes as the arithmetic it stands for is decided by kernel/find_plane.hpp, which tries all
-// 65,536 pairs. Here is what it computes, and how blocks of codes are computed with it.
+// Whether a plane gives the same codes as the arithmetic it stands for is decided by kernel/find_plane.hpp, which tries
+// all 65,536 pairs. Here is what it computes, and how blocks of codes are computed with it.
 #pragma once
 
 #include "polymac/isa/isa.hpp"

@@ -5,8 +5,8 @@
 // comes close to a border between two codes. How close matters: slopes of 30 bits leave an error of 2^-21 codes or so,
 // and of 65,536 pairs the closest lies about 2^-17 from a border. So almost every layer has a plane, and what remains
 // to be chosen is the rounding constant: each pair bounds it, for values at and above zero and below zero apart (the
-// second rounding of gemmlowp treats them differently), and the middle between the bounds is taken. A layer whose bounds
-// exclude each other has no plane and keeps its arithmetic.
+// second rounding of gemmlowp treats them differently), and the middle between the bounds is taken. A layer whose
+// bounds exclude each other has no plane and keeps its arithmetic.
 //
 // Cost: 65,536 evaluations of the function, once, at construction.
 #pragma once

@@ -10,8 +10,8 @@
 // Beside every panel stand the values its sums start from: the bias, with everything folded in that does not depend on
 // the activations (zero points, the surplus of atoms that shift their activations).
 //
-// Weights that already are of the arithmetic's type, in the order of a matrix, are packed by whole blocks (isa/panels.hpp),
-// at the speed of memory; all others one by one.
+// Weights that already are of the arithmetic's type, in the order of a matrix, are packed by whole blocks
+// (isa/panels.hpp), at the speed of memory; all others one by one.
 //
 // Cost: O(columns x depth), once, at construction.
 #pragma once
@@ -157,8 +157,8 @@ struct panel_counts {
   std::size_t term_groups = 0;  ///< groups of k of one term
   std::size_t groups = 0;       ///< of all terms
   std::size_t chunks = 1;       ///< pieces of the depth that are summed in an accumulator of their own
-  /// Where the atom reads panels as tiles too, a panel is cut into steps of equally many groups, at most those of a tile,
-  /// and filled up with zeros to whole steps.
+  /// Where the atom reads panels as tiles too, a panel is cut into steps of equally many groups, at most those of a
+  /// tile, and filled up with zeros to whole steps.
   std::size_t steps = 1;
   std::size_t held_groups = 0;  ///< groups of a panel, filled up
 
@@ -343,8 +343,8 @@ class packed_weights {
     }
   }
 
-  /// Writes one panel, if it is not `copied`, its folded bias, and what its start values differ from that by; false where
-  /// some activations could carry a sum out of 32 bits. `exactly`: does that matter still?
+  /// Writes one panel, if it is not `copied`, its folded bias, and what its start values differ from that by; false
+  /// where some activations could carry a sum out of 32 bits. `exactly`: does that matter still?
   template <class WeightOf, class BiasOf>
   constexpr bool pack_panel(std::size_t set, std::size_t p, const WeightOf& weight_of, const BiasOf& bias_of,
                             activation zero_point, bool copied, bool exactly) noexcept {

@@ -113,9 +113,9 @@ class conv2d {
   constexpr std::size_t weight_bytes() const noexcept { return weights_.bytes(); }
   /// Bytes of workspace a run needs, whatever the size of the image.
   constexpr std::size_t workspace_bytes() const noexcept { return scratch_needed().bytes(); }
-  /// Bytes with which a run on images of that size, pixels side by side, is fastest: on tiles (isa::amx_int8) an image with
-  /// its padding is copied once instead of every window; one that is read in place (stride 1, no padding) needs no copy. If
-  /// its pixels or lines lie apart, its windows are copied then. At least workspace_bytes().
+  /// Bytes with which a run on dense images of that size is fastest: on tiles (isa::amx_int8) an image with its padding
+  /// is copied once instead of every window; none is where it can be read in place (stride 1, no padding). Of an image
+  /// that is not dense windows are copied there. At least workspace_bytes().
   constexpr std::size_t workspace_bytes(extent2d input) const noexcept {
     auto needed = scratch_needed();
     if constexpr (kernel::has_tiles<atom>) {

@@ -5,8 +5,8 @@
 //       pack its weights into the workspace               at the speed of memory: isa/panels.hpp
 //       for all rows: the loop nest of every layer        kernel/contract.hpp, kernel/contract_tiles.hpp
 //
-// Every weight is packed once and used by all rows while it is in L2. From a few dozen rows on packing is lost beside the
-// products; for a few rows it is most of the work: weights that stay the same belong into layer::linear.
+// Every weight is packed once and used by all rows while it is in L2. From a few dozen rows on packing is lost beside
+// the products; for a few rows it is most of the work: weights that stay the same belong into layer::linear.
 #pragma once
 
 #include "polymac/core/buffer.hpp"
@@ -199,10 +199,10 @@ status product(matrix_view<const typename M::activation> x, matrix_view<const ty
   return layer::detail::run_product<M, I, E>(x, {w.data, w.stride, false}, y, ws, stages, rows);
 }
 template <Mac M, Isa I = isa::native, epilogue::Stage E = epilogue::identity, class W>
-requires std::is_same_v < std::remove_const_t<W>,
-typename M::weight > status product(matrix_view<const typename M::activation> x, transposed<W> w,
-                                    matrix_view<epilogue::output_of<E, typename mac_traits<M>::sum>> y, workspace ws,
-                                    const E& stages = {}, row_range rows = {}) noexcept {
+  requires(std::is_same_v<std::remove_const_t<W>, typename M::weight>)
+status product(matrix_view<const typename M::activation> x, transposed<W> w,
+               matrix_view<epilogue::output_of<E, typename mac_traits<M>::sum>> y, workspace ws, const E& stages = {},
+               row_range rows = {}) noexcept {
   const matrix_view<const typename M::weight> m = w.matrix;
   const status s = layer::detail::check_product<M, I, E>(x, m, m.columns, m.rows, y, stages, "w of k x m");
   if (!s.ok() || x.rows == 0 || m.columns == 0) return s;

@@ -13,8 +13,8 @@
 POLYMAC_BEGIN
 namespace adapt {
 
-/// An Executor: a parallel region of OpenMP for each call. Inside of another region it follows OpenMP's rules for nested
-/// ones: one thread, unless the program allows more levels.
+/// An Executor: a parallel region of OpenMP for each call. Inside of another region it follows OpenMP's rules for
+/// nested ones: one thread, unless the program allows more levels.
 class openmp {
  public:
   /// threads: 0 takes OpenMP's own choice (OMP_NUM_THREADS).

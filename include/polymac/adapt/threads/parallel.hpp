@@ -15,13 +15,13 @@
 POLYMAC_BEGIN
 namespace adapt {
 
-/// When work is worth dividing. It is counted in multiply-accumulates; every output counts as some more, for its epilogue
-/// and its store (a depthwise convolution is nearly all outputs).
+/// When work is worth dividing. It is counted in multiply-accumulates; every output counts as some more, for its
+/// epilogue and its store (a depthwise convolution is nearly all outputs).
 struct division {
   /// A range has at least this much work; what is less than two of them is not divided. To hand a task to a thread that
   /// is awake and hear from it takes 1 us, to one that sleeps 6 to 20 us (pool of 2 on an Intel Xeon, 2026-11-21;
-  /// bench/threads_bench.cpp measures it). 2^20 are 0.7 us of AMX, 3 us of vpdpbusd and 10 us of float32 there. 0 divides
-  /// everything.
+  /// bench/threads_bench.cpp measures it). 2^20 are 0.7 us of AMX, 3 us of vpdpbusd and 10 us of float32 there. 0
+  /// divides everything.
   std::size_t min_work = std::size_t{1} << 20;
   /// What an output counts beside its products: 64 are 0.2 us for a thousand int8 outputs there.
   std::size_t output_work = 64;
@@ -164,8 +164,8 @@ constexpr std::size_t workspace_bytes(const E& executor, const Layer& layer) noe
   return adapt::detail::all_workspace(adapt::detail::threads_of(executor), adapt::detail::layer_workspace(layer));
 }
 
-/// Runs a layer with its rows divided among the threads of an executor: `layer(x, y)` or `layer(x, y, ws)`, and the same
-/// bits for any number of threads. The layer is any that takes a range of rows (linear, conv2d, depthwise_conv2d).
+/// Runs a layer with its rows divided among the threads of an executor: `layer(x, y)` or `layer(x, y, ws)`, and the
+/// same bits for any number of threads. The layer is any that takes a range of rows (linear, conv2d, depthwise_conv2d).
 ///   x, y  as the layer takes them
 ///   ws    workspace_bytes(executor, layer), where the layer needs any
 ///   how   when work is worth dividing; rows are cut at multiples of row_alignment(layer), into at most one range for

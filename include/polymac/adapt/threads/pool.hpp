@@ -3,8 +3,8 @@
 //
 // One counter, `unclaimed_`, says how many tasks of the call at hand nobody has taken yet. Workers wait for it to leave
 // zero and take a task by counting it down; the caller takes tasks too. So a worker that wakes late finds zero and
-// waits again: nobody has to hear from it, and a call never takes longer than its tasks on one thread and one hand-over.
-// Who has counted down may read what the call is about: the call cannot end before that task has been done.
+// waits again: nobody has to hear from it, and a call never takes longer than its tasks on one thread and one
+// hand-over. Who has counted down may read what the call is about: the call cannot end before that task has been done.
 #pragma once
 
 #include "polymac/adapt/threads/executor.hpp"
@@ -66,8 +66,8 @@ class worker {
 #endif
 };
 
-/// How a thread waits: awake for `patience`, then asleep. Where there are more threads than cores, it gives way to those
-/// that have work meanwhile; else it would only give way to other programs, and come back late.
+/// How a thread waits: awake for `patience`, then asleep. Where there are more threads than cores, it gives way to
+/// those that have work meanwhile; else it would only give way to other programs, and come back late.
 struct waiting {
   std::chrono::nanoseconds patience;
   bool give_way;
