@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT
 // Integer requantisation as three float operations, proved equal column by column.
 //
-// A mode of requantisation is a step function R of the sum: it never falls, and within the range of the output it has at
-// most 255 steps. Step q stands at T(q), the least sum with R(sum) >= q, which integer arithmetic gives exactly. The float
-// form
+// A mode of requantisation is a step function R of the sum: it never falls, and within the range of the output it has
+// at most 255 steps. Step q stands at T(q), the least sum with R(sum) >= q, which integer arithmetic gives exactly. The
+// float form
 //     gemmlowp           trunc(sum * (high + low) + copysign(offset, sum))
 //     half_up, rndnu     floor(sum * (high + low) + offset)
-// is a step function that never falls either: high, low >= 0, and every rounding is monotone. Two such functions are equal
-// for every sum if they are equal at T(q) and T(q) - 1 for every q. So the proof is a loop over the steps. What makes it
-// succeed:
+// is a step function that never falls either: high, low >= 0, and every rounding is monotone. Two such functions are
+// equal for every sum if they are equal at T(q) and T(q) - 1 for every q. So the proof is a loop over the steps. What
+// makes it succeed:
 //   - high + low holds 48 bits of the scale, and sums up to 2^24, where all steps must lie, are exact floats;
 //   - the last addition rounds toward the direction of the conversion, and so never crosses an integer; the only error
 //     left is that of `sum * low + offset`, below 2^-25 while its magnitude is below 1;
-//   - the offset is put into the middle between the bounds that all steps set, which gemmlowp's second rounding asks for
-//     anyway: it moves every step by half a unit of the first.
+//   - the offset is put into the middle between the bounds that all steps set, which gemmlowp's second rounding asks
+//     for anyway: it moves every step by half a unit of the first.
 // A column whose bounds are too close, whose scale is 1 or more or too small, keeps its integers; nothing is assumed.
 //
 // Cost: one 64-bit division for each step, once, at construction. Needs additions with a rounding direction (AVX-512).

@@ -7,8 +7,8 @@
 //     taps    channels are a multiple of the atom's depth (or there is one tap): one stretch per tap; taps that fall on
 //             the padding point to a row of zero points
 //     copies  the tile's rows are copied, padding filled in, into one block of the workspace. Where a line of the
-//             kernel is no multiple of the atom's depth, each pixel is filled up to one by zeros, and so are the weights
-//   Where padding adds nothing there is a fourth: convolution_strips.
+//             kernel is no multiple of the atom's depth, each pixel is filled up to one by zeros, and so are the
+//   weights Where padding adds nothing there is a fourth: convolution_strips.
 #pragma once
 
 #include "polymac/core/view.hpp"
