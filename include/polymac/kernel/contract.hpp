@@ -270,9 +270,9 @@ class loop_nest {
       std::size_t at = column;
       POLYMAC_UNROLL
       for (std::size_t r = 1; r < Rows; ++r) {
-        const bool ends = ++at == of->width;
-        place += ends ? this->distance + of->next_line : this->distance;
-        if (ends) at = 0;
+        const bool wraps = ++at == of->width;
+        place += wraps ? this->distance + of->next_line : this->distance;
+        if (wraps) at = 0;
         places[r] = place;
       }
     }
