@@ -81,7 +81,13 @@ double seconds_of(std::size_t calls, const Call& call) {
 template <class Executor, class Layer, class X, class Y, class Results, class Wrong>
 void measure(benchmark::State& state, Executor& executor, const Layer& layer, const X& x, const Y& y, double macs,
              std::size_t rows, Results& results, const Wrong& wrong) {
-  bench::lines<std::byte> memory(pm::workspace_bytes(executor, layer));
+  const std::size_t bytes = [&] {
+    if constexpr (requires { x.height; })
+      return pm::workspace_bytes(executor, layer, {x.height, x.width});
+    else
+      return pm::workspace_bytes(executor, layer);
+  }();
+  bench::lines<std::byte> memory(bytes);
   const pm::workspace ws(memory);
   const auto one = [&] { return pm::parallel(pm::adapt::serial{}, layer, x, y, ws).ok(); };
   const auto two = [&] { return pm::parallel(executor, layer, x, y, ws).ok(); };
@@ -117,7 +123,7 @@ void measure(benchmark::State& state, Executor& executor, const Layer& layer, co
   static_cast<void>(pm::parallel(note_parts, layer, x, y, ws));
   std::string label = std::to_string(rows) + " rows";
   for (std::size_t p = 0; p < parts; ++p) {
-    const pm::row_range r = pm::adapt::part_of(p, parts, rows, pm::row_alignment(layer));
+    const pm::row_range r = pm::adapt::part_of(layer, x, y, p, parts);
     label += (p == 0 ? " = " : " + ") + std::to_string(std::min(r.end, rows) - r.begin);
   }
   state.SetLabel(label);

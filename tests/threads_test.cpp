@@ -101,13 +101,17 @@ std::string compare(const Layer& layer, const X& x, std::vector<T>& memory, cons
   std::string wrong;
   for (const std::size_t threads : thread_counts)
     with_executors(threads, [&](auto&& executor, const char* name) {
-      fill();
-      exact_workspace ws(pm::workspace_bytes(executor, layer));
-      const auto s = pm::parallel(executor, layer, x, y, ws.get(), everything);
-      const bool same = std::memcmp(memory.data(), expected.data(), memory.size() * sizeof(T)) == 0;
-      if (s.ok() && same && ws.margins_untouched()) return;
-      wrong += std::string(name) + " of " + std::to_string(threads) + ": " + std::string(s.text()) +
-               (same ? "" : " other bits") + (ws.margins_untouched() ? "\n" : " wrote past its workspace\n");
+      std::vector<std::size_t> sizes{pm::workspace_bytes(executor, layer)};
+      if constexpr (requires { x.height; }) sizes.push_back(pm::workspace_bytes(executor, layer, {x.height, x.width}));
+      for (const std::size_t size : sizes) {
+        fill();
+        exact_workspace ws(size);
+        const auto s = pm::parallel(executor, layer, x, y, ws.get(), everything);
+        const bool same = std::memcmp(memory.data(), expected.data(), memory.size() * sizeof(T)) == 0;
+        if (s.ok() && same && ws.margins_untouched()) continue;
+        wrong += std::string(name) + " of " + std::to_string(threads) + ": " + std::string(s.text()) +
+                 (same ? "" : " other bits") + (ws.margins_untouched() ? "\n" : " wrote past its workspace\n");
+      }
     });
   return wrong;
 }
@@ -223,21 +227,37 @@ TEMPLATE_TEST_CASE("linear: the same bits for any number of threads", "[threads]
 TEMPLATE_TEST_CASE("conv2d: the same bits for any number of threads", "[threads]", pm::mac::int8, pm::mac::float32) {
   using M = TestType;
   POLYMAC_RANDOM(random, 2);
-  for (const std::size_t channels : {8u, 5u}) {  // read in place; copied
+  struct kind {
+    std::size_t channels, stride;
+  };
+  for (const auto [channels, stride] : {kind{8, 1}, kind{5, 1}, kind{8, 2}}) {  // framed or read in place; copied
     constexpr std::size_t out = 19;
     const auto w = uniform<typename M::weight>(random, out * 9 * channels);
-    const auto layer = pm::conv2d<M>({.padding = pm::same}, pm::image_view(w.data(), out, 3, 3, channels),
-                                     std::vector<typename pm::mac_traits<M>::sum>(out, 5));
+    const auto layer =
+        pm::conv2d<M>({.stride = {stride, stride}, .padding = pm::same}, pm::image_view(w.data(), out, 3, 3, channels),
+                      std::vector<typename pm::mac_traits<M>::sum>(out, 5));
     const std::size_t a = pm::row_alignment(layer);
-    const pm::extent2d sizes[] = {{1, 1}, {1, a}, {2, a}, {1, 2 * a + 1}, {7, 7}, {14, 13}};
+    const pm::extent2d sizes[] = {{1, 1}, {1, a}, {2, a}, {1, 2 * a + 1}, {7, 7}, {14, 13}, {20, 50}};
     for (const auto size : sizes)
       for (const std::size_t batch : {0u, 1u, 3u}) {
-        const std::size_t pixels = batch * size.height * size.width;
-        const auto x = uniform<typename M::activation>(random, pixels * channels);
+        const auto x = uniform<typename M::activation>(random, batch * size.height * size.width * channels);
+        const pm::image_view<const typename M::activation> image(x.data(), batch, size.height, size.width, channels);
+        const auto o = layer.output_size(size);
+        const std::size_t pixels = batch * o.height * o.width;
         std::vector<typename pm::mac_traits<M>::sum> y(pixels * out + 1);
-        INFO(batch << " x " << size.height << " x " << size.width << " x " << channels);
-        CHECK(compare(layer, pm::image_view(x.data(), batch, size.height, size.width, channels), y,
-                      pm::image_view(y.data(), batch, size.height, size.width, out)) == "");
+        const pm::image_view result(y.data(), batch, o.height, o.width, out);
+        INFO(batch << " x " << size.height << " x " << size.width << " x " << channels << ", stride " << stride);
+        CHECK(compare(layer, image, y, result) == "");
+        // Every part begins where the one before ends, and none is empty while there are tiles enough.
+        for (std::size_t parts = 1; parts <= std::min<std::size_t>(layer.row_tiles(image), 7); ++parts) {
+          std::size_t next = 0;
+          for (std::size_t p = 0; p < parts; ++p) {
+            const pm::row_range r = adapt::part_of(layer, image, result, p, parts);
+            CHECK((r.begin == next && r.end > r.begin));
+            next = std::min(r.end, pixels);
+          }
+          CHECK(next == pixels);
+        }
       }
   }
 }

@@ -38,6 +38,15 @@ struct image_layout {
   std::size_t frame_stride = 0;  ///< elements from line to line of it
   std::size_t block = 0;         ///< elements of workspace for copied windows; the frame lies behind them
   std::size_t elements = 0;      ///< of workspace in all
+  /// Rows of one image as tiles count them, and the output row (pixel) at which one of them begins.
+  constexpr std::size_t rows(const window_geometry& g) const noexcept {
+    if (pitch == 0) return g.output.height * g.output.width;
+    return g.output.height > 0 ? (g.output.height - 1) * pitch + g.output.width : 0;
+  }
+  constexpr std::size_t output_row(std::size_t row, const window_geometry& g) const noexcept {
+    if (pitch == 0) return row;
+    return row / pitch * g.output.width + polymac::detail::smaller(row % pitch, g.output.width);
+  }
 };
 
 /// Windows over one NHWC image for the tile nest. `x` has one image and the channels of one group.

@@ -136,6 +136,12 @@ class conv2d {
     return o.height * o.width * out_channels() * window_.kernel.height * window_.kernel.width * channels_;
   }
 
+  /// Tiles of rows (output pixels) in a run on x, and the row at which one of them begins: threads had better begin there.
+  constexpr std::size_t row_tiles(const image_view<const activation>& x) const noexcept { return tiling(x).tiles(); }
+  constexpr std::size_t row_of_tile(const image_view<const activation>& x, std::size_t tile) const noexcept {
+    return tiling(x).row_of(tile);
+  }
+
   /// Computes the output pixels of `rows` (all by default). x: n x h x w x in_channels; y: n x oh x ow x out_channels;
   /// they must not overlap. `ws` needs workspace_bytes(), and had better have workspace_bytes(size of x).
   constexpr polymac::status operator()(image_view<const activation> x, image_view<output> y, workspace ws = {},
@@ -209,6 +215,47 @@ class conv2d {
                                                                                weights_.depth_of_tiles());
     return {window_.kernel.height * window_.kernel.width, weights_.shape().depth, copies(), tile_block};
   }
+  /// How the rows of a run fall on tiles: on matrix registers image by image, else all alike.
+  struct row_tiling {
+    std::size_t images = 1, rows_of_image = 0, tile_rows = atom::max_rows;
+    kernel::image_layout layout{};
+    window_geometry geometry{};
+
+    constexpr std::size_t tiles_of_image() const noexcept {
+      return polymac::detail::divide_up(rows_of_image, tile_rows);
+    }
+    constexpr std::size_t tiles() const noexcept { return images * tiles_of_image(); }
+    constexpr std::size_t row_of(std::size_t tile) const noexcept {
+      const std::size_t each = tiles_of_image();
+      if (each == 0) return 0;
+      return tile / each * geometry.output.height * geometry.output.width +
+             layout.output_row(tile % each * tile_rows, geometry);
+    }
+  };
+  constexpr row_tiling tiling(const image_view<const activation>& x) const noexcept {
+    row_tiling t;
+    if (!resolve(window_, {x.height, x.width}, t.geometry).ok()) return t;
+    const std::size_t pixels = t.geometry.output.height * t.geometry.output.width;
+    t.rows_of_image = x.batch * pixels;
+    if constexpr (kernel::has_tiles<atom>)
+      if (runs_on_tiles(pixels, pixels)) {
+        t.images = x.batch;
+        t.tile_rows = atom::tiles::rows;
+        t.layout = layout(t.geometry, {x.height, x.width}, is_dense(x), static_cast<std::size_t>(-1));
+        t.rows_of_image = t.layout.rows(t.geometry);
+      }
+    return t;
+  }
+  /// Do `rows` rows of an image of `pixels` rows run on tiles?
+  constexpr bool runs_on_tiles(std::size_t rows, std::size_t pixels) const noexcept {
+    return tiles_permitted_ && pixels >= atom::tiles::rows &&
+           kernel::prefers_tiles(rows, weights_.shape().columns, weights_.shape().depth);
+  }
+  /// Do the pixels that a group reads lie side by side, its channels filled up?
+  constexpr bool is_dense(const image_view<const activation>& group) const noexcept {
+    return group_channels() == group.channels && group.pixel_stride == group.channels &&
+           group.line_stride == group.width * group.pixel_stride;
+  }
   constexpr kernel::image_layout layout(const window_geometry& geometry, extent2d image, bool dense,
                                         std::size_t available) const noexcept {
     return kernel::image_tiles<typename atom::tiles>::layout(window_, geometry, image, group_channels(), dense,
@@ -222,13 +269,8 @@ class conv2d {
     if constexpr (kernel::has_tiles<atom>) {
       const std::size_t pixels = geometry.output.height * geometry.output.width;
       const std::size_t last = polymac::detail::smaller(rows.end, x.batch * pixels);
-      if (!tiles_permitted_ || rows.begin >= last || pixels < atom::tiles::rows ||
-          !kernel::prefers_tiles(polymac::detail::smaller(last - rows.begin, pixels), weights_.shape().columns,
-                                 weights_.shape().depth))
-        return false;
-      const bool dense =
-          group_channels() == x.channels && x.pixel_stride == x.channels && x.line_stride == x.width * x.pixel_stride;
-      const auto l = layout(geometry, {x.height, x.width}, dense, memory.block_elements);
+      if (rows.begin >= last || !runs_on_tiles(polymac::detail::smaller(last - rows.begin, pixels), pixels)) return false;
+      const auto l = layout(geometry, {x.height, x.width}, is_dense(x), memory.block_elements);
       for (std::size_t n = rows.begin / pixels; n * pixels < last; ++n) {
         const std::size_t begin = rows.begin > n * pixels ? rows.begin - n * pixels : 0;
         const std::size_t end = polymac::detail::smaller(last - n * pixels, pixels);

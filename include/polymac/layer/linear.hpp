@@ -50,6 +50,12 @@ class linear {
   constexpr const polymac::status& status() const noexcept { return status_; }
   constexpr std::size_t columns() const noexcept { return weights_.shape().columns; }
   constexpr std::size_t depth() const noexcept { return weights_.shape().depth; }
+  /// Rows that are computed together: threads had better begin at multiples of it.
+  constexpr std::size_t row_alignment() const noexcept {
+    if constexpr (kernel::has_tiles<atom>)
+      if (tiles_permitted_) return atom::tiles::rows;
+    return atom::max_rows;
+  }
   /// Bytes of packed weights and start values.
   constexpr std::size_t weight_bytes() const noexcept { return weights_.bytes(); }
 

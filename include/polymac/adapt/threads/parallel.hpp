@@ -99,6 +99,21 @@ constexpr std::size_t layer_workspace(const L& layer) noexcept {
   else
     return 0;
 }
+/// With what it is fastest on images of that size.
+template <class L>
+constexpr std::size_t layer_workspace(const L& layer, extent2d input) noexcept {
+  if constexpr (requires { layer.workspace_bytes(input); })
+    return layer.workspace_bytes(input);
+  else
+    return layer_workspace(layer);
+}
+template <class L, class X>
+constexpr std::size_t layer_workspace_for(const L& layer, const X& x) noexcept {
+  if constexpr (requires { extent2d{x.height, x.width}; })
+    return layer_workspace(layer, extent2d{x.height, x.width});
+  else
+    return layer_workspace(layer);
+}
 
 /// Bytes from one thread's workspace to the next: a cache line lies between them, so that they do not take it from each
 /// other.
@@ -158,18 +173,58 @@ constexpr std::size_t row_alignment(const Layer& layer) noexcept {
   }
 }
 
+namespace adapt {
+namespace detail {
+
+/// Tiles of rows in a run, and the row at which one begins. A layer may say so itself (`row_tiles(x)`,
+/// `row_of_tile(x, tile)`), where they are not all of row_alignment() rows.
+template <class L, class X, class Y>
+constexpr std::size_t row_tiles(const L& layer, const X& x, const Y& y) noexcept {
+  if constexpr (requires { layer.row_tiles(x); }) {
+    return layer.row_tiles(x);
+  } else {
+    const std::size_t alignment = row_alignment(layer), rows = rows_of(y);
+    return rows / alignment + (rows % alignment != 0 ? 1 : 0);
+  }
+}
+template <class L, class X>
+constexpr std::size_t row_of_tile(const L& layer, const X& x, std::size_t tile) noexcept {
+  if constexpr (requires { layer.row_of_tile(x, tile); })
+    return layer.row_of_tile(x, tile);
+  else
+    return tile * row_alignment(layer);
+}
+
+}  // namespace detail
+
+/// The rows of part `part` of `parts` of layer(x, y): whole tiles of the layer, as evenly as they go.
+template <class Layer, class X, class Y>
+constexpr row_range part_of(const Layer& layer, const X& x, const Y& y, std::size_t part, std::size_t parts) noexcept {
+  const row_range tiles = part_of(part, parts, detail::row_tiles(layer, x, y), 1);
+  return {detail::row_of_tile(layer, x, tiles.begin),
+          part + 1 < parts ? detail::row_of_tile(layer, x, tiles.end) : tiles.end};
+}
+
+}  // namespace adapt
+
 /// Bytes of workspace that `parallel` needs for this layer: its own for each thread, and a cache line between them.
 template <adapt::Executor E, class Layer>
 constexpr std::size_t workspace_bytes(const E& executor, const Layer& layer) noexcept {
   return adapt::detail::all_workspace(adapt::detail::threads_of(executor), adapt::detail::layer_workspace(layer));
 }
+/// Bytes with which it is fastest on images of that size: as layer.workspace_bytes(input), for each thread.
+template <adapt::Executor E, class Layer>
+constexpr std::size_t workspace_bytes(const E& executor, const Layer& layer, extent2d input) noexcept {
+  return adapt::detail::all_workspace(adapt::detail::threads_of(executor),
+                                      adapt::detail::layer_workspace(layer, input));
+}
 
 /// Runs a layer with its rows divided among the threads of an executor: `layer(x, y)` or `layer(x, y, ws)`, and the
 /// same bits for any number of threads. The layer is any that takes a range of rows (linear, conv2d, depthwise_conv2d).
 ///   x, y  as the layer takes them
-///   ws    workspace_bytes(executor, layer), where the layer needs any
-///   how   when work is worth dividing; rows are cut at multiples of row_alignment(layer), into at most one range for
-///         each thread
+///   ws    workspace_bytes(executor, layer), where the layer needs any; of images, fastest with
+///         workspace_bytes(executor, layer, size of x)
+///   how   when work is worth dividing; rows are cut where the layer's tiles begin, into at most one range for each thread
 /// Returns the status of the first range, by row, that failed. Allocates nothing (but what the executor does).
 template <adapt::Executor E, class Layer, class X, class Y>
 polymac::status parallel(E&& executor, const Layer& layer, const X& x, const Y& y, workspace ws = {},
@@ -178,17 +233,18 @@ polymac::status parallel(E&& executor, const Layer& layer, const X& x, const Y& 
                 "polymac: parallel() runs layers that take a range of rows: layer(x, y, rows) or "
                 "layer(x, y, workspace, rows), noexcept, which return a polymac::status");
   namespace part = adapt::detail;
-  const std::size_t threads = part::threads_of(executor), own = part::layer_workspace(layer);
-  if (const std::size_t all = part::all_workspace(threads, own); all > 0 && (ws.data == nullptr || ws.size < all))
+  const std::size_t threads = part::threads_of(executor), least = part::layer_workspace(layer);
+  if (const std::size_t all = part::all_workspace(threads, least); all > 0 && (ws.data == nullptr || ws.size < all))
     return polymac::status::make(errc::short_buffer, "parallel: expected a workspace of ", all, " bytes for ", threads,
                                  " threads, got ", ws.data == nullptr ? 0 : ws.size);
-  const std::size_t rows = part::rows_of(y), alignment = row_alignment(layer);
-  const std::size_t parts = how.parts(threads, rows, alignment, part::work_of(layer, x, y, how));
+  const std::size_t parts = how.parts(threads, part::row_tiles(layer, x, y), 1, part::work_of(layer, x, y, how));
   if (parts == 1) return part::run_rows(layer, x, y, ws, {});
+  const std::size_t best = part::layer_workspace_for(layer, x);
+  const std::size_t own = ws.size < part::all_workspace(threads, best) ? least : best;
   part::outcome outcome;
   const auto run_part = [&](std::size_t p) noexcept {
     const workspace mine = own > 0 ? workspace(ws.data + p * part::workspace_stride(own), own) : workspace{};
-    outcome.add(p, part::run_rows(layer, x, y, mine, adapt::part_of(p, parts, rows, alignment)));
+    outcome.add(p, part::run_rows(layer, x, y, mine, adapt::part_of(layer, x, y, p, parts)));
   };
   executor.run(parts, run_part);
   return outcome.of(parts);
