@@ -45,7 +45,8 @@ using clock_type = std::chrono::steady_clock;
 
 constexpr std::size_t threads = 2;
 
-const gemm_shape products[] = {{64, 64, 64}, {128, 128, 128}, {256, 256, 256}, {1024, 1024, 1024}};
+const gemm_shape products[] = {{64, 64, 64},     {128, 128, 128}, {256, 256, 256},  {1024, 1024, 1024},
+                               {128, 3072, 768}, {49, 512, 4608}, {16, 4096, 4096}, {1, 4096, 4096}};
 const conv_shape convolutions[] = {
     // name, height, width, inputs, outputs, kernel height and width, stride, padding top to right, depthwise
     {"3x3_56x56x64_64", 56, 56, 64, 64, 3, 3, 1, 1, 1, 1, 1},
@@ -76,11 +77,11 @@ double seconds_of(std::size_t calls, const Call& call) {
 ///   scaling       median time of one thread over median time of two
 ///   scaling_best  the same of the fastest calls: what remains where other programs use a core now and then
 ///   GMAC, GMAC_1  1e9 multiply-accumulates per second of two threads and of one
-///   label         the ranges of rows
+///   label         the ranges of rows or columns
 /// `results`: the elements of y. `wrong()`: what is wrong with them, if anything.
 template <class Executor, class Layer, class X, class Y, class Results, class Wrong>
 void measure(benchmark::State& state, Executor& executor, const Layer& layer, const X& x, const Y& y, double macs,
-             std::size_t rows, Results& results, const Wrong& wrong) {
+             std::size_t rows, std::size_t columns, Results& results, const Wrong& wrong) {
   const std::size_t bytes = [&] {
     if constexpr (requires { x.height; })
       return pm::workspace_bytes(executor, layer, {x.height, x.width});
@@ -115,16 +116,14 @@ void measure(benchmark::State& state, Executor& executor, const Layer& layer, co
   state.counters["GMAC"] = macs / t2 * 1e-9;
   state.counters["GMAC_1"] = macs / t1 * 1e-9;
 
-  std::size_t parts = 1;
-  const pm::adapt::callable note_parts(threads, [&parts](std::size_t count, pm::adapt::task t) {
-    parts = count;
-    pm::adapt::serial::run(count, t);
-  });
-  static_cast<void>(pm::parallel(note_parts, layer, x, y, ws));
-  std::string label = std::to_string(rows) + " rows";
-  for (std::size_t p = 0; p < parts; ++p) {
-    const pm::row_range r = pm::adapt::part_of(layer, x, y, p, parts);
-    label += (p == 0 ? " = " : " + ") + std::to_string(std::min(r.end, rows) - r.begin);
+  const pm::adapt::plan plan = pm::adapt::plan_of(layer, x, y, threads, {});
+  const std::size_t all = plan.by_columns ? columns : rows;
+  std::string label = std::to_string(all) + (plan.by_columns ? " columns" : " rows");
+  for (std::size_t p = 0; p < plan.parts; ++p) {
+    const pm::adapt::share share = pm::adapt::part_of(layer, x, y, plan, p);
+    const std::size_t count =
+        plan.by_columns ? share.columns.end - share.columns.begin : std::min(share.rows.end, rows) - share.rows.begin;
+    label += (p == 0 ? " = " : " + ") + std::to_string(std::min(count, all));
   }
   state.SetLabel(label);
 }
@@ -137,7 +136,7 @@ void product(benchmark::State& state, Executor& executor, const gemm_shape& s) {
                                    std::span<const typename pm::mac_traits<M>::sum>{});
   bench::lines<typename decltype(layer)::output> y(s.rows * s.columns);
   measure(state, executor, layer, pm::matrix_view<const X>(p.x.data(), s.rows, s.depth),
-          pm::matrix_view(y.data(), s.rows, s.columns), s.macs(), s.rows, y,
+          pm::matrix_view(y.data(), s.rows, s.columns), s.macs(), s.rows, s.columns, y,
           [&] { return bench::check(p, result::sums, y.data()); });
 }
 
@@ -159,7 +158,8 @@ void convolution(benchmark::State& state, Executor& executor, const conv_shape& 
     bench::lines<typename std::remove_cvref_t<decltype(layer)>::output> y(s.out_height() * s.out_width() * s.outputs);
     measure(state, executor, layer, pm::image_view<const X>(p.x.data(), 1, s.height, s.width, s.inputs),
             pm::image_view(y.data(), 1, s.out_height(), s.out_width(), s.outputs), s.macs(),
-            s.out_height() * s.out_width(), y, [&] { return bench::check(p, result::requantised, y.data()); });
+            s.out_height() * s.out_width(), s.outputs, y,
+            [&] { return bench::check(p, result::requantised, y.data()); });
   };
   const pm::window_padding padding{s.top, s.left, s.bottom, s.right};
   if (s.depthwise)

@@ -187,8 +187,10 @@ TEST_CASE("small work is not divided", "[threads]") {
   CHECK((calls == 1 && tasks == 2));
   REQUIRE(run(256, 256, 64, {.min_work = std::size_t{1} << 23}).ok());
   CHECK(calls == 0);
-  // One row cannot be divided, however much work it is.
+  // One row is divided by columns; one column of it cannot be, however much work it is.
   REQUIRE(run(1, 2048, 2048, {}).ok());
+  CHECK((calls == 1 && tasks == 2));
+  REQUIRE(run(1, 1, 1 << 22, {}).ok());
   CHECK(calls == 0);
 }
 
@@ -228,10 +230,9 @@ TEMPLATE_TEST_CASE("conv2d: the same bits for any number of threads", "[threads]
   using M = TestType;
   POLYMAC_RANDOM(random, 2);
   struct kind {
-    std::size_t channels, stride;
+    std::size_t channels, stride, out;
   };
-  for (const auto [channels, stride] : {kind{8, 1}, kind{5, 1}, kind{8, 2}}) {  // framed or read in place; copied
-    constexpr std::size_t out = 19;
+  for (const auto [channels, stride, out] : {kind{8, 1, 19}, kind{5, 1, 19}, kind{8, 2, 70}}) {
     const auto w = uniform<typename M::weight>(random, out * 9 * channels);
     const auto layer =
         pm::conv2d<M>({.stride = {stride, stride}, .padding = pm::same}, pm::image_view(w.data(), out, 3, 3, channels),
@@ -248,15 +249,17 @@ TEMPLATE_TEST_CASE("conv2d: the same bits for any number of threads", "[threads]
         const pm::image_view result(y.data(), batch, o.height, o.width, out);
         INFO(batch << " x " << size.height << " x " << size.width << " x " << channels << ", stride " << stride);
         CHECK(compare(layer, image, y, result) == "");
-        // Every part begins where the one before ends, and none is empty while there are tiles enough.
-        for (std::size_t parts = 1; parts <= std::min<std::size_t>(layer.row_tiles(image), 7); ++parts) {
+        // Every part begins where the one before ends, and none is empty.
+        for (std::size_t threads = 1; threads <= 7; ++threads) {
+          const adapt::plan plan = adapt::plan_of(layer, image, result, threads, everything);
           std::size_t next = 0;
-          for (std::size_t p = 0; p < parts; ++p) {
-            const pm::row_range r = adapt::part_of(layer, image, result, p, parts);
-            CHECK((r.begin == next && r.end > r.begin));
-            next = std::min(r.end, pixels);
+          for (std::size_t p = 0; p < plan.parts; ++p) {
+            const adapt::share s = adapt::part_of(layer, image, result, plan, p);
+            const pm::row_range r = plan.by_columns ? pm::row_range{s.columns.begin, s.columns.end} : s.rows;
+            CHECK((r.begin == next && (r.end > r.begin || pixels == 0)));
+            next = r.end;
           }
-          CHECK(next == pixels);
+          CHECK(next >= (plan.by_columns ? out : pixels));
         }
       }
   }
@@ -279,6 +282,40 @@ TEST_CASE("depthwise_conv2d and epilogues: the same bits for any number of threa
       CHECK(compare(layer, pm::image_view(x.data(), batch, size.height, size.width, channels), y,
                     pm::image_view(y.data(), batch, o.height, o.width, channels)) == "");
     }
+}
+
+TEST_CASE("few rows are divided by columns, each with its own scale", "[threads]") {
+  POLYMAC_RANDOM(random, 4);
+  constexpr std::size_t columns = 150, depth = 72;
+  const auto w = uniform<std::int8_t>(random, columns * depth);
+  std::vector<std::int32_t> bias(columns);
+  std::vector<double> scales(columns);
+  for (std::size_t c = 0; c < columns; ++c)
+    bias[c] = static_cast<std::int32_t>(10 * c), scales[c] = 0.0001 * static_cast<double>(1 + c);
+  const auto stages = pm::requantize<pm::rounding::gemmlowp>(scales, 3) | pm::clamp(-100, 127);
+  const auto layer = pm::linear<pm::mac::int8>(pm::matrix_view(w.data(), columns, depth), bias, stages);
+  const auto conv =
+      pm::conv2d<pm::mac::int8>({.padding = pm::same}, pm::image_view(w.data(), columns, 3, 3, 8), bias, stages);
+  for (const std::size_t rows : {1u, 5u, 17u, 40u}) {
+    INFO(rows << " rows");
+    const auto x = uniform<std::int8_t>(random, rows * depth);
+    std::vector<std::int8_t> y(rows * columns);
+    const pm::matrix_view in(x.data(), rows, depth);
+    const pm::matrix_view out(y.data(), rows, columns);
+    CHECK(adapt::plan_of(layer, in, out, 2, everything).by_columns);
+    CHECK(compare(layer, in, y, out) == "");
+    const pm::image_view<const std::int8_t> image(x.data(), 1, 1, rows, 8);
+    const pm::image_view result(y.data(), 1, 1, rows, columns);
+    CHECK(adapt::plan_of(conv, image, result, 2, everything).by_columns);
+    CHECK(compare(conv, image, y, result) == "");
+  }
+  const std::size_t step = layer.column_alignment();
+  CHECK(layer.part({step, 2 * step}).columns() == step);
+  const auto askew = layer.part({step / 2, step}).status();
+  CHECK(askew.code() == pm::errc::parameter);
+  CHECK(askew.text() == "linear: expected a part of the 150 columns that is cut at multiples of " +
+                            std::to_string(step) + ", got " + std::to_string(step / 2) + " to " + std::to_string(step));
+  CHECK(conv.part({columns, columns + step}).status().code() == pm::errc::parameter);
 }
 
 TEST_CASE("a layer says where its rows may be cut", "[threads]") {

@@ -107,5 +107,10 @@ struct row_range {
   std::size_t begin = 0;
   std::size_t end = static_cast<std::size_t>(-1);
 };
+/// The same of output columns: channels of an image.
+struct column_range {
+  std::size_t begin = 0;
+  std::size_t end = static_cast<std::size_t>(-1);
+};
 
 }  // namespace polymac

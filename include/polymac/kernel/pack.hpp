@@ -19,6 +19,7 @@
 #include "polymac/core/buffer.hpp"
 #include "polymac/core/concepts.hpp"
 #include "polymac/core/extents.hpp"
+#include "polymac/core/view.hpp"
 #include "polymac/isa/all.hpp"
 
 #include <cstddef>
@@ -61,6 +62,11 @@ struct owned_memory {
 struct lent_memory {
   template <class T, std::size_t>
   using elements = lent_buffer<T>;
+};
+/// Or in other packed weights, of which they are a part.
+struct viewed_memory {
+  template <class T, std::size_t>
+  using elements = lent_buffer<const T>;
 };
 
 namespace detail {
@@ -210,6 +216,25 @@ class packed_weights {
       tile_starts_ = tile_starts;
     else
       static_cast<void>(tile_starts);
+  }
+
+  /// The columns [columns.begin, columns.end) of `whole`, which has one set and stays where it is. columns.begin is the
+  /// beginning of a panel.
+  template <class Whole>
+  constexpr packed_weights(const Whole& whole, column_range columns) noexcept
+      requires std::is_same_v<Memory, viewed_memory> : shape_(whole.shape()), wide_(whole.wide_sums()) {
+    shape_.columns = columns.end - columns.begin;
+    shape_.tile_steps = whole.steps();
+    counts_ = counts(shape_);
+    const std::size_t first = columns.begin / Atom::columns, held = counts_.held_columns();
+    panels_data_ = {whole.panel(0, first), counts_.panels * panel_stride()};
+    starts_ = {whole.starts(0, first, 0), counts_.panels * start_stride()};
+    bias_ = {whole.bias(0, first), held};
+    if constexpr (has_tiles) {
+      tile_starts_ = {whole.tile_starts(0, first), held};
+      tile_configuration_ = whole.tile_configuration();
+      has_tile_starts_ = whole.has_tile_starts();
+    }
   }
 
   /// Fails where the product of extents overflows.

@@ -10,6 +10,7 @@
 #include "polymac/kernel/convolution_source.hpp"
 #include "polymac/kernel/image_tiles.hpp"
 #include "polymac/kernel/scratch.hpp"
+#include "polymac/layer/columns_from.hpp"
 #include "polymac/layer/quantization.hpp"
 #include "polymac/layer/tile_permission.hpp"
 #include "polymac/layer/view_bounds.hpp"
@@ -72,7 +73,7 @@ constexpr status check_images(const char* who, const window& w, const image_view
 /// are checked and packed once, at construction. Running is noexcept and allocates nothing; several threads may run it
 /// at once, each with its own workspace, on different rows (output pixels, counted through the batch).
 template <Mac M, epilogue::Stage E = epilogue::identity, Isa I = isa::native,
-          class Shape = extents<dynamic, dynamic, dynamic, dynamic>>
+          class Shape = extents<dynamic, dynamic, dynamic, dynamic>, class Memory = kernel::owned_memory>
 class conv2d {
  public:
   using mac = M;
@@ -136,6 +137,20 @@ class conv2d {
     return o.height * o.width * out_channels() * window_.kernel.height * window_.kernel.width * channels_;
   }
 
+  /// Output channels that are computed together.
+  constexpr std::size_t column_alignment() const noexcept {
+    return groups_ == 1 ? atom::max_panels * atom::columns : out_channels();
+  }
+  /// Some output channels as a layer of their own, as linear::part. A layer of several groups has no parts.
+  constexpr auto part(column_range columns) const noexcept {
+    using part_type = conv2d<M, detail::columns_from<E>, I, extents<dynamic, dynamic, dynamic, dynamic>,
+                             kernel::viewed_memory>;
+    auto s = status_;
+    if (s.ok()) s = detail::check_part("conv2d", columns, out_channels(), column_alignment());
+    if (s.ok() && groups_ != 1)
+      s = polymac::status::make(errc::unsupported, "conv2d: expected one group to take a part of, got ", groups_);
+    return part_type(*this, s.ok() ? columns : column_range{0, 0}, {epilogue_, columns.begin}, s);
+  }
   /// Tiles of rows (output pixels) in a run on x, and the row at which one of them begins: threads had better begin there.
   constexpr std::size_t row_tiles(const image_view<const activation>& x) const noexcept { return tiling(x).tiles(); }
   constexpr std::size_t row_of_tile(const image_view<const activation>& x, std::size_t tile) const noexcept {
@@ -189,6 +204,20 @@ class conv2d {
   }
 
  private:
+  template <Mac, epilogue::Stage, Isa, class, class>
+  friend class conv2d;
+
+  template <class Whole>
+  constexpr conv2d(const Whole& whole, column_range columns, E stages, const polymac::status& s) noexcept
+      : window_(whole.window_),
+        channels_(whole.channels_),
+        zero_point_(whole.zero_point_),
+        weights_(whole.weights_, columns),
+        padding_row_(whole.padding_row_.data(), whole.channels_),
+        epilogue_(std::move(stages)),
+        status_(s),
+        tiles_permitted_(whole.tiles_permitted_) {}
+
   constexpr bool copies() const noexcept {
     return channels_ % atom::depth != 0 && window_.kernel.height * window_.kernel.width > 1;
   }
@@ -342,8 +371,8 @@ class conv2d {
   std::size_t groups_ = 1;
   std::size_t channels_ = 0;
   activation zero_point_{};
-  kernel::packed_weights<M, atom, Shape::at(0), static_depth> weights_;
-  buffer<activation, Shape::at(3)> padding_row_;
+  kernel::packed_weights<M, atom, Shape::at(0), static_depth, Memory> weights_;
+  typename Memory::template elements<activation, Shape::at(3)> padding_row_;
   E epilogue_;
   polymac::status status_;
   bool tiles_permitted_ = false;

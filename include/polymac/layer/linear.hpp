@@ -4,6 +4,7 @@
 
 #include "polymac/core/extents.hpp"
 #include "polymac/core/int4.hpp"
+#include "polymac/layer/columns_from.hpp"
 #include "polymac/layer/matrix_rows.hpp"
 #include "polymac/layer/quantization.hpp"
 #include "polymac/layer/tile_permission.hpp"
@@ -26,7 +27,8 @@ namespace layer {
 ///
 /// Weights are checked and packed once, at construction; nothing given there needs to outlive it. Running is noexcept,
 /// allocates nothing, and may be done by several threads at once on different rows.
-template <Mac M, epilogue::Stage E = epilogue::identity, Isa I = isa::native, class Shape = extents<dynamic, dynamic>>
+template <Mac M, epilogue::Stage E = epilogue::identity, Isa I = isa::native, class Shape = extents<dynamic, dynamic>,
+          class Memory = kernel::owned_memory>
 class linear {
  public:
   using mac = M;
@@ -56,6 +58,17 @@ class linear {
       if (tiles_permitted_) return atom::tiles::rows;
     return atom::max_rows;
   }
+  /// Columns that are computed together.
+  static constexpr std::size_t column_alignment() noexcept { return atom::max_panels * atom::columns; }
+  /// Some columns as a layer of their own, for threads that share few rows: its y are those columns. It refers to this
+  /// layer, which must stay where it is, and costs no more than a copy of some numbers. Columns are cut at multiples of
+  /// column_alignment(); else the part's status() says so, and its calls return it.
+  constexpr auto part(column_range columns) const noexcept {
+    using part_type = linear<M, detail::columns_from<E>, I, extents<dynamic, dynamic>, kernel::viewed_memory>;
+    auto s = status_;
+    if (s.ok()) s = detail::check_part("linear", columns, this->columns(), column_alignment());
+    return part_type(weights_, s.ok() ? columns : column_range{0, 0}, {epilogue_, columns.begin}, s, tiles_permitted_);
+  }
   /// Bytes of packed weights and start values.
   constexpr std::size_t weight_bytes() const noexcept { return weights_.bytes(); }
 
@@ -82,6 +95,13 @@ class linear {
   }
 
  private:
+  template <Mac, epilogue::Stage, Isa, class, class>
+  friend class linear;
+
+  template <class Packed>
+  constexpr linear(const Packed& weights, column_range columns, E stages, const polymac::status& s, bool tiles) noexcept
+      : weights_(weights, columns), epilogue_(std::move(stages)), status_(s), tiles_permitted_(tiles) {}
+
   template <class Weights, class Bias>
   constexpr polymac::status construct(const Weights& weights, std::span<const Bias> bias,
                                       const quantization<M>& q) noexcept {
@@ -105,7 +125,7 @@ class linear {
     return s;
   }
 
-  kernel::packed_weights<M, atom, Shape::at(0), Shape::at(1)> weights_;
+  kernel::packed_weights<M, atom, Shape::at(0), Shape::at(1), Memory> weights_;
   E epilogue_;
   polymac::status status_;
   bool tiles_permitted_ = false;

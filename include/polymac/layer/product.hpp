@@ -14,6 +14,7 @@
 #include "polymac/core/extents.hpp"
 #include "polymac/epilogue/epilogue.hpp"
 #include "polymac/kernel/pack.hpp"
+#include "polymac/layer/columns_from.hpp"
 #include "polymac/layer/matrix_rows.hpp"
 #include "polymac/layer/tile_permission.hpp"
 #include "polymac/layer/view_bounds.hpp"
@@ -32,31 +33,6 @@ struct transposed {
 };
 
 namespace detail {
-
-/// Stages that see columns from `first` on as columns from 0 on.
-template <class Stages>
-struct columns_from_view {
-  Stages stages;
-  std::size_t first = 0;
-  template <class Block>
-  requires requires(const Stages& s, Block block, epilogue::place p) { s.lanes(block, p); }
-  constexpr POLYMAC_INLINE auto lanes(const Block& block, epilogue::place p) const noexcept {
-    return stages.lanes(block, {p.row, p.column + first});
-  }
-};
-template <epilogue::Stage E>
-struct columns_from : epilogue::stage {
-  const E* stages = nullptr;
-  std::size_t first = 0;
-  constexpr columns_from(const E& s, std::size_t f) noexcept : stages(&s), first(f) {}
-  constexpr status check(std::size_t columns) const noexcept { return stages->check(columns); }
-  template <class V>
-  constexpr auto operator()(V value, std::size_t row, std::size_t column) const noexcept {
-    return (*stages)(value, row, column + first);
-  }
-  constexpr auto view() const noexcept requires requires(const E& e) { e.view(); }
-  { return columns_from_view<decltype(stages->view())>{stages->view(), first}; }
-};
 
 /// How a product of `columns` columns over `depth` k is cut into blocks of columns, and the workspace of one block.
 template <Mac M, Isa I>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// One layer on several threads: its rows divided into ranges.
+// One layer on several threads: its rows, or its columns, divided into ranges.
 #pragma once
 
 #include "polymac/adapt/threads/executor.hpp"
@@ -14,6 +14,11 @@
 
 POLYMAC_BEGIN
 namespace adapt {
+namespace detail {
+constexpr std::size_t tiles_of(std::size_t rows, std::size_t alignment) noexcept {
+  return rows / alignment + (rows % alignment != 0 ? 1 : 0);
+}
+}  // namespace detail
 
 /// When work is worth dividing. It is counted in multiply-accumulates; every output counts as some more, for its
 /// epilogue and its store (a depthwise convolution is nearly all outputs).
@@ -30,7 +35,7 @@ struct division {
   /// thread, or fewer; at least 1.
   constexpr std::size_t parts(std::size_t threads, std::size_t rows, std::size_t alignment,
                               std::size_t work) const noexcept {
-    const std::size_t tiles = rows / alignment + (rows % alignment != 0 ? 1 : 0);
+    const std::size_t tiles = detail::tiles_of(rows, alignment);
     std::size_t n = threads < tiles ? threads : tiles;
     if (min_work > 0 && work / min_work < n) n = work / min_work;
     return n > 0 ? n : 1;
@@ -40,7 +45,7 @@ struct division {
 /// Rows [begin, end) of part `part` of `parts`: whole tiles of `alignment` rows, as evenly as they go. The tile that is
 /// not full belongs to the last part, which reaches to the end of the layer.
 constexpr row_range part_of(std::size_t part, std::size_t parts, std::size_t rows, std::size_t alignment) noexcept {
-  const std::size_t tiles = rows / alignment + (rows % alignment != 0 ? 1 : 0);
+  const std::size_t tiles = detail::tiles_of(rows, alignment);
   // part * tiles / parts, without the product: it might not fit
   const auto begin = [=](std::size_t p) { return (tiles / parts * p + tiles % parts * p / parts) * alignment; };
   return {begin(part), part + 1 < parts ? begin(part + 1) : row_range{}.end};
@@ -132,7 +137,7 @@ constexpr std::size_t threads_of(const E& executor) noexcept {
   return n > 0 ? n : 1;
 }
 
-/// What came of the parts: how many have run, and the first by row that failed.
+/// What came of the parts: how many have run, and the first that failed.
 class outcome {
  public:
   void add(std::size_t part, const polymac::status& s) noexcept {
@@ -176,6 +181,31 @@ constexpr std::size_t row_alignment(const Layer& layer) noexcept {
 namespace adapt {
 namespace detail {
 
+/// Does the layer have parts of columns (linear, conv2d)?
+template <class L>
+concept HasParts = requires(const L& layer) {
+  layer.column_alignment();
+  layer.part(column_range{});
+};
+/// Strips of columns in a run. What does not fill one belongs to the last: a narrow part may want more workspace.
+template <class L, class Y>
+constexpr std::size_t strips(const L& layer, const Y& y) noexcept {
+  const std::size_t width = layer.column_alignment();  // 0 where the layer could not be built
+  return width == 0 || columns_of(y) < width ? 1 : columns_of(y) / width;
+}
+template <class T>
+constexpr matrix_view<T> some_columns(matrix_view<T> y, column_range c) noexcept {
+  y.data += c.begin;
+  y.columns = c.end - c.begin;
+  return y;
+}
+template <class T>
+constexpr image_view<T> some_columns(image_view<T> y, column_range c) noexcept {
+  y.data += c.begin;
+  y.channels = c.end - c.begin;
+  return y;
+}
+
 /// Tiles of rows in a run, and the row at which one begins. A layer may say so itself (`row_tiles(x)`,
 /// `row_of_tile(x, tile)`), where they are not all of row_alignment() rows.
 template <class L, class X, class Y>
@@ -183,8 +213,7 @@ constexpr std::size_t row_tiles(const L& layer, const X& x, const Y& y) noexcept
   if constexpr (requires { layer.row_tiles(x); }) {
     return layer.row_tiles(x);
   } else {
-    const std::size_t alignment = row_alignment(layer), rows = rows_of(y);
-    return rows / alignment + (rows % alignment != 0 ? 1 : 0);
+    return tiles_of(rows_of(y), row_alignment(layer));
   }
 }
 template <class L, class X>
@@ -197,12 +226,50 @@ constexpr std::size_t row_of_tile(const L& layer, const X& x, std::size_t tile) 
 
 }  // namespace detail
 
-/// The rows of part `part` of `parts` of layer(x, y): whole tiles of the layer, as evenly as they go.
+/// What one thread of several computes: all columns of some rows, or all rows of some columns.
+struct share {
+  row_range rows{};
+  column_range columns{};
+};
+
+/// How a call is divided: `parts` ranges of rows, or of columns.
+struct plan {
+  std::size_t parts = 1;
+  bool by_columns = false;
+};
+
+/// Rows or columns: the more numerous, so that less is read by every thread (all rows read all weights), unless the
+/// others divide into whole tiles more evenly, by an eighth.
 template <class Layer, class X, class Y>
-constexpr row_range part_of(const Layer& layer, const X& x, const Y& y, std::size_t part, std::size_t parts) noexcept {
-  const row_range tiles = part_of(part, parts, detail::row_tiles(layer, x, y), 1);
-  return {detail::row_of_tile(layer, x, tiles.begin),
-          part + 1 < parts ? detail::row_of_tile(layer, x, tiles.end) : tiles.end};
+constexpr plan plan_of(const Layer& layer, const X& x, const Y& y, std::size_t threads, const division& how) noexcept {
+  const std::size_t work = detail::work_of(layer, x, y, how), tiles = detail::row_tiles(layer, x, y);
+  const plan rows{how.parts(threads, tiles, 1, work), false};
+  if constexpr (detail::HasParts<Layer>) {
+    const std::size_t strips = detail::strips(layer, y);
+    const plan columns{how.parts(threads, strips, 1, work), true};
+    // The longest share of each, as a fraction of all: tiles of the fullest part / tiles.
+    const std::size_t by_rows = detail::tiles_of(tiles, rows.parts) * strips;
+    const std::size_t by_columns = detail::tiles_of(strips, columns.parts) * tiles;
+    const bool more_columns = detail::columns_of(y) > detail::rows_of(y);
+    if (more_columns ? 8 * by_columns <= 9 * by_rows : 9 * by_columns < 8 * by_rows) return columns;
+  }
+  return rows;
+}
+
+/// What part `part` of a plan computes: whole tiles of the layer, as evenly as they go.
+template <class Layer, class X, class Y>
+constexpr share part_of(const Layer& layer, const X& x, const Y& y, const plan& p, std::size_t part) noexcept {
+  if (p.parts == 1) return {};
+  if constexpr (detail::HasParts<Layer>)
+    if (p.by_columns) {
+      const row_range c = part_of(part, p.parts, detail::strips(layer, y), 1);
+      const std::size_t width = layer.column_alignment();
+      return {{}, {c.begin * width, part + 1 < p.parts ? c.end * width : detail::columns_of(y)}};
+    }
+  const row_range tiles = part_of(part, p.parts, detail::row_tiles(layer, x, y), 1);
+  return {{detail::row_of_tile(layer, x, tiles.begin),
+           part + 1 < p.parts ? detail::row_of_tile(layer, x, tiles.end) : tiles.end},
+          {}};
 }
 
 }  // namespace adapt
@@ -219,13 +286,14 @@ constexpr std::size_t workspace_bytes(const E& executor, const Layer& layer, ext
                                       adapt::detail::layer_workspace(layer, input));
 }
 
-/// Runs a layer with its rows divided among the threads of an executor: `layer(x, y)` or `layer(x, y, ws)`, and the
-/// same bits for any number of threads. The layer is any that takes a range of rows (linear, conv2d, depthwise_conv2d).
+/// Runs a layer with its rows or columns divided among the threads of an executor: `layer(x, y)` or `layer(x, y, ws)`,
+/// and the same bits for any number of threads. The layer is any that takes a range of rows (linear, conv2d,
+/// depthwise_conv2d); columns are divided only of one that has parts (linear, conv2d).
 ///   x, y  as the layer takes them
 ///   ws    workspace_bytes(executor, layer), where the layer needs any; of images, fastest with
 ///         workspace_bytes(executor, layer, size of x)
-///   how   when work is worth dividing; rows are cut where the layer's tiles begin, into at most one range for each thread
-/// Returns the status of the first range, by row, that failed. Allocates nothing (but what the executor does).
+///   how   when work is worth dividing; it is cut where the layer's tiles begin, into at most one range for each thread
+/// Returns the status of the first range that failed. Allocates nothing (but what the executor does).
 template <adapt::Executor E, class Layer, class X, class Y>
 polymac::status parallel(E&& executor, const Layer& layer, const X& x, const Y& y, workspace ws = {},
                          const adapt::division& how = {}) noexcept {
@@ -237,17 +305,25 @@ polymac::status parallel(E&& executor, const Layer& layer, const X& x, const Y& 
   if (const std::size_t all = part::all_workspace(threads, least); all > 0 && (ws.data == nullptr || ws.size < all))
     return polymac::status::make(errc::short_buffer, "parallel: expected a workspace of ", all, " bytes for ", threads,
                                  " threads, got ", ws.data == nullptr ? 0 : ws.size);
-  const std::size_t parts = how.parts(threads, part::row_tiles(layer, x, y), 1, part::work_of(layer, x, y, how));
-  if (parts == 1) return part::run_rows(layer, x, y, ws, {});
+  const adapt::plan plan = adapt::plan_of(layer, x, y, threads, how);
+  if (plan.parts == 1) return part::run_rows(layer, x, y, ws, {});
+  // A part would tell of its own columns what does not fit: asked before, for no rows.
+  if (plan.by_columns)
+    if (const auto s = part::run_rows(layer, x, y, ws, {0, 0}); !s.ok()) return s;
   const std::size_t best = part::layer_workspace_for(layer, x);
   const std::size_t own = ws.size < part::all_workspace(threads, best) ? least : best;
   part::outcome outcome;
   const auto run_part = [&](std::size_t p) noexcept {
     const workspace mine = own > 0 ? workspace(ws.data + p * part::workspace_stride(own), own) : workspace{};
-    outcome.add(p, part::run_rows(layer, x, y, mine, adapt::part_of(layer, x, y, p, parts)));
+    const adapt::share mine_of_y = adapt::part_of(layer, x, y, plan, p);
+    if constexpr (part::HasParts<Layer>)
+      if (plan.by_columns)
+        return outcome.add(
+            p, part::run_rows(layer.part(mine_of_y.columns), x, part::some_columns(y, mine_of_y.columns), mine, {}));
+    outcome.add(p, part::run_rows(layer, x, y, mine, mine_of_y.rows));
   };
-  executor.run(parts, run_part);
-  return outcome.of(parts);
+  executor.run(plan.parts, run_part);
+  return outcome.of(plan.parts);
 }
 
 POLYMAC_END
