@@ -183,9 +183,9 @@ TEST_CASE("small work is not divided", "[threads]") {
   CHECK(calls == 0);
   REQUIRE(run(64, 64, 64, everything).ok());
   CHECK((calls == 1 && tasks == 2));
-  REQUIRE(run(256, 256, 64, {}).ok());
+  REQUIRE(run(256, 256, 128, {}).ok());
   CHECK((calls == 1 && tasks == 2));
-  REQUIRE(run(256, 256, 64, {.min_work = std::size_t{1} << 23}).ok());
+  REQUIRE(run(256, 256, 128, {.min_work = std::size_t{1} << 24}).ok());
   CHECK(calls == 0);
   // One row is divided by columns; one column of it cannot be, however much work it is.
   REQUIRE(run(1, 2048, 2048, {}).ok());

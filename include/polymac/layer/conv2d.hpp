@@ -137,6 +137,8 @@ class conv2d {
     return o.height * o.width * out_channels() * window_.kernel.height * window_.kernel.width * channels_;
   }
 
+  /// Do so many rows (output pixels) of an image run on matrix registers?
+  constexpr bool runs_on_tiles(std::size_t rows) const noexcept { return runs_on_tiles(rows, rows); }
   /// Output channels that are computed together.
   constexpr std::size_t column_alignment() const noexcept {
     return groups_ == 1 ? atom::max_panels * atom::columns : out_channels();
@@ -267,7 +269,7 @@ class conv2d {
     const std::size_t pixels = t.geometry.output.height * t.geometry.output.width;
     t.rows_of_image = x.batch * pixels;
     if constexpr (kernel::has_tiles<atom>)
-      if (runs_on_tiles(pixels, pixels)) {
+      if (runs_on_tiles(pixels)) {
         t.images = x.batch;
         t.tile_rows = atom::tiles::rows;
         t.layout = layout(t.geometry, {x.height, x.width}, is_dense(x), static_cast<std::size_t>(-1));
@@ -277,7 +279,7 @@ class conv2d {
   }
   /// Do `rows` rows of an image of `pixels` rows run on tiles?
   constexpr bool runs_on_tiles(std::size_t rows, std::size_t pixels) const noexcept {
-    return tiles_permitted_ && pixels >= atom::tiles::rows &&
+    return tiles_permitted_ && pixels >= 16 &&
            kernel::prefers_tiles(rows, weights_.shape().columns, weights_.shape().depth);
   }
   /// Do the pixels that a group reads lie side by side, its channels filled up?

@@ -52,6 +52,10 @@ class linear {
   constexpr const polymac::status& status() const noexcept { return status_; }
   constexpr std::size_t columns() const noexcept { return weights_.shape().columns; }
   constexpr std::size_t depth() const noexcept { return weights_.shape().depth; }
+  /// Do so many rows run on matrix registers?
+  constexpr bool runs_on_tiles(std::size_t rows) const noexcept {
+    return tiles_permitted_ && kernel::prefers_tiles(rows, columns(), depth());
+  }
   /// Rows that are computed together: threads had better begin at multiples of it.
   constexpr std::size_t row_alignment() const noexcept {
     if constexpr (kernel::has_tiles<atom>)

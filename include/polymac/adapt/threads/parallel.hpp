@@ -25,11 +25,12 @@ constexpr std::size_t tiles_of(std::size_t rows, std::size_t alignment) noexcept
 struct division {
   /// A range has at least this much work; what is less than two of them is not divided. To hand a task to a thread that
   /// is awake and hear from it takes 1 us, to one that sleeps 6 to 20 us (pool of 2 on an Intel Xeon, 2026-11-21;
-  /// bench/threads_bench.cpp measures it). 2^20 are 0.7 us of AMX, 3 us of vpdpbusd and 10 us of float32 there. 0
-  /// divides everything.
+  /// bench/threads_bench.cpp measures it). 2^20 are 3 us of vpdpbusd and 15 us of float32 there. 0 divides everything.
   std::size_t min_work = std::size_t{1} << 20;
   /// What an output counts beside its products: 64 are 0.2 us for a thousand int8 outputs there.
   std::size_t output_work = 64;
+  /// Products on matrix registers that count as one.
+  std::size_t tile_products = 4;
 
   /// Ranges for `rows` rows that are cut at multiples of `alignment` only, and are `work` altogether: one for each
   /// thread, or fewer; at least 1.
@@ -89,10 +90,13 @@ constexpr std::size_t columns_of(const image_view<T>& y) noexcept {
 template <class L, class X, class Y>
 constexpr std::size_t work_of(const L& layer, const X& x, const Y& y, const division& how) noexcept {
   const std::size_t outputs = rows_of(y) * columns_of(y) * how.output_work;
+  std::size_t faster = 1;
+  if constexpr (requires { layer.runs_on_tiles(rows_of(y)); })
+    if (layer.runs_on_tiles(rows_of(y))) faster = how.tile_products;
   if constexpr (requires { layer.macs(extent2d{x.height, x.width}); })
-    return x.batch * layer.macs({x.height, x.width}) + outputs;
+    return x.batch * layer.macs({x.height, x.width}) / faster + outputs;
   else if constexpr (requires { layer.columns() * layer.depth(); })
-    return rows_of(y) * layer.columns() * layer.depth() + outputs;
+    return rows_of(y) * layer.columns() * layer.depth() / faster + outputs;
   else
     return std::numeric_limits<std::size_t>::max();
 }
