@@ -42,8 +42,8 @@ struct columns_from : epilogue::stage {
 constexpr status check_part(const char* who, column_range& part, std::size_t columns, std::size_t panel) noexcept {
   if (part.end > columns) part.end = columns;
   if (part.begin < part.end && part.begin % panel == 0 && (part.end % panel == 0 || part.end == columns)) return {};
-  return status::make(errc::parameter, who, ": expected a part of the ", columns, " columns that is cut at multiples of ",
-                      panel, ", got ", part.begin, " to ", part.end);
+  return status::make(errc::parameter, who, ": expected a part of the ", columns,
+                      " columns that is cut at multiples of ", panel, ", got ", part.begin, " to ", part.end);
 }
 
 }  // namespace detail

@@ -153,7 +153,8 @@ class conv2d {
       s = polymac::status::make(errc::unsupported, "conv2d: expected one group to take a part of, got ", groups_);
     return part_type(*this, s.ok() ? columns : column_range{0, 0}, {epilogue_, columns.begin}, s);
   }
-  /// Tiles of rows (output pixels) in a run on x, and the row at which one of them begins: threads had better begin there.
+  /// Tiles of rows (output pixels) in a run on x, and the row at which one of them begins: threads had better begin
+  /// there.
   constexpr std::size_t row_tiles(const image_view<const activation>& x) const noexcept { return tiling(x).tiles(); }
   constexpr std::size_t row_of_tile(const image_view<const activation>& x, std::size_t tile) const noexcept {
     return tiling(x).row_of(tile);
