@@ -246,7 +246,9 @@ struct plan {
 /// others divide into whole tiles more evenly, by an eighth.
 template <class Layer, class X, class Y>
 constexpr plan plan_of(const Layer& layer, const X& x, const Y& y, std::size_t threads, const division& how) noexcept {
-  const std::size_t work = detail::work_of(layer, x, y, how), tiles = detail::row_tiles(layer, x, y);
+  const std::size_t work = detail::work_of(layer, x, y, how);
+  if (threads == 1 || work / 2 < how.min_work) return {};  // before the divisions: a small layer takes 300 ns
+  const std::size_t tiles = detail::row_tiles(layer, x, y);
   const plan rows{how.parts(threads, tiles, 1, work), false};
   if constexpr (detail::HasParts<Layer>) {
     const std::size_t strips = detail::strips(layer, y);
