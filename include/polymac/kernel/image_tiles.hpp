@@ -38,6 +38,7 @@ struct image_layout {
   std::size_t frame_stride = 0;  ///< elements from line to line of it
   std::size_t block = 0;         ///< elements of workspace for copied windows; the frame lies behind them
   std::size_t elements = 0;      ///< of workspace in all
+
   /// Rows of one image as tiles count them, and the output row (pixel) at which one of them begins.
   constexpr std::size_t rows(const window_geometry& g) const noexcept {
     if (pitch == 0) return g.output.height * g.output.width;
