@@ -301,7 +301,8 @@ class conv2d {
     if constexpr (kernel::has_tiles<atom>) {
       const std::size_t pixels = geometry.output.height * geometry.output.width;
       const std::size_t last = polymac::detail::smaller(rows.end, x.batch * pixels);
-      if (rows.begin >= last || !runs_on_tiles(polymac::detail::smaller(last - rows.begin, pixels), pixels)) return false;
+      if (rows.begin >= last || !runs_on_tiles(polymac::detail::smaller(last - rows.begin, pixels), pixels))
+        return false;
       const auto l = layout(geometry, {x.height, x.width}, is_dense(x), memory.block_elements);
       for (std::size_t n = rows.begin / pixels; n * pixels < last; ++n) {
         const std::size_t begin = rows.begin > n * pixels ? rows.begin - n * pixels : 0;
