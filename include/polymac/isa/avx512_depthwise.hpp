@@ -27,10 +27,10 @@ namespace detail {
 template <class M>
 struct zmm_taps {
   /// sums = starts + products of a 3 x 3 kernel, Rows x Pixels of them, Stride lines and columns apart.
-  /// at(line, column): 16 activations.
-  template <std::size_t Stride, std::size_t Rows, std::size_t Pixels, class At>
+  /// at(line, column): 16 activations; `count` of them unless Whole.
+  template <std::size_t Stride, bool Whole, std::size_t Rows, std::size_t Pixels, class At>
   static POLYMAC_INLINE void tile(zmm_floats<Pixels, 1> (&sums)[Rows], const At& at, const float* weights,
-                                  const float* starts) noexcept {
+                                  const float* starts, std::size_t count) noexcept {
     constexpr std::size_t kernel = 3;
     __m512 w[kernel * kernel];
     POLYMAC_UNROLL
@@ -40,7 +40,8 @@ struct zmm_taps {
     POLYMAC_UNROLL
     for (std::size_t line = 0; line < (Rows - 1) * Stride + kernel; ++line) POLYMAC_UNROLL
     for (std::size_t column = 0; column < (Pixels - 1) * Stride + kernel; ++column) {
-      const __m512 a = _mm512_loadu_ps(at(line, column));
+      const __m512 a =
+          Whole ? _mm512_loadu_ps(at(line, column)) : _mm512_maskz_loadu_ps(first_lanes(count), at(line, column));
       POLYMAC_UNROLL
       for (std::size_t r = 0; r < Rows; ++r) POLYMAC_UNROLL
       for (std::size_t x = 0; x < Pixels; ++x) {

@@ -34,7 +34,8 @@
 // Floats take a tap at a time, in the order of the taps:
 //
 //   depthwise_taps<M, I>
-//     tile<Stride>(sums, at, weights, starts)    start values and products of a 3 x 3 kernel
+//     tile<Stride, Whole>(sums, at, weights, starts, count)
+//                                                start values and products of a 3 x 3 kernel
 //     tap(sums, pixel, weights, count)           adds the products of one tap
 #pragma once
 

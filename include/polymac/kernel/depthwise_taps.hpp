@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The depthwise kernel for floats, activations read in place.
 //
-//   3 x 3 at stride 1 or 2, whole panels of 16 channels: tiles of 4 lines x 3 pixels of output
+//   3 x 3 at stride 1 or 2: tiles of 4 lines x 3 pixels of output
 //     for each 4 lines of output, for each 3 pixels
 //       for each panel: 9 weights and 12 sums in registers, each activation loaded once
 //   the rest: rows of 6 pixels
@@ -76,15 +76,13 @@ struct tap_runner {
 
   void run(row_range range) const noexcept {
     const extent2d three{3, 3}, one{1, 1}, two{2, 2};
-    const bool tiles = source.kernel == three && source.dilation == one && channels >= panel &&
-                       (source.stride == one || source.stride == two);
+    const bool tiles =
+        source.kernel == three && source.dilation == one && (source.stride == one || source.stride == two);
     for_each_rectangle(range, source.x.batch, source.output, [&](const rectangle& r) {
-      std::size_t done = 0;
-      if (tiles && r.height > 1 && r.width > 1) {
-        done = channels / panel * panel;
-        source.stride == one ? tiles_of<1>(r, done) : tiles_of<2>(r, done);
-      }
-      if (done < channels) rows_of(r, done);
+      if (!tiles || r.height == 1 || r.width == 1)
+        rows_of(r);
+      else
+        source.stride == one ? tiles_of<1>(r) : tiles_of<2>(r);
     });
   }
 
@@ -93,73 +91,76 @@ struct tap_runner {
     return (n * source.output.height + y) * source.output.width + x;
   }
 
-  /// Channels [0, end) of the rectangle, whole panels.
   template <std::size_t Stride>
-  void tiles_of(const rectangle& r, std::size_t end) const noexcept {
+  void tiles_of(const rectangle& r) const noexcept {
+    const std::size_t whole = channels / panel * panel;
     for_each_part<4>(r.y, r.height, [&]<std::size_t Rows>(std::size_t y) {
       for_each_part<3>(r.x, r.width, [&]<std::size_t Pixels>(std::size_t x) {
         constexpr std::size_t lines = (Rows - 1) * Stride + 3, columns = (Pixels - 1) * Stride + 3;
         // First line and column that the tile reads; beside the image they are beyond its extent, or wrap around.
         const std::size_t iy = y * Stride - source.top, ix = x * Stride - source.left;
         const auto& in = source.x;
-        if (iy < in.height && iy + lines <= in.height && ix < in.width && ix + columns <= in.width) {
+        const bool inside =
+            iy < in.height && iy + lines <= in.height && ix < in.width && ix + columns <= in.width && whole > 0;
+        if (inside) {
           const float* const from = in.pixel(r.n, iy, ix);
-          tile<Stride, Rows, Pixels>(
-              r.n, y, x, end,
+          tile<Stride, Rows, Pixels, true>(
+              r.n, y, x, 0, whole,
               [from, line = in.line_stride, column = in.pixel_stride](std::size_t l, std::size_t c)
                   POLYMAC_INLINE_LAMBDA { return from + l * line + c * column; });
-        } else {
-          const float* from[lines][columns];
-          const float *const image = in.pixel(r.n, 0, 0), *const padding = source.padding_row;
-          POLYMAC_UNROLL
-          for (std::size_t l = 0; l < lines; ++l) POLYMAC_UNROLL
-          for (std::size_t c = 0; c < columns; ++c) {
-            const bool inside = (iy + l < in.height) & (ix + c < in.width);
-            from[l][c] = inside ? image + ((iy + l) * in.line_stride + (ix + c) * in.pixel_stride) : padding;
-          }
-          tile<Stride, Rows, Pixels>(r.n, y, x, end,
-                                     [&](std::size_t l, std::size_t c) POLYMAC_INLINE_LAMBDA { return from[l][c]; });
+          if (whole == channels) return;
         }
+        const float* from[lines][columns];
+        const float *const image = in.pixel(r.n, 0, 0), *const padding = source.padding_row;
+        POLYMAC_UNROLL
+        for (std::size_t l = 0; l < lines; ++l) POLYMAC_UNROLL
+        for (std::size_t c = 0; c < columns; ++c) {
+          const bool on_image = (iy + l < in.height) & (ix + c < in.width);
+          from[l][c] = on_image ? image + ((iy + l) * in.line_stride + (ix + c) * in.pixel_stride) : padding;
+        }
+        const auto at = [&](std::size_t l, std::size_t c) POLYMAC_INLINE_LAMBDA { return from[l][c]; };
+        if (!inside) tile<Stride, Rows, Pixels, true>(r.n, y, x, 0, whole, at);
+        if (whole < channels) tile<Stride, Rows, Pixels, false>(r.n, y, x, whole, channels, at);
       });
     });
   }
 
-  /// from(line, column): the pixels that the tile reads.
-  template <std::size_t Stride, std::size_t Rows, std::size_t Pixels, class From>
-  POLYMAC_INLINE void tile(std::size_t n, std::size_t y, std::size_t x, std::size_t end,
+  /// Channels [begin, end) in whole panels, or the beginning of one. from(line, column): the pixels it reads.
+  template <std::size_t Stride, std::size_t Rows, std::size_t Pixels, bool Whole, class From>
+  POLYMAC_INLINE void tile(std::size_t n, std::size_t y, std::size_t x, std::size_t begin, std::size_t end,
                            const From& from) const noexcept {
     // Values, because a store of floats may change any other, as far as a compiler knows.
     const float *const taps = weights.taps(0), *const starts = weights.starts(0);
-    const std::size_t row = row_of(n, y, x), line = source.output.width;
+    const std::size_t row = row_of(n, y, x), line = source.output.width, count = Whole ? panel : end - begin;
     output_type* to[Rows][Pixels];
     POLYMAC_UNROLL
     for (std::size_t r = 0; r < Rows; ++r) POLYMAC_UNROLL
     for (std::size_t i = 0; i < Pixels; ++i) to[r][i] = output.y.pixel(n, y + r, x + i);
-    for (std::size_t c = 0; c < end; c += panel) {
+    for (std::size_t c = begin; c < end; c += panel) {
       isa::best_lanes<float, I, Pixels, 1> sums[Rows];
-      Taps::template tile<Stride>(
+      Taps::template tile<Stride, Whole>(
           sums, [&](std::size_t l, std::size_t i) POLYMAC_INLINE_LAMBDA { return from(l, i) + c; }, taps + c * 9,
-          starts + c);
+          starts + c, count);
       POLYMAC_UNROLL
-      for (std::size_t r = 0; r < Rows; ++r) finish_block(sums[r], row + r * line, to[r], c, panel);
+      for (std::size_t r = 0; r < Rows; ++r) finish_block(sums[r], row + r * line, to[r], c, count);
     }
   }
 
-  /// Channels [begin, channels) of the rectangle, for any kernel. Its pixels are neighbours also as rows.
-  void rows_of(const rectangle& r, std::size_t begin) const noexcept {
+  /// For any kernel. The pixels of a rectangle are neighbours also as rows.
+  void rows_of(const rectangle& r) const noexcept {
     std::size_t row = row_of(r.n, r.y, r.x);
     const std::size_t end = row + r.height * r.width;
-    for (; row + tap_row_pixels <= end; row += tap_row_pixels) pixels_of<tap_row_pixels>(row, begin);
-    for (; row + 2 <= end; row += 2) pixels_of<2>(row, begin);
-    if (row < end) pixels_of<1>(row, begin);
+    for (; row + tap_row_pixels <= end; row += tap_row_pixels) pixels_of<tap_row_pixels>(row);
+    for (; row + 2 <= end; row += 2) pixels_of<2>(row);
+    if (row < end) pixels_of<1>(row);
   }
   template <std::size_t Pixels>
-  POLYMAC_INLINE void pixels_of(std::size_t row, std::size_t begin) const noexcept {
+  POLYMAC_INLINE void pixels_of(std::size_t row) const noexcept {
     const std::size_t taps = source.kernel.height * source.kernel.width;
     source.pointers(row, Pixels, {taps, source.x.channels}, table);
     output_type* to[Pixels];
     for (std::size_t i = 0; i < Pixels; ++i) to[i] = output.row(row + i);
-    for (std::size_t c = begin; c < channels; c += panel) {
+    for (std::size_t c = 0; c < channels; c += panel) {
       const std::size_t count = polymac::detail::smaller(channels - c, panel);
       const float *const w = weights.taps(c), *const *const pixels = table;
       auto sums = isa::best_lanes<float, I, Pixels, 1>::load(weights.starts(c), 0);
