@@ -105,7 +105,7 @@ class depthwise_weights {
   constexpr const char* form() const noexcept {
     if (!is_packed_) return "golden model, vectorised by the compiler for ";
     if constexpr (has_quads)
-      if (packed_.lines() > 0) return "four taps at a time, requantised by one multiply-add, ";
+      if (packed_.lines() > 0) return "four taps at a time, requantised by a multiply-add, ";
     return has_quads ? "four taps at a time, " : "4 lines x 3 pixels at a time, ";
   }
   /// Weights of a tap (terms one after another), for all channels, where they are not packed.
