@@ -87,13 +87,14 @@ void run_steps(const A* const* rows, const W* weights, const typename Atom::accu
     using tiles = typename Atom::tiles;
     static constexpr auto shapes = tiles::configuration(tiles::max_groups);
     tiles::configure(shapes);  // which sets all tiles to zero
-    const std::size_t strides[] = {depth, depth};
     for (std::size_t pass = 0; pass < passes; ++pass)
       for (std::size_t k = 0; k < depth; k += tiles::max_groups * Atom::depth) {
         const A* const from[] = {rows[0] + k, rows[tiles::rows] + k};
-        tiles::template step<2, panels>(from, strides, weights + k * Atom::columns, panel);
+        tiles::template step<2, panels>(from, depth, weights + k * Atom::columns, panel, [] {});
       }
-    tiles::template store<2, panels>(sums, panels * Atom::columns);
+    typename tiles::places where;
+    tiles::template place<2, panels>(where, sums, panels * Atom::columns);
+    tiles::store_all(where);
     tiles::release();
   } else {
     typename Atom::template tile<row_count, panels> tile;

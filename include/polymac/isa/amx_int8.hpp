@@ -101,6 +101,15 @@ struct byte_tiles {
     accumulator* to[4]{};
     std::size_t stride[4]{};
   };
+  /// The tiles of a block in their order, from `sums` on, rows `stride` accumulators apart.
+  template <std::size_t RowTiles, std::size_t Panels>
+  static POLYMAC_INLINE void place(places& where, accumulator* sums, std::size_t stride) noexcept {
+    POLYMAC_UNROLL
+    for (std::size_t t = 0; t < 4; ++t) {
+      where.to[t] = t < RowTiles * Panels ? sums + t / Panels * rows * stride + t % Panels * columns : nullptr;
+      where.stride[t] = stride * sizeof(accumulator);
+    }
+  }
   /// Adds the products of one step. tiles[t]: first activation of tile t, rows `stride` apart; weights: the groups of
   /// the step, panels `panel_stride` apart. `between` is called once in the middle: work for the vector units.
   template <std::size_t RowTiles, std::size_t Panels, class Between>

@@ -312,12 +312,7 @@ class tile_nest {
     kept_ = free_slot_;
     free_slot_ = 1 - free_slot_;
     accumulator* const sums = finished_[kept_];
-    POLYMAC_UNROLL
-    for (std::size_t t = 0; t < 4; ++t) {
-      places_.to[t] =
-          t < RowTiles * Panels ? sums + t / Panels * tile_rows * stride + t % Panels * tiles::columns : nullptr;
-      places_.stride[t] = stride * sizeof(accumulator);
-    }
+    tiles::template place<RowTiles, Panels>(places_, sums, stride);
     slots_[kept_].rows = &rows;
     slots_[kept_].column = column;
   }
