@@ -213,7 +213,8 @@ class loop_nest {
       whole_groups = depth / Atom::depth;
       const std::size_t rest = depth % Atom::depth;
       if (rest == 0) return;
-      for (std::size_t r = 0; r < count; ++r)
+      const std::size_t rows = polymac::detail::smaller(count, Atom::max_rows);  // as it is; g++ 12 for NEON doubts it
+      for (std::size_t r = 0; r < rows; ++r)
         for (std::size_t d = 0; d < Atom::depth; ++d)
           ends[r][d] = d < rest ? places[r][whole_groups * Atom::depth + d] : activation{};
     }
