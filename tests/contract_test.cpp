@@ -43,13 +43,13 @@ struct awkward_atom {
         row[c] = static_cast<std::uint32_t>(starts[c / columns * stride + c % columns]);
   }
   template <std::size_t Rows, std::size_t Panels>
-  static constexpr void resume(tile<Rows, Panels>& t, const accumulator* sums) noexcept {
+  static constexpr void resume(tile<Rows, Panels>& t, const accumulator* sums, std::size_t stride) noexcept {
     for (std::size_t r = 0; r < Rows; ++r)
       for (std::size_t c = 0; c < Panels * columns; ++c)
-        t.sums[r][c] = static_cast<std::uint32_t>(sums[r * Panels * columns + c]);
+        t.sums[r][c] = static_cast<std::uint32_t>(sums[r * stride + c]);
   }
-  template <std::size_t Rows, std::size_t Panels>
-  static constexpr void step(tile<Rows, Panels>& t, const activation* const* rows, std::size_t offset,
+  template <std::size_t Rows, std::size_t Panels, class Places>
+  static constexpr void step(tile<Rows, Panels>& t, const Places& rows, std::size_t offset,
                              const weight* weights, std::size_t stride) noexcept {
     for (std::size_t r = 0; r < Rows; ++r)
       for (std::size_t c = 0; c < Panels * columns; ++c)
@@ -62,10 +62,10 @@ struct awkward_atom {
         }
   }
   template <std::size_t Rows, std::size_t Panels>
-  static constexpr void store(const tile<Rows, Panels>& t, accumulator* sums) noexcept {
+  static constexpr void store(const tile<Rows, Panels>& t, accumulator* sums, std::size_t stride) noexcept {
     for (std::size_t r = 0; r < Rows; ++r)
       for (std::size_t c = 0; c < Panels * columns; ++c)
-        sums[r * Panels * columns + c] = static_cast<accumulator>(t.sums[r][c]);
+        sums[r * stride + c] = static_cast<accumulator>(t.sums[r][c]);
   }
 };
 

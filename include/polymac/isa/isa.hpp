@@ -120,9 +120,11 @@ inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 ///   start(tile, starts, stride)    sets every row to the start values of the panels (columns each, `stride` apart)
 ///   step(tile, rows, offset, weights, stride)
 ///                                  adds the products of rows[r][offset .. offset + depth) with one group of each
-///                                  panel;
+///                                  panel; `rows` is anything whose operator[] gives a pointer to a row;
 ///                                  `stride` is the distance of two panels in weights
-///   store(tile, sums)              writes Rows x (Panels * columns) sums
+///   store(tile, sums, stride)      writes Rows x (Panels * columns) sums, rows `stride` apart (side by side if left out)
+///   finishes_tiles, finish(tile, rows, offset, weights, stride, sums, sums_stride)
+///                                  optional: the last two steps and the store in one, where that pays
 /// and reads exactly depth activations per row and step: never past them.
 ///
 /// An atom may also bring
@@ -132,8 +134,8 @@ inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 ///   prepare(rows, row_count, offset, count, to, stride)
 ///                                  brings rows[r][offset .. offset + count), a multiple of depth, into that form, to
 ///                                  rows `stride` apart; may write up to 63 elements more behind each. The kernel does
-///                                  so once for a tile of rows. `prepared` then has resume(tile, sums), which takes up
-///                                  what store has left, for rows that are prepared piece by piece
+///                                  so once for a tile of rows. `prepared` then has resume(tile, sums, stride), which takes
+///                                  up what store has left, for rows that are prepared piece by piece
 ///
 /// An atom may bring a second shape that reads the same panels: `tiles`, a matrix register file for many rows at once.
 /// See isa/amx_int8.hpp for what it holds and kernel/contract_tiles.hpp for who uses it.

@@ -25,10 +25,10 @@ namespace isa {
 /// Asks for the line of every row that begins `offset` activations on, before it is needed; beyond the end of the rows,
 /// which began `passed` activations before, for the first lines of as many rows after them, if those are as far apart.
 /// A guess that is wrong costs nothing but the question.
-template <std::size_t Rows, class Activation>
-POLYMAC_INLINE void fetch_ahead(const Activation* const (&rows)[Rows], std::size_t offset, std::size_t passed,
-                                bool beyond) noexcept {
+template <std::size_t Rows, class Places>
+POLYMAC_INLINE void fetch_ahead(const Places& rows, std::size_t offset, std::size_t passed, bool beyond) noexcept {
 #if defined(__GNUC__)
+  using Activation = std::remove_cvref_t<decltype(*rows[0])>;
   const auto address = [&](std::size_t r) { return reinterpret_cast<std::uintptr_t>(rows[r]); };
   std::uintptr_t ahead = offset * sizeof(Activation);
   if (beyond)
@@ -42,7 +42,7 @@ POLYMAC_INLINE void fetch_ahead(const Activation* const (&rows)[Rows], std::size
 /// Makes compilers keep each of these pointers in a register of its own. Left alone, g++ 12 reads twelve rows through
 /// pointers and one index, which are two operations each, and a tile of one panel has no room for them.
 template <std::size_t Rows, class Activation>
-constexpr POLYMAC_INLINE void keep_pointers(const Activation* (&rows)[Rows]) noexcept {
+constexpr POLYMAC_INLINE void keep_pointers(Activation* (&rows)[Rows]) noexcept {
 #if defined(__GNUC__)
   if (std::is_constant_evaluated()) return;
   POLYMAC_UNROLL
@@ -52,7 +52,53 @@ constexpr POLYMAC_INLINE void keep_pointers(const Activation* (&rows)[Rows]) noe
 #endif
 }
 
+/// Makes compilers take a value for unknown.
+template <class Value>
+constexpr POLYMAC_INLINE void keep_value(Value& value) noexcept {
+#if defined(__GNUC__)
+  if (!std::is_constant_evaluated()) asm("" : "+r"(value));
+#else
+  static_cast<void>(value);
+#endif
+}
+
 namespace detail {
+
+// What compilers leave where it stands among products: a register, and a store of it.
+#if defined(__AVX512F__) && defined(__GNUC__)
+template <std::size_t Bytes>
+inline constexpr bool keeps_order_of = Bytes == 64;
+template <class Register>
+POLYMAC_INLINE void keep_in_order(Register& v) noexcept {
+  __asm__ volatile("" : "+v"(v));
+}
+template <class Sum, class Register>
+POLYMAC_INLINE void store_in_order(Sum* to, const Register& v) noexcept {
+  __asm__ volatile("vmovups %1, %0" : "=m"(*reinterpret_cast<char(*)[sizeof(Register)]>(to)) : "v"(v));
+}
+#else
+template <std::size_t>
+inline constexpr bool keeps_order_of = false;
+template <class Register>
+POLYMAC_INLINE void keep_in_order(Register&) noexcept {}
+template <class Sum, class Register>
+void store_in_order(Sum*, const Register&) noexcept;
+#endif
+
+/// The order of the last two products of Rows x Registers sums: first(row, register), and some products later
+/// last(row, register), which stores. A store of a sum that has waited in its register costs Zen 4 two slots of products
+/// (both read it through the port of a third operand), one right behind the product that makes it costs nothing as long
+/// as there are no more of them than one for two products: 12 x 2 sums stored at once cost 48 cycles, in this order
+/// none.
+template <std::size_t Rows, std::size_t Registers, class First, class Last>
+POLYMAC_INLINE void for_each_finished(const First& first, const Last& last) noexcept {
+  constexpr std::size_t all = Rows * Registers, between = all < 4 ? all : 4;
+  POLYMAC_UNROLL
+  for (std::size_t i = 0; i < all + between; ++i) {
+    if (i < all) first(i / Registers, i % Registers);
+    if (i >= between) last((i - between) / Registers, (i - between) % Registers);
+  }
+}
 
 /// Vector:  `type` of a register, `lanes` in it, `registers` of the file, `load(const accumulator*)`,
 ///          `store(accumulator*, type)`.
@@ -112,18 +158,19 @@ struct lane_tile {
 
   /// Takes up sums that `store` has left.
   template <std::size_t Rows, std::size_t Panels>
-  static POLYMAC_INLINE void resume(tile<Rows, Panels>& t, const accumulator* sums) noexcept {
+  static POLYMAC_INLINE void resume(tile<Rows, Panels>& t, const accumulator* sums,
+                                    std::size_t stride = Panels * columns) noexcept {
     POLYMAC_UNROLL
     for (std::size_t r = 0; r < Rows; ++r) {
       POLYMAC_UNROLL
       for (std::size_t i = 0; i < Panels * Registers; ++i)
-        t.sums[r][i] = Vector::load(sums + r * Panels * columns + i * Vector::lanes);
+        t.sums[r][i] = Vector::load(sums + r * stride + i * Vector::lanes);
     }
   }
 
-  template <std::size_t Rows, std::size_t Panels>
-  static POLYMAC_INLINE void step(tile<Rows, Panels>& t, const activation* const* rows, std::size_t offset,
-                                  const weight* weights, std::size_t stride) noexcept {
+  template <std::size_t Rows, std::size_t Panels, class Places>
+  static POLYMAC_INLINE void step(tile<Rows, Panels>& t, const Places& rows, std::size_t offset, const weight* weights,
+                                  std::size_t stride) noexcept {
     typename Product::weights w[Panels * Registers];
     POLYMAC_UNROLL
     for (std::size_t i = 0; i < Panels * Registers; ++i)
@@ -136,13 +183,50 @@ struct lane_tile {
     }
   }
 
+  /// Are there registers for `finish`: the sums, two groups of weights, two of activations, a constant?
+  static constexpr bool finishes_tiles = sizeof(typename Product::weights) == sizeof(typename Vector::type) &&
+                                         detail::keeps_order_of<sizeof(typename Vector::type)>;
+  /// The last two steps and the store.
+  template <std::size_t Rows, std::size_t Panels, class Places>
+  static POLYMAC_INLINE void finish(tile<Rows, Panels>& t, const Places& rows, std::size_t offset,
+                                    const weight* weights, std::size_t stride, accumulator* sums,
+                                    std::size_t sums_stride) noexcept {
+    constexpr std::size_t registers = Panels * Registers;
+    typename Product::weights w[2][registers];
+    POLYMAC_UNROLL
+    for (std::size_t i = 0; i < 2 * registers; ++i)
+      w[i / registers][i % registers] =
+          Product::load(weights + i % registers / Registers * stride +
+                        (i / registers * columns + i % Registers * Vector::lanes) * depth);
+    typename Product::activations a[2];
+    const auto take = [&](std::size_t group, std::size_t row, std::size_t i) POLYMAC_INLINE_LAMBDA {
+      if (i == 0) a[group] = Product::broadcast(rows[row] + offset + group * depth);
+      t.sums[row][i] = Product::multiply_add(t.sums[row][i], a[group], w[group][i]);
+    };
+    accumulator* to[] = {sums};
+    detail::for_each_finished<Rows, registers>(
+        [&](std::size_t row, std::size_t i) POLYMAC_INLINE_LAMBDA {
+          take(0, row, i);
+          detail::keep_in_order(t.sums[row][i]);
+        },
+        [&](std::size_t row, std::size_t i) POLYMAC_INLINE_LAMBDA {
+          take(1, row, i);
+          detail::store_in_order(to[0] + i * Vector::lanes, t.sums[row][i]);
+          if (i + 1 == registers) {
+            to[0] += sums_stride;
+            keep_pointers(to);
+          }
+        });
+  }
+
   template <std::size_t Rows, std::size_t Panels>
-  static POLYMAC_INLINE void store(const tile<Rows, Panels>& t, accumulator* sums) noexcept {
+  static POLYMAC_INLINE void store(const tile<Rows, Panels>& t, accumulator* sums,
+                                   std::size_t stride = Panels * columns) noexcept {
     POLYMAC_UNROLL
     for (std::size_t r = 0; r < Rows; ++r) {
       POLYMAC_UNROLL
       for (std::size_t i = 0; i < Panels * Registers; ++i)
-        Vector::store(sums + r * Panels * columns + i * Vector::lanes, t.sums[r][i]);
+        Vector::store(sums + r * stride + i * Vector::lanes, t.sums[r][i]);
     }
   }
 };

@@ -41,9 +41,9 @@ struct atom<M, scalar> {
       for (std::size_t c = 0; c < columns; ++c) t.sums[r][c] = starts[c];
   }
 
-  template <std::size_t Rows, std::size_t Panels>
-  static constexpr void step(tile<Rows, Panels>& t, const activation* const* rows, std::size_t offset,
-                             const weight* weights, std::size_t) noexcept {
+  template <std::size_t Rows, std::size_t Panels, class Places>
+  static constexpr void step(tile<Rows, Panels>& t, const Places& rows, std::size_t offset, const weight* weights,
+                             std::size_t) noexcept {
     for (std::size_t r = 0; r < Rows; ++r) {
       const activation a = rows[r][offset];
       for (std::size_t c = 0; c < columns; ++c) t.sums[r][c] = M::multiply_add(t.sums[r][c], a, weights[c]);
@@ -51,9 +51,10 @@ struct atom<M, scalar> {
   }
 
   template <std::size_t Rows, std::size_t Panels>
-  static constexpr void store(const tile<Rows, Panels>& t, accumulator* sums) noexcept {
+  static constexpr void store(const tile<Rows, Panels>& t, accumulator* sums,
+                              std::size_t stride = Panels * columns) noexcept {
     for (std::size_t r = 0; r < Rows; ++r)
-      for (std::size_t c = 0; c < columns; ++c) sums[r * columns + c] = t.sums[r][c];
+      for (std::size_t c = 0; c < columns; ++c) sums[r * stride + c] = t.sums[r][c];
   }
 };
 

@@ -63,6 +63,20 @@ struct float_tile<neon> {
 };
 #endif
 
+/// a * w + sum, fused where the architecture fuses, and nowhere else: where flags allow more than the architecture,
+/// g++ fuses products and sums in one tile and not in another, and bits would depend on the height of a tile.
+template <class Batch>
+POLYMAC_INLINE Batch multiply_add(const Batch& a, const Batch& w, const Batch& sum) noexcept {
+#if defined(__SSE2__) && defined(__GNUC__)
+  if constexpr (std::is_same_v<typename Batch::arch_type, xsimd::sse2>) {
+    Batch product = a * w;
+    __asm__("" : "+x"(product.data));
+    return product + sum;
+  }
+#endif
+  return xsimd::fma(a, w, sum);
+}
+
 }  // namespace detail
 
 template <class I>
@@ -100,9 +114,9 @@ struct atom<mac::float32, I> {
     }
   }
 
-  template <std::size_t Rows, std::size_t Panels>
-  static POLYMAC_INLINE void step(tile<Rows, Panels>& t, const activation* const* rows, std::size_t offset,
-                                  const weight* weights, std::size_t stride) noexcept {
+  template <std::size_t Rows, std::size_t Panels, class Places>
+  static POLYMAC_INLINE void step(tile<Rows, Panels>& t, const Places& rows, std::size_t offset, const weight* weights,
+                                  std::size_t stride) noexcept {
     batch w[Panels];
     POLYMAC_UNROLL
     for (std::size_t p = 0; p < Panels; ++p) w[p] = batch::load_unaligned(weights + p * stride);
@@ -110,15 +124,48 @@ struct atom<mac::float32, I> {
     for (std::size_t r = 0; r < Rows; ++r) {
       const batch a(rows[r][offset]);
       POLYMAC_UNROLL
-      for (std::size_t p = 0; p < Panels; ++p) t.sums[r][p] = xsimd::fma(a, w[p], t.sums[r][p]);
+      for (std::size_t p = 0; p < Panels; ++p) t.sums[r][p] = detail::multiply_add(a, w[p], t.sums[r][p]);
     }
   }
 
+  /// Are there registers for `finish`: the sums, two groups of weights, two activations?
+  static constexpr bool finishes_tiles = detail::keeps_order_of<sizeof(batch)> &&
+                                         max_rows * max_panels + 2 * max_panels + 2 <= detail::float_tile<I>::registers;
+  /// The last two steps and the store.
+  template <std::size_t Rows, std::size_t Panels, class Places>
+  static POLYMAC_INLINE void finish(tile<Rows, Panels>& t, const Places& rows, std::size_t offset,
+                                    const weight* weights, std::size_t stride, accumulator* sums,
+                                    std::size_t sums_stride) noexcept {
+    batch w[2][Panels], a[2];
+    POLYMAC_UNROLL
+    for (std::size_t i = 0; i < 2 * Panels; ++i)
+      w[i / Panels][i % Panels] = batch::load_unaligned(weights + i % Panels * stride + i / Panels * columns);
+    const auto take = [&](std::size_t group, std::size_t row, std::size_t p) POLYMAC_INLINE_LAMBDA {
+      if (p == 0) a[group] = batch(rows[row][offset + group]);
+      t.sums[row][p] = detail::multiply_add(a[group], w[group][p], t.sums[row][p]);
+    };
+    accumulator* to[] = {sums};
+    detail::for_each_finished<Rows, Panels>(
+        [&](std::size_t row, std::size_t p) POLYMAC_INLINE_LAMBDA {
+          take(0, row, p);
+          detail::keep_in_order(t.sums[row][p].data);
+        },
+        [&](std::size_t row, std::size_t p) POLYMAC_INLINE_LAMBDA {
+          take(1, row, p);
+          detail::store_in_order(to[0] + p * columns, t.sums[row][p].data);
+          if (p + 1 == Panels) {
+            to[0] += sums_stride;
+            keep_pointers(to);
+          }
+        });
+  }
+
   template <std::size_t Rows, std::size_t Panels>
-  static POLYMAC_INLINE void store(const tile<Rows, Panels>& t, accumulator* sums) noexcept {
+  static POLYMAC_INLINE void store(const tile<Rows, Panels>& t, accumulator* sums,
+                                   std::size_t stride = Panels * columns) noexcept {
     POLYMAC_UNROLL
     for (std::size_t r = 0; r < Rows; ++r) POLYMAC_UNROLL
-    for (std::size_t p = 0; p < Panels; ++p) t.sums[r][p].store_unaligned(sums + (r * Panels + p) * columns);
+    for (std::size_t p = 0; p < Panels; ++p) t.sums[r][p].store_unaligned(sums + r * stride + p * columns);
   }
 };
 

@@ -24,6 +24,8 @@
 #include "polymac/isa/all.hpp"
 #include "polymac/kernel/finish.hpp"
 #include "polymac/kernel/pack.hpp"
+#include "polymac/kernel/tile_rows.hpp"
+#include "polymac/kernel/tile_sums.hpp"
 #include "polymac/policy/k_source.hpp"
 
 #include <cstddef>
@@ -41,34 +43,15 @@ struct row_access {
   std::size_t segment_depth = 0;
 };
 
-/// Rows of activations that are equally far apart, and what they are multiplied with: all rows of a matrix, or a
-/// rectangle of output pixels for which the same taps of a convolution lie on the image.
-template <class Activation>
-struct strip {
-  const Activation* first = nullptr;  ///< where the first row begins
-  std::ptrdiff_t distance = 0;        ///< of two rows, in activations
-  std::size_t rows = 0;
-  std::size_t output_row = 0;  ///< of the first row
-  /// After so many rows the next line of pixels begins: `next_line` activations and `output_gap` output rows farther on
-  /// than the next row would be. (Not for rows of one stretch.)
-  std::size_t width = static_cast<std::size_t>(-1);
-  std::ptrdiff_t next_line = 0;
-  std::size_t output_gap = 0;
-  /// A row is `lines` x `taps` stretches of `depth` activations. More than one: depth is a multiple of the atom's.
-  std::size_t lines = 1, taps = 1;
-  std::ptrdiff_t line_distance = 0, tap_distance = 0;
-  std::size_t depth = 0;
-  /// k of the weights before the first stretch, and between the stretches of two lines.
-  std::size_t skipped_before = 0, skipped_between = 0;
-};
-
 /// Rows of activations that come in strips.
 ///   one_stretch             is every row one stretch?
 ///   strips(begin, end, f)   calls f(strip) for strips that make up rows [begin, end)
 template <class S, class M>
 concept StripSource = requires(const S& s, std::size_t n, void (&f)(const strip<typename M::activation>&)) {
-  { s.rows() } noexcept -> std::convertible_to<std::size_t>;
-  { s.strips(n, n, f) } noexcept;
+  { s.rows() }
+  noexcept->std::convertible_to<std::size_t>;
+  { s.strips(n, n, f) }
+  noexcept;
   { S::one_stretch } -> std::convertible_to<bool>;
 };
 
@@ -79,10 +62,14 @@ concept StripSource = requires(const S& s, std::size_t n, void (&f)(const strip<
 template <class S, class M>
 concept ScatteredSource = requires(const S& s, std::size_t n, row_access access, const typename M::activation** table,
                                    typename M::activation* block) {
-  { s.rows() } noexcept -> std::convertible_to<std::size_t>;
-  { s.access(n, n) } noexcept -> std::same_as<row_access>;
-  { s.pointers(n, n, access, table) } noexcept;
-  { s.gather(n, n, block, n) } noexcept;
+  { s.rows() }
+  noexcept->std::convertible_to<std::size_t>;
+  { s.access(n, n) }
+  noexcept->std::same_as<row_access>;
+  { s.pointers(n, n, access, table) }
+  noexcept;
+  { s.gather(n, n, block, n) }
+  noexcept;
 };
 
 /// What a contraction reads: `rows()` rows of activations.
@@ -188,6 +175,10 @@ class loop_nest {
   static constexpr std::size_t max_rows = Atom::max_rows;
   /// The sum type may be wider than the accumulator: then pack() has asked for wide sums always.
   static constexpr bool sums_fit = !traits::integer || sizeof(sum) <= sizeof(accumulator);
+  /// Are sums the output as they are? Then tiles store them there.
+  static constexpr bool hands_on_sums =
+      std::is_same_v<Epilogue, epilogue::identity> && std::is_same_v<sum, accumulator> &&
+      std::is_same_v<std::remove_cvref_t<decltype(*std::declval<const Output&>().row(0))>, accumulator>;
   /// Prepared rows of a tile: with the weights of a step or two well within L1.
   static constexpr std::size_t prepared_depth = 1024;
   static constexpr std::size_t prepared_elements = Atom::max_rows * (prepared_depth + 64);
@@ -195,89 +186,6 @@ class loop_nest {
   static constexpr std::size_t least_groups = prepared_depth / Atom::depth;
   /// Panels whose sums wait in memory while the rows are prepared piece by piece.
   static constexpr std::size_t waiting_panels = 8;
-  /// Groups of a row in a line of the cache.
-  static constexpr std::size_t line_groups = 64 / sizeof(activation) / Atom::depth > 0
-                                                 ? 64 / sizeof(activation) / Atom::depth
-                                                 : 1;
-
-  /// The stretches that the rows of a tile are read in.
-  struct stretches {
-    std::size_t segment_groups;                    ///< groups of a segment, the short one at its end included
-    std::size_t whole_groups;                      ///< groups that can be read in place
-    activation ends[Atom::max_rows][Atom::depth];  ///< the last, short group of every row, filled up with zeros
-
-    /// One stretch of `depth` activations; that of row r begins at places[r].
-    template <class Places>
-    constexpr POLYMAC_INLINE void set(std::size_t count, std::size_t depth, const Places& places) noexcept {
-      segment_groups = polymac::detail::divide_up(depth, Atom::depth);
-      whole_groups = depth / Atom::depth;
-      const std::size_t rest = depth % Atom::depth;
-      if (rest == 0) return;
-      const std::size_t rows = polymac::detail::smaller(count, Atom::max_rows);  // as it is; g++ 12 for NEON doubts it
-      for (std::size_t r = 0; r < rows; ++r)
-        for (std::size_t d = 0; d < Atom::depth; ++d)
-          ends[r][d] = d < rest ? places[r][whole_groups * Atom::depth + d] : activation{};
-    }
-  };
-  /// The rows of a tile, ready to be read: through a table of pointers, ...
-  struct table_rows : stretches {
-    std::size_t segments;
-    const activation* const* table;  ///< [segment][row]
-    template <std::size_t Rows>
-    constexpr POLYMAC_INLINE void find(std::size_t segment, std::size_t offset,
-                                       const activation* (&places)[Rows]) const noexcept {
-      POLYMAC_UNROLL
-      for (std::size_t r = 0; r < Rows; ++r) places[r] = table[segment * Rows + r] + offset;
-    }
-    /// The rows of a segment.
-    POLYMAC_INLINE const activation* const* from(std::size_t segment, std::size_t count) const noexcept {
-      return table + segment * count;
-    }
-  };
-  /// ... or equally far apart, in one stretch, ...
-  struct even_rows : stretches {
-    static constexpr std::size_t segments = 1;
-    const activation* first;
-    std::ptrdiff_t distance;
-    /// As a table has it.
-    constexpr const activation* operator[](std::size_t r) const noexcept {
-      return first + static_cast<std::ptrdiff_t>(r) * distance;
-    }
-    template <std::size_t Rows>
-    constexpr POLYMAC_INLINE void find(std::size_t, std::size_t offset,
-                                       const activation* (&places)[Rows]) const noexcept {
-      // In short chains of additions, for the first product waits for the last of them.
-      const activation* begin[] = {first + offset};
-      isa::keep_pointers(begin);  // or all of them are found before the first segment, and wait on the stack
-      places[0] = begin[0];
-      POLYMAC_UNROLL
-      for (std::size_t r = 1; r < Rows; ++r)
-        places[r] = r < 4 ? places[r - 1] + distance : places[r - 4] + 4 * distance;
-    }
-    POLYMAC_INLINE even_rows from(std::size_t, std::size_t) const noexcept { return *this; }
-  };
-  /// ... or in several, line by line.
-  struct even_stretches : even_rows {
-    std::size_t segments;
-    const strip<activation>* of;
-    std::size_t column;  ///< of the first row in its line
-    template <std::size_t Rows>
-    constexpr POLYMAC_INLINE void find(std::size_t segment, std::size_t offset,
-                                       const activation* (&places)[Rows]) const noexcept {
-      const auto n = static_cast<std::ptrdiff_t>(segment), taps = static_cast<std::ptrdiff_t>(of->taps);
-      const activation* place = this->first + offset;
-      place += taps == 1 ? n * of->line_distance : n / taps * of->line_distance + n % taps * of->tap_distance;
-      places[0] = place;
-      std::size_t at = column;
-      POLYMAC_UNROLL
-      for (std::size_t r = 1; r < Rows; ++r) {
-        const bool wraps = ++at == of->width;
-        place += wraps ? this->distance + of->next_line : this->distance;
-        if (wraps) at = 0;
-        places[r] = place;
-      }
-    }
-  };
   static constexpr bool has_strips = StripSource<Source, M>;
   static constexpr bool one_stretch = [] {
     if constexpr (has_strips)
@@ -287,12 +195,8 @@ class loop_nest {
   }();
   /// Then outputs may be anywhere, and some of the weights be left out.
   static constexpr bool several_stretches = has_strips && !one_stretch;
-  using source_rows =
-      std::conditional_t<one_stretch, even_rows, std::conditional_t<has_strips, even_stretches, table_rows>>;
-  /// A group of k as the rows count them.
-  struct depth_position {
-    std::size_t segment = 0, group = 0;
-  };
+  using source_rows = std::conditional_t<one_stretch, even_rows<Atom>,
+                                         std::conditional_t<has_strips, even_stretches<Atom>, table_rows<Atom>>>;
   // Never copied as a whole: compilers do so by a load that is wider than the stores it reads from, and it waits until
   // they, and all that was stored before them, have reached L1.
   /// The part of the depth that a tile of prepared rows adds up.
@@ -306,7 +210,8 @@ class loop_nest {
     bool cold = false;  ///< the activations may be far away: this is the first tile that reads them
   };
   using part_of_depth = std::conditional_t<prepares, piece, whole_depth>;
-  using tile_rows = std::conditional_t<prepares, even_rows, source_rows>;
+  using tile_rows = std::conditional_t<prepares, even_rows<Atom>, source_rows>;
+  using sums_of_tile = tile_sums<stepper, tile_rows, KSource>;
 
  public:
   const Packed& weights;
@@ -400,21 +305,21 @@ class loop_nest {
 
   /// Where the activations of `count` rows from row number `row` of a strip on are.
   constexpr POLYMAC_INLINE void find_rows(const strip<activation>& of, std::size_t row, std::size_t count,
-                                          even_rows& rows) const noexcept {
+                                          even_rows<Atom>& rows) const noexcept {
     rows.first = of.first + static_cast<std::ptrdiff_t>(row) * of.distance;
     rows.distance = of.distance;
     rows.set(count, of.depth, rows);
   }
   constexpr POLYMAC_INLINE void find_rows(const strip<activation>& of, std::size_t row, std::size_t count,
-                                          even_stretches& rows) const noexcept {
-    find_rows(of, row, count, static_cast<even_rows&>(rows));
+                                          even_stretches<Atom>& rows) const noexcept {
+    find_rows(of, row, count, static_cast<even_rows<Atom>&>(rows));
     rows.segments = of.lines * of.taps;
     rows.of = &of;
     rows.column = row % of.width;
     rows.first += static_cast<std::ptrdiff_t>(row / of.width) * of.next_line;
   }
   constexpr void find_rows(const strip<activation>& of, std::size_t row, std::size_t count,
-                           table_rows& rows) const noexcept {
+                           table_rows<Atom>& rows) const noexcept {
     row += of.output_row;
     const row_access access = source.access(row, count);
     rows.table = memory.pointers;
@@ -441,7 +346,7 @@ class loop_nest {
     alignas(64) activation block[prepared_elements];
     const std::size_t term_groups = rows.segments * rows.segment_groups;
     if (term_groups > least_groups) return piece_by_piece(tiles, row, rows, block, panel, panel_end);
-    even_rows prepared;
+    even_rows<Atom> prepared;
     prepare(rows, tiles.rows, {}, term_groups, block, prepared);
     piece part;
     part.groups = weights.groups();
@@ -451,7 +356,7 @@ class loop_nest {
                                        activation* block, std::size_t panel, std::size_t panel_end) const noexcept {
     const std::size_t most_groups = (prepared_elements / tiles.rows / 64 - 1) * 64 / Atom::depth;
     const std::size_t term_groups = rows.segments * rows.segment_groups;
-    even_rows prepared;
+    even_rows<Atom> prepared;
     piece part;
     if (term_groups <= most_groups) {
       prepare(rows, tiles.rows, {}, term_groups, block, prepared);
@@ -474,7 +379,8 @@ class loop_nest {
 
   /// Writes `groups` groups of `count` rows, from `at` on, as the atom wants them; returns where the next ones begin.
   POLYMAC_INLINE depth_position prepare(const source_rows& rows, std::size_t count, depth_position at,
-                                        std::size_t groups, activation* block, even_rows& prepared) const noexcept {
+                                        std::size_t groups, activation* block,
+                                        even_rows<Atom>& prepared) const noexcept {
     // Whole registers are written; rows of a stride that is a power of two would share a few sets of L1.
     const std::size_t stride = polymac::detail::round_up(groups * Atom::depth, std::size_t{64}) + 64;
     prepared.first = block;
@@ -493,14 +399,6 @@ class loop_nest {
       advance(rows, at, end - at.group);
     }
     return at;
-  }
-  /// A term repeats the same activations with other weights, so the end is followed by the beginning.
-  template <class From>
-  static constexpr void advance(const From& rows, depth_position& at, std::size_t groups) noexcept {
-    at.group += groups;
-    if (at.group < rows.segment_groups) return;
-    at.group = 0;
-    at.segment = at.segment + 1 == rows.segments ? 0 : at.segment + 1;
   }
 
   constexpr POLYMAC_INLINE void panels_from(const tiles_of_height& tiles, std::size_t row, const tile_rows& rows,
@@ -532,29 +430,55 @@ class loop_nest {
   template <std::size_t Rows, std::size_t Panels>
   constexpr POLYMAC_INLINE void tile(std::size_t row, const tile_rows& rows, std::size_t panel,
                                      const part_of_depth& part) const noexcept {
-    typename stepper::template tile<Rows, Panels> t;
-    const typename traits::weight* w = weights.panel(set, panel);
+    tile_operands<stepper> of{weights.panel(set, panel), weights.panel_stride(), weights.starts(set, panel, 0),
+                              weights.start_stride(), weights.groups()};
+    constexpr std::size_t width = Panels * Atom::columns;
     if constexpr (prepares) {
-      if (part.first > 0)
-        stepper::resume(t, part.waiting);
-      else
-        stepper::start(t, weights.starts(set, panel, 0), weights.start_stride());
-      w += part.first * group_size;
-      add_up_all<Rows, Panels>(t, rows, w, part.groups, false);
-      if (!part.last) return stepper::store(t, part.waiting);
+      of.weights += part.first * group_size;
+      of.groups = part.groups;
+      if (part.first > 0 || !part.last) return piece_of_tile<Rows, Panels>(row, rows, panel, part, of);
     } else {
-      stepper::start(t, weights.starts(set, panel, 0), weights.start_stride());
-      std::size_t groups = weights.groups();
+      of.cold = part.cold;
       if constexpr (several_stretches) {
-        w += rows.of->skipped_before / Atom::depth * group_size;
-        groups = rows.segments * rows.segment_groups;
+        of.weights += rows.of->skipped_before / Atom::depth * group_size;
+        of.groups = rows.segments * rows.segment_groups;
       }
-      add_up_all<Rows, Panels>(t, rows, w, groups, part.cold);
     }
-    accumulator sums[Rows * Panels * Atom::columns];
-    stepper::store(t, sums);
+    if constexpr (hands_on_sums) {
+      if (panel * Atom::columns + width <= weights.shape().columns && in_one_line<Rows>(row, rows))
+        return sums_of_tile::template run<Rows, Panels>(
+            rows, of, k_source, output.row(row) + set * weights.shape().columns + panel * Atom::columns,
+            row_stride(output));
+    }
+    alignas(64) accumulator sums[Rows * width];
+    sums_of_tile::template run<Rows, Panels>(rows, of, k_source, sums, width);
+    finish_tile<Rows, Panels>(row, rows, panel, sums);
+  }
+  /// A tile whose depth is added up piece by piece, with its sums in memory between them.
+  template <std::size_t Rows, std::size_t Panels>
+  POLYMAC_INLINE void piece_of_tile(std::size_t row, const tile_rows& rows, std::size_t panel,
+                                    const part_of_depth& part, const tile_operands<stepper>& of) const noexcept {
+    constexpr std::size_t width = Panels * Atom::columns;
+    if (part.first > 0)
+      sums_of_tile::template go_on<Rows, Panels>(rows, of, k_source, part.waiting, width);
+    else
+      sums_of_tile::template run<Rows, Panels>(rows, of, k_source, part.waiting, width);
+    if (part.last) finish_tile<Rows, Panels>(row, rows, panel, part.waiting);
+  }
+  /// Are the rows of a tile equally far apart in the output?
+  template <std::size_t Rows>
+  constexpr POLYMAC_INLINE bool in_one_line(std::size_t row, const tile_rows& rows) const noexcept {
+    if constexpr (several_stretches && !prepares)
+      if (rows.column + Rows > rows.of->width) return false;
+    return regular_rows(output, row) >= Rows;
+  }
+  template <std::size_t Rows, std::size_t Panels>
+  constexpr POLYMAC_INLINE void finish_tile(std::size_t row, const tile_rows& rows, std::size_t panel,
+                                            const accumulator* sums) const noexcept {
     if constexpr (several_stretches) {
       if (rows.column + Rows > rows.of->width) return finish_lines<Rows, Panels>(row, rows, panel, sums);
+    } else {
+      static_cast<void>(rows);
     }
     finish<Rows, Panels>(row, panel, sums);
   }
@@ -571,80 +495,19 @@ class loop_nest {
     for (std::size_t chunk = 0; chunk < weights.chunks(); ++chunk) {
       const std::size_t first = chunk * Packed::chunk_groups();
       const std::size_t last = polymac::detail::smaller(first + Packed::chunk_groups(), weights.groups());
-      typename Atom::template tile<Rows, Panels> t;
-      Atom::start(t, weights.starts(set, panel, chunk), weights.start_stride());
-      const typename traits::weight* w = weights.panel(set, panel) + first * group_size;
+      const tile_operands<Atom> of{weights.panel(set, panel) + first * group_size, weights.panel_stride(),
+                                   weights.starts(set, panel, chunk), weights.start_stride(), last - first};
+      tile_sums<Atom, source_rows, KSource>::template run_from<Rows, Panels>(rows, at, of, k_source, sums, width);
       for (std::size_t left = last - first; left > 0;) {
-        const std::size_t end = polymac::detail::smaller(at.group + left, rows.segment_groups);
-        add_up<Atom, Rows, Panels>(t, rows, at.segment, at.group, end, w, false);
-        left -= end - at.group;
-        advance(rows, at, end - at.group);
+        const std::size_t groups = polymac::detail::smaller(left, rows.segment_groups - at.group);
+        advance(rows, at, groups);
+        left -= groups;
       }
-      Atom::store(t, sums);
       for (std::size_t i = 0; i < Rows * width; ++i) totals[i] += static_cast<wide>(sums[i]);
     }
     sum results[Rows * width];
     for (std::size_t i = 0; i < Rows * width; ++i) results[i] = narrow<sum>(totals[i]);
     finish<Rows, Panels>(row, panel, results);
-  }
-
-  template <std::size_t Count, class Function>
-  static constexpr POLYMAC_INLINE void for_each_of(const Function& f) noexcept {
-    [&]<std::size_t... i>(std::index_sequence<i...>) POLYMAC_INLINE_LAMBDA { (f(i), ...); }
-    (std::make_index_sequence<Count>{});
-  }
-  /// Adds the products of groups [from, to) of a segment, with the weights from `w` on, and moves w behind them.
-  template <class Steps, std::size_t Rows, std::size_t Panels, class From>
-  constexpr POLYMAC_INLINE void add_up(typename Steps::template tile<Rows, Panels>& t, const From& rows,
-                                       std::size_t segment, std::size_t from, std::size_t to,
-                                       const typename traits::weight*& w, bool cold) const noexcept {
-    const std::size_t stride = weights.panel_stride();
-    const std::size_t whole = polymac::detail::smaller(to, rows.whole_groups);
-    const activation* places[Rows];
-    rows.find(segment, from * Atom::depth, places);
-    for (std::size_t g = from, end = whole; g < whole; g = end) {
-      if (cold) {
-        end = polymac::detail::smaller(g + line_groups, whole);
-        isa::fetch_ahead(places, (end - g) * Atom::depth, (g - from) * Atom::depth, end == whole);
-      }
-      k_source.visit(g, end, [&](auto ahead, auto run) POLYMAC_INLINE_LAMBDA {
-        isa::keep_pointers(places);
-        for_each_of<run>([&](std::size_t i) POLYMAC_INLINE_LAMBDA {
-          Steps::step(t, places, (ahead + i) * Atom::depth, w + i * group_size, stride);
-        });
-        POLYMAC_UNROLL
-        for (std::size_t r = 0; r < Rows; ++r) places[r] += (ahead + run) * Atom::depth;
-        w += run * group_size;
-      });
-    }
-    if constexpr (Atom::depth > 1) {
-      if (to > rows.whole_groups) {
-        POLYMAC_UNROLL
-        for (std::size_t r = 0; r < Rows; ++r) places[r] = rows.ends[r];
-        Steps::step(t, places, 0, w, stride);
-        w += group_size;
-      }
-    }
-  }
-  /// Adds `groups` groups: all segments, and once more for each term of the weights.
-  template <std::size_t Rows, std::size_t Panels>
-  constexpr POLYMAC_INLINE void add_up_all(typename stepper::template tile<Rows, Panels>& t, const tile_rows& rows,
-                                           const typename traits::weight* w, std::size_t groups,
-                                           bool cold) const noexcept {
-    // Only weights that are integers may have several terms.
-    if constexpr (one_stretch && !traits::integer) {
-      add_up<stepper, Rows, Panels>(t, rows, 0, 0, groups, w, cold);
-      return;
-    }
-    std::size_t segment = 0;
-    for (; groups > 0; groups -= rows.segment_groups) {
-      add_up<stepper, Rows, Panels>(t, rows, segment, 0, rows.segment_groups, w, cold);
-      if constexpr (several_stretches && !prepares) {
-        if (rows.of->taps == 1 || (segment + 1) % rows.of->taps == 0)
-          w += rows.of->skipped_between / Atom::depth * group_size;
-      }
-      if (++segment == rows.segments) segment = 0;
-    }
   }
 
   /// The same in code of constant extents, so that compilers keep the sums in registers; for rows that are equally far
@@ -693,7 +556,7 @@ class loop_nest {
   }
   /// Rows of several lines.
   template <std::size_t Rows, std::size_t Panels, class Value>
-  constexpr POLYMAC_INLINE void finish_lines(std::size_t row, const even_stretches& rows, std::size_t panel,
+  constexpr POLYMAC_INLINE void finish_lines(std::size_t row, const even_stretches<Atom>& rows, std::size_t panel,
                                              const Value* sums) const noexcept {
     std::size_t at = rows.column;
     for (std::size_t r = 0; r < Rows; ++r, ++row) {

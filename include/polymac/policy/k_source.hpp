@@ -14,6 +14,8 @@ namespace policy {
 /// `ahead` groups are passed over, then `run` groups, a constant, are taken. The panel of weights holds the visited
 /// groups one after another.
 struct dense_k {
+  /// Nothing is left out: the loop nest may take some groups in one piece.
+  static constexpr bool takes_all = true;
   template <class Function>
   constexpr POLYMAC_INLINE void visit(std::size_t first, std::size_t last, const Function& f) const noexcept {
     constexpr std::integral_constant<std::size_t, 0> none;
