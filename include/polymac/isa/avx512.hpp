@@ -41,6 +41,10 @@ struct zmm {
     return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
   }
   static POLYMAC_INLINE void store(void* to, type v) noexcept { _mm512_storeu_si512(to, v); }
+  /// The first `count` lanes.
+  static POLYMAC_INLINE void store_part(void* to, type v, std::size_t count) noexcept {
+    _mm512_mask_storeu_epi32(to, static_cast<__mmask16>((1u << count) - 1), v);
+  }
   static POLYMAC_INLINE type broadcast(std::int32_t v) noexcept { return _mm512_set1_epi32(v); }
   static POLYMAC_INLINE type add(type a, type b) noexcept { return _mm512_add_epi32(a, b); }
   static POLYMAC_INLINE type multiply_pairs(type a, type b) noexcept { return _mm512_madd_epi16(a, b); }

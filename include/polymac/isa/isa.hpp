@@ -123,6 +123,8 @@ inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 ///                                  panel; `rows` is anything whose operator[] gives a pointer to a row;
 ///                                  `stride` is the distance of two panels in weights
 ///   store(tile, sums, stride)      writes Rows x (Panels * columns) sums, rows `stride` apart (side by side if left out)
+///   store_part(tile, sums, stride, last)
+///                                  optional: of the last panel only the first `last` columns
 ///   finishes_tiles, finish(tile, rows, offset, weights, stride, sums, sums_stride)
 ///                                  optional: the last two steps and the store in one, where that pays
 /// and reads exactly depth activations per row and step: never past them.

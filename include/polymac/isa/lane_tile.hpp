@@ -219,6 +219,20 @@ struct lane_tile {
         });
   }
 
+  /// Stores all panels but the last one, and of that the first `last` columns.
+  template <std::size_t Rows, std::size_t Panels>
+  static POLYMAC_INLINE void store_part(const tile<Rows, Panels>& t, accumulator* sums, std::size_t stride,
+                                        std::size_t last) noexcept
+      requires(Registers == 1 &&
+               requires(accumulator * to, typename Vector::type v) { Vector::store_part(to, v, 1); }) {
+    POLYMAC_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) {
+      POLYMAC_UNROLL
+      for (std::size_t i = 0; i + 1 < Panels; ++i) Vector::store(sums + r * stride + i * Vector::lanes, t.sums[r][i]);
+      Vector::store_part(sums + r * stride + (Panels - 1) * Vector::lanes, t.sums[r][Panels - 1], last);
+    }
+  }
+
   template <std::size_t Rows, std::size_t Panels>
   static POLYMAC_INLINE void store(const tile<Rows, Panels>& t, accumulator* sums,
                                    std::size_t stride = Panels * columns) noexcept {

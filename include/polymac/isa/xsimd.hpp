@@ -160,6 +160,21 @@ struct atom<mac::float32, I> {
         });
   }
 
+#if defined(__AVX512F__)
+  /// Stores all panels but the last one, and of that the first `last` columns.
+  template <std::size_t Rows, std::size_t Panels>
+  static POLYMAC_INLINE void store_part(const tile<Rows, Panels>& t, accumulator* sums, std::size_t stride,
+                                        std::size_t last) noexcept requires(sizeof(batch) == 64) {
+    const auto mask = static_cast<__mmask16>((1u << last) - 1);
+    POLYMAC_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) {
+      POLYMAC_UNROLL
+      for (std::size_t p = 0; p + 1 < Panels; ++p) t.sums[r][p].store_unaligned(sums + r * stride + p * columns);
+      _mm512_mask_storeu_ps(sums + r * stride + (Panels - 1) * columns, mask, t.sums[r][Panels - 1]);
+    }
+  }
+#endif
+
   template <std::size_t Rows, std::size_t Panels>
   static POLYMAC_INLINE void store(const tile<Rows, Panels>& t, accumulator* sums,
                                    std::size_t stride = Panels * columns) noexcept {

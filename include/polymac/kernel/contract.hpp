@@ -445,11 +445,15 @@ class loop_nest {
       }
     }
     if constexpr (hands_on_sums) {
-      if (panel * Atom::columns + width <= weights.shape().columns && in_one_line<Rows>(row, rows))
+      const std::size_t columns = weights.shape().columns - panel * Atom::columns;
+      if constexpr (sums_of_tile::stores_parts)
+        if (columns < width) of.last_columns = columns - (Panels - 1) * Atom::columns;
+      if ((columns >= width || sums_of_tile::stores_parts) && in_one_line<Rows>(row, rows))
         return sums_of_tile::template run<Rows, Panels>(
             rows, of, k_source, output.row(row) + set * weights.shape().columns + panel * Atom::columns,
             row_stride(output));
     }
+    of.last_columns = Atom::columns;
     alignas(64) accumulator sums[Rows * width];
     sums_of_tile::template run<Rows, Panels>(rows, of, k_source, sums, width);
     finish_tile<Rows, Panels>(row, rows, panel, sums);

@@ -26,8 +26,9 @@ struct tile_operands {
   std::size_t panel_stride;                  ///< distance of two panels, in weights
   const typename Atom::accumulator* starts;  ///< of the first panel
   std::size_t start_stride;
-  std::size_t groups;  ///< of k, all segments and terms
-  bool cold = false;   ///< the activations may be far away: this is the first tile that reads them
+  std::size_t groups;                        ///< of k, all segments and terms
+  std::size_t last_columns = Atom::columns;  ///< of the last panel that are stored (all, if not stores_parts)
+  bool cold = false;  ///< the activations may be far away: this is the first tile that reads them
 };
 
 template <class Atom, class TileRows, class KSource>
@@ -48,6 +49,9 @@ struct tile_sums {
     else
       return std::size_t{0};
   }();
+  static constexpr bool stores_parts = requires(const typename Atom::template tile<1, 1>& t, accumulator* to) {
+    Atom::store_part(t, to, 0, 1);
+  };
   static constexpr bool one_stretch = requires { std::bool_constant<TileRows::segments == 1>{}; };
   static constexpr bool leaves_out = requires(const TileRows& rows) { rows.of->skipped_between; };
 
@@ -125,8 +129,8 @@ struct tile_sums {
                                                   const operands& of, const KSource& k_source, accumulator* to,
                                                   std::size_t stride) noexcept {
     // The products of the last groups and the stores are one; so nothing but whole groups may be left there.
-    const bool finishes =
-        last_groups > 0 && rows.whole_groups == rows.segment_groups && rows.segment_groups >= last_groups;
+    const bool finishes = last_groups > 0 && rows.whole_groups == rows.segment_groups &&
+                          rows.segment_groups >= last_groups && of.last_columns == Atom::columns;
     const std::size_t last_end = finishes ? rows.segment_groups - last_groups : rows.segment_groups;
     const weight* w = of.weights;
     std::size_t segment = 0;
@@ -148,6 +152,9 @@ struct tile_sums {
         Atom::finish(t, places, 0, w, of.panel_stride, to, stride);
         return;
       }
+    }
+    if constexpr (stores_parts) {
+      if (of.last_columns != Atom::columns) return Atom::store_part(t, to, stride, of.last_columns);
     }
     Atom::store(t, to, stride);
   }
