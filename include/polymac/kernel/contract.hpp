@@ -45,6 +45,7 @@ struct row_access {
 
 /// Rows of activations that come in strips.
 ///   one_stretch             is every row one stretch?
+///   in_lines                optional: true where no strip has more than one line or leaves weights out
 ///   strips(begin, end, f)   calls f(strip) for strips that make up rows [begin, end)
 template <class S, class M>
 concept StripSource = requires(const S& s, std::size_t n, void (&f)(const strip<typename M::activation>&)) {
@@ -110,7 +111,7 @@ struct scratch_extent {
 template <std::size_t MaxRows, bool Narrow>
 struct tile_heights {
   static constexpr std::size_t fewer(std::size_t rows) noexcept {
-    if (Narrow || rows == 1) return rows > 8 ? 8 : rows > 6 ? 6 : rows - 1;
+    if (Narrow || rows == 1) return rows > 8 ? 8 : rows - 1;
     std::size_t power = 1;
     while (power * 2 < rows) power *= 2;
     return power;
@@ -193,10 +194,18 @@ class loop_nest {
     else
       return false;
   }();
-  /// Then outputs may be anywhere, and some of the weights be left out.
-  static constexpr bool several_stretches = has_strips && !one_stretch;
-  using source_rows = std::conditional_t<one_stretch, even_rows<Atom>,
-                                         std::conditional_t<has_strips, even_stretches<Atom>, table_rows<Atom>>>;
+  /// Are strips rows of one line, and all of the weights taken?
+  static constexpr bool in_lines = [] {
+    if constexpr (requires { Source::in_lines; })
+      return Source::in_lines;
+    else
+      return false;
+  }();
+  /// Else outputs may be anywhere, and some of the weights be left out.
+  static constexpr bool several_stretches = has_strips && !one_stretch && !in_lines;
+  using strip_rows = std::conditional_t<one_stretch, even_rows<Atom>,
+                                        std::conditional_t<in_lines, line_rows<Atom>, even_stretches<Atom>>>;
+  using source_rows = std::conditional_t<has_strips, strip_rows, table_rows<Atom>>;
   // Never copied as a whole: compilers do so by a load that is wider than the stores it reads from, and it waits until
   // they, and all that was stored before them, have reached L1.
   /// The part of the depth that a tile of prepared rows adds up.
@@ -235,7 +244,7 @@ class loop_nest {
       block = block < Atom::max_panels ? Atom::max_panels : block / Atom::max_panels * Atom::max_panels;
     }
     bool far = false;
-    if (!std::is_constant_evaluated() && !several_stretches)  // windows share most of what they read
+    if (!std::is_constant_evaluated() && !several_stretches && !in_lines)  // windows share most of what they read
       far = (last_row - range.begin) * weights.shape().depth > near_bytes / sizeof(activation);
     for (std::size_t p = 0; p < panels; p += block) {
       const std::size_t panel_end = polymac::detail::smaller(p + block, panels);
@@ -270,7 +279,7 @@ class loop_nest {
     return panels <= Atom::max_panels ? panels - 1 : panels / 2 > Atom::max_panels ? panels / 2 : Atom::max_panels;
   }
 
-  using heights = tile_heights<Atom::max_rows, several_stretches>;
+  using heights = tile_heights<Atom::max_rows, several_stretches || in_lines>;
   using tiles_of_height = typename tile_table<loop_nest>::tiles_of_height;
 
   constexpr POLYMAC_INLINE void rows_from(const strip<activation>& of, std::size_t panel, std::size_t panel_end,
@@ -317,6 +326,16 @@ class loop_nest {
     rows.of = &of;
     rows.column = row % of.width;
     rows.first += static_cast<std::ptrdiff_t>(row / of.width) * of.next_line;
+  }
+  constexpr POLYMAC_INLINE void find_rows(const strip<activation>& of, std::size_t row, std::size_t count,
+                                          line_rows<Atom>& rows) const noexcept {
+    rows.first = of.first + static_cast<std::ptrdiff_t>(row) * of.distance;
+    rows.distance = of.distance;
+    rows.taps = of.taps;
+    rows.segments = of.lines * of.taps;
+    rows.line_distance = of.line_distance;
+    rows.tap_distance = of.tap_distance;
+    rows.set(count, of.depth, rows);
   }
   constexpr void find_rows(const strip<activation>& of, std::size_t row, std::size_t count,
                            table_rows<Atom>& rows) const noexcept {

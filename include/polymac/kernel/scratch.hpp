@@ -36,10 +36,10 @@ constexpr status with_scratch(const char* who, const Extent& extent, workspace w
   std::byte* const table = aligned(ws.data, alignof(const Activation*));
   std::byte* const block = aligned(table + extent.pointers * sizeof(const Activation*), Extent::block_alignment);
   // Trivial types: the bytes become objects by being written, which the kernel does before it reads them.
-  const std::size_t left = ws.size - static_cast<std::size_t>(block - ws.data);
+  const auto before = static_cast<std::size_t>(block - ws.data);
+  const std::size_t left = ws.size > before ? ws.size - before : 0;  // more than was asked for is welcome
   run(scratch<Activation>{reinterpret_cast<const Activation**>(table),
-                          extent.block > 0 ? reinterpret_cast<Activation*>(block) : nullptr,
-                          extent.block > 0 ? left / sizeof(Activation) : 0});
+                          left > 0 ? reinterpret_cast<Activation*>(block) : nullptr, left / sizeof(Activation)});
   return {};
 }
 

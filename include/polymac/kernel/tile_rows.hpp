@@ -3,7 +3,8 @@
 //
 //     table_rows        rows anywhere, in segments: a table of pointers [segment][row]
 //     even_rows         one stretch each, equally far apart
-//     even_stretches    several stretches each, line by line of an image
+//     line_rows         several stretches each, rows of one line of an image
+//     even_stretches    the same, and rows may go on in the next line
 //
 // A stretch that is no multiple of the atom's depth ends in a copy, `ends`, so that no atom reads past a view.
 #pragma once
@@ -141,7 +142,38 @@ struct even_rows : stretches<Atom> {
   POLYMAC_INLINE even_rows from(std::size_t, std::size_t) const noexcept { return *this; }
 };
 
-/// The same in several stretches, line by line of an image.
+/// Rows of several stretches that are equally far apart.
+template <class Atom>
+struct line_rows : stretches<Atom> {
+  using activation = typename Atom::activation;
+  std::size_t segments, taps;
+  const activation* first;
+  std::ptrdiff_t distance, line_distance, tap_distance;
+  constexpr POLYMAC_INLINE const activation* of_segment(std::size_t segment) const noexcept {
+    const auto n = static_cast<std::ptrdiff_t>(segment), t = static_cast<std::ptrdiff_t>(taps);
+    return first + (t == 1 ? n * line_distance : n / t * line_distance + n % t * tap_distance);
+  }
+  /// The rows of the first segment, as a table has them.
+  constexpr const activation* operator[](std::size_t r) const noexcept {
+    return first + static_cast<std::ptrdiff_t>(r) * distance;
+  }
+  template <std::size_t Rows>
+  constexpr POLYMAC_INLINE auto find(std::size_t segment, std::size_t offset) const noexcept {
+    return even_places<activation, Rows>(of_segment(segment) + offset, distance);
+  }
+  struct segment_rows {
+    const activation* first;
+    std::ptrdiff_t distance;
+    constexpr const activation* operator[](std::size_t r) const noexcept {
+      return first + static_cast<std::ptrdiff_t>(r) * distance;
+    }
+  };
+  POLYMAC_INLINE segment_rows from(std::size_t segment, std::size_t) const noexcept {
+    return {of_segment(segment), distance};
+  }
+};
+
+/// The same, and rows may go on in the next line.
 template <class Atom>
 struct even_stretches : even_rows<Atom> {
   using activation = typename Atom::activation;

@@ -9,6 +9,7 @@
 #include "polymac/kernel/contract.hpp"
 #include "polymac/kernel/convolution_source.hpp"
 #include "polymac/kernel/image_tiles.hpp"
+#include "polymac/kernel/line_windows.hpp"
 #include "polymac/kernel/scratch.hpp"
 #include "polymac/layer/columns_from.hpp"
 #include "polymac/layer/quantization.hpp"
@@ -114,14 +115,21 @@ class conv2d {
   constexpr std::size_t weight_bytes() const noexcept { return weights_.bytes(); }
   /// Bytes of workspace a run needs, whatever the size of the image.
   constexpr std::size_t workspace_bytes() const noexcept { return scratch_needed().bytes(); }
-  /// Bytes with which a run on dense images of that size is fastest: on tiles (isa::amx_int8) an image with its padding
-  /// is copied once instead of every window; none is where it can be read in place (stride 1, no padding). Of an image
-  /// that is not dense windows are copied there. At least workspace_bytes().
+  /// Bytes with which a run on dense images of that size is fastest: integers, and all that runs on tiles
+  /// (isa::amx_int8), want the image copied once with its padding around it; none is where it can be read in place. Of
+  /// an image that is not dense windows are copied there. At least workspace_bytes().
   constexpr std::size_t workspace_bytes(extent2d input) const noexcept {
     auto needed = scratch_needed();
+    window_geometry geometry{};
+    if (!resolve(window_, input, geometry).ok()) return needed.bytes();
+    if constexpr (reads_lines) {
+      const std::size_t elements = line_access(geometry, true, true) == access::framed
+                                       ? kernel::image_frame(geometry, input, group_channels()).elements()
+                                       : std::size_t{0};
+      if (needed.block < elements) needed.block = elements;
+    }
     if constexpr (kernel::has_tiles<atom>) {
-      window_geometry geometry{};
-      if (tiles_permitted_ && resolve(window_, input, geometry).ok()) {
+      if (tiles_permitted_) {
         const bool dense = groups_ == 1 && group_channels() == channels_;
         const std::size_t elements = layout(geometry, input, dense, static_cast<std::size_t>(-1)).elements;
         if (needed.block < elements) needed.block = elements;
@@ -145,8 +153,8 @@ class conv2d {
   }
   /// Some output channels as a layer of their own, as linear::part. A layer of several groups has no parts.
   constexpr auto part(column_range columns) const noexcept {
-    using part_type = conv2d<M, detail::columns_from<E>, I, extents<dynamic, dynamic, dynamic, dynamic>,
-                             kernel::viewed_memory>;
+    using part_type =
+        conv2d<M, detail::columns_from<E>, I, extents<dynamic, dynamic, dynamic, dynamic>, kernel::viewed_memory>;
     auto s = status_;
     if (s.ok()) s = detail::check_part("conv2d", columns, out_channels(), column_alignment());
     if (s.ok() && groups_ != 1)
@@ -180,6 +188,7 @@ class conv2d {
                                                               geometry.padding.left};
           kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
         } else {
+          if (!std::is_constant_evaluated() && run_lines(g, group, geometry, y, memory, rows)) continue;
           const kernel::convolution_source<activation, atom::depth> source{group,
                                                                            geometry.output,
                                                                            window_.kernel,
@@ -221,6 +230,56 @@ class conv2d {
         status_(s),
         tiles_permitted_(whole.tiles_permitted_) {}
 
+  /// How windows are read line by line (kernel/line_windows.hpp), if they can be.
+  enum class access { in_place, framed, none };
+  static constexpr bool reads_lines = !leaves_out_padding;
+  /// contiguous: the pixels of the image lie side by side, or a window has one column of them; dense: and its channels
+  /// are those of the weights.
+  constexpr access line_access(const window_geometry& geometry, bool contiguous, bool same_channels) const noexcept {
+    const std::size_t taps = window_.kernel.height * window_.kernel.width;
+    const bool near = window_.dilation.width == 1 || window_.kernel.width == 1;
+    const auto fits = [&](bool one_stretch, std::size_t channels) {
+      const std::size_t stretch = one_stretch ? window_.kernel.width * channels : channels;
+      return stretch % atom::depth == 0 || (one_stretch ? window_.kernel.height : taps) == 1;
+    };
+    const auto& p = geometry.padding;
+    if (p.top == 0 && p.bottom == 0 && p.left == 0 && p.right == 0 && same_channels &&
+        fits(near && contiguous, channels_))
+      return access::in_place;
+    return fits(near, group_channels()) ? access::framed : access::none;
+  }
+  /// Computes the rows of group g line by line, if there is memory for what that takes.
+  bool run_lines(std::size_t g, const image_view<const activation>& x, const window_geometry& geometry,
+                 const image_view<output>& y, const kernel::scratch<activation>& memory,
+                 row_range rows) const noexcept {
+    const bool near = window_.dilation.width == 1 || window_.kernel.width == 1;
+    const bool contiguous = window_.kernel.width == 1 || x.pixel_stride == x.channels;
+    const auto how = line_access(geometry, contiguous, group_channels() == x.channels);
+    if (how == access::none) return false;
+    if (how == access::in_place) {
+      const kernel::line_windows<activation> source{x, geometry.output, window_, near && contiguous};
+      kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
+      return true;
+    }
+    const kernel::image_frame frame(geometry, {x.height, x.width}, group_channels());
+    if (memory.block_elements < frame.elements()) return false;
+    const std::size_t pixels = geometry.output.height * geometry.output.width;
+    const std::size_t last = polymac::detail::smaller(rows.end, x.batch * pixels);
+    for (std::size_t n = rows.begin / pixels; n * pixels < last; ++n) {
+      const row_range part{rows.begin > n * pixels ? rows.begin - n * pixels : 0,
+                           polymac::detail::smaller(last - n * pixels, pixels)};
+      image_view<const activation> one = x;
+      one.data += n * x.image_stride;
+      one.batch = 1;
+      image_view<output> out = y;
+      out.data += n * y.image_stride;
+      out.batch = 1;
+      const auto framed = frame.fill(one, window_, geometry, zero_point_, memory.block, part.begin, part.end);
+      const kernel::line_windows<activation> source{framed, geometry.output, window_, near};
+      kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(out), memory, part);
+    }
+    return true;
+  }
   constexpr bool copies() const noexcept {
     return channels_ % atom::depth != 0 && window_.kernel.height * window_.kernel.width > 1;
   }
