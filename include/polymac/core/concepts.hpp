@@ -52,6 +52,14 @@ consteval bool weight_linear_of() {
 }
 
 template <class M>
+consteval std::size_t group_of() {
+  if constexpr (requires { M::group; })
+    return static_cast<std::size_t>(M::group);
+  else
+    return 1;
+}
+
+template <class M>
 struct sum_of {
   using type = typename M::accumulator;
 };
@@ -78,6 +86,9 @@ struct mac_traits {
   /// f(a, v + w) == f(a, v) + f(a, w): weights may be split into terms. `M::weight_linear`, else no.
   static constexpr bool weight_linear = detail::weight_linear_of<M>();
   static constexpr bool integer = std::is_integral_v<accumulator>;
+  /// Products that are added together, the last of them first: `M::group`, else one. Says what the order of a sum is
+  /// where that matters; atoms of inexact arithmetics keep it.
+  static constexpr std::size_t group = detail::group_of<M>();
 };
 
 POLYMAC_END
