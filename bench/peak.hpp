@@ -159,8 +159,9 @@ inline bool amx_bf16() { return amx_int8() && polymac::cpu::runs("amx_bf16"); }
 
 /// The fastest instruction of one instruction set.
 inline probe isa_peak(std::string_view isa, arithmetic a, operands data) {
-  const bool avx512_bf16 = isa == "avx512_bf16", avx512_vnni = avx512_bf16 || isa == "avx512_vnni", avx512 = avx512_vnni || isa == "avx512",
-             avx_vnni = isa == "avx_vnni", avx2 = avx512 || avx_vnni || isa == "avx2";
+  const bool avx512_bf16 = isa == "avx512_bf16", avx512_vnni = avx512_bf16 || isa == "avx512_vnni",
+             avx512 = avx512_vnni || isa == "avx512", avx_vnni = isa == "avx_vnni",
+             avx2 = avx512 || avx_vnni || isa == "avx2";
   switch (a) {
     case arithmetic::int8:
       if (avx512_vnni) return measure(data, "vpdpbusd zmm", vpdpbusd_zmm, 10000, 24 * 64);

@@ -39,7 +39,7 @@ lines<T> noise(std::size_t count, int low, int high, std::uint64_t seed) {
   for (T& v : values) {
     state = state * 6364136223846793005u + 1442695040888963407u;
     const auto bits = static_cast<std::uint32_t>(state >> 40);  // 24 of them
-    if constexpr (!std::is_integral_v<T>)  // float, and bfloat16 rounded from it
+    if constexpr (!std::is_integral_v<T>)                       // float, and bfloat16 rounded from it
       v = static_cast<T>(static_cast<float>(bits) * 0x1p-23f - 1.0f);
     else
       v = static_cast<T>(low + static_cast<int>(bits % static_cast<std::uint32_t>(high - low + 1)));

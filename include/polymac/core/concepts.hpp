@@ -22,8 +22,10 @@ concept Mac = requires {
   { M::name } -> std::convertible_to<const char*>;
   { M::linear } -> std::convertible_to<bool>;  // f(a + b, w) == f(a, w) + f(b, w)
   { M::exact } -> std::convertible_to<bool>;   // any order of summation gives the same bits
-} && requires(typename M::accumulator c, typename M::activation a, typename M::weight w) {
-  { M::multiply_add(c, a, w) } noexcept -> std::same_as<typename M::accumulator>;
+}
+&&requires(typename M::accumulator c, typename M::activation a, typename M::weight w) {
+  { M::multiply_add(c, a, w) }
+  noexcept->std::same_as<typename M::accumulator>;
 };
 
 /// An instruction set: a tag with a name and the weaker set it falls back to (`void` ends the chain).
@@ -64,7 +66,7 @@ struct sum_of {
   using type = typename M::accumulator;
 };
 template <class M>
-  requires requires { typename M::sum; }
+requires requires { typename M::sum; }
 struct sum_of<M> {
   using type = typename M::sum;
 };

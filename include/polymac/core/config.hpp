@@ -125,7 +125,7 @@
   namespace polymac { \
   inline namespace POLYMAC_ABI {
 #define POLYMAC_END \
-  } \
+  }                 \
   }
 
 #if defined(_MSC_VER) && !defined(__clang__)

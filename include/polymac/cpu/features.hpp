@@ -74,7 +74,7 @@ inline bool runs(std::string_view name) noexcept {
   if (name == "amx_bf16") return tiles && all(seven.edx, 1u << 22) && all(seven_one.eax, 1u << 5);
   if (name == "avx_vnni") return avx2 && all(seven_one.eax, 1u << 4);
 #elif defined(__aarch64__)
-  if (name == "neon") return true;  // part of AArch64
+  if (name == "neon") return true;                        // part of AArch64
 #if defined(__linux__)
   constexpr unsigned long asimd_dot_product = 1ul << 20;  // HWCAP_ASIMDDP
   if (name == "neon_dotprod") return (getauxval(AT_HWCAP) & asimd_dot_product) != 0;

@@ -110,9 +110,7 @@ struct tile_blocks {
     return shapes;
   }
   /// Makes the tile registers of this thread ready; `release` gives them back.
-  static POLYMAC_INLINE void configure(const tile_configuration& shapes) noexcept {
-    tile_unit::configure(shapes);
-  }
+  static POLYMAC_INLINE void configure(const tile_configuration& shapes) noexcept { tile_unit::configure(shapes); }
   static POLYMAC_INLINE void release() noexcept { tile_unit::release(); }
 
   // A block has 1 or 2 tiles of rows and 1 or 2 panels, or 4 tiles of rows and 1 panel: at most 4 tiles of sums, in the

@@ -62,8 +62,8 @@ struct bf16_dot_product {
 }  // namespace detail
 
 template <>
-struct atom<mac::bf16, avx512_bf16> : detail::lane_tile<avx512_bf16, detail::zmm_float, detail::bf16_dot_product, 1,
-                                                        12, 2> {};
+struct atom<mac::bf16, avx512_bf16>
+    : detail::lane_tile<avx512_bf16, detail::zmm_float, detail::bf16_dot_product, 1, 12, 2> {};
 
 }  // namespace isa
 POLYMAC_END
