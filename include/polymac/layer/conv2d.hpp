@@ -145,8 +145,8 @@ class conv2d {
   }
   /// Some output channels as a layer of their own, as linear::part. A layer of several groups has no parts.
   constexpr auto part(column_range columns) const noexcept {
-    using part_type = conv2d<M, detail::columns_from<E>, I, extents<dynamic, dynamic, dynamic, dynamic>,
-                             kernel::viewed_memory>;
+    using part_type =
+        conv2d<M, detail::columns_from<E>, I, extents<dynamic, dynamic, dynamic, dynamic>, kernel::viewed_memory>;
     auto s = status_;
     if (s.ok()) s = detail::check_part("conv2d", columns, out_channels(), column_alignment());
     if (s.ok() && groups_ != 1)
@@ -280,8 +280,7 @@ class conv2d {
   }
   /// Do `rows` rows of an image of `pixels` rows run on tiles?
   constexpr bool runs_on_tiles(std::size_t rows, std::size_t pixels) const noexcept {
-    return tiles_permitted_ && pixels >= 16 &&
-           kernel::prefers_tiles(rows, weights_.shape().columns, weights_.shape().depth);
+    return tiles_permitted_ && pixels >= 16 && kernel::prefers_tiles(weights_, rows, pixels);
   }
   /// Do the pixels that a group reads lie side by side, its channels filled up?
   constexpr bool is_dense(const image_view<const activation>& group) const noexcept {
@@ -367,7 +366,7 @@ class conv2d {
         zero_point_,
         filled == w.channels ? detail::plain_filters<M>(w, q.weight_zero_points)
                              : kernel::plain_weights<typename M::weight>{});
-    tiles_permitted_ = s.ok() && detail::may_use_tiles<atom>(weights_);
+    tiles_permitted_ = s.ok() && detail::may_use_tiles<atom>(weights_, false);
     return s;
   }
 
