@@ -114,9 +114,9 @@ class conv2d {
   constexpr std::size_t weight_bytes() const noexcept { return weights_.bytes(); }
   /// Bytes of workspace a run needs, whatever the size of the image.
   constexpr std::size_t workspace_bytes() const noexcept { return scratch_needed().bytes(); }
-  /// Bytes with which a run on dense images of that size is fastest: on tiles (isa::amx_int8) an image with its padding
-  /// is copied once instead of every window; none is where it can be read in place (stride 1, no padding). Of an image
-  /// that is not dense windows are copied there. At least workspace_bytes().
+  /// Bytes with which a run on dense images of that size is fastest: on tiles (isa::amx_int8, isa::amx_bf16) an image
+  /// with its padding is copied once instead of every window; none is where it can be read in place (stride 1, no
+  /// padding). Of an image that is not dense windows are copied there. At least workspace_bytes().
   constexpr std::size_t workspace_bytes(extent2d input) const noexcept {
     auto needed = scratch_needed();
     if constexpr (kernel::has_tiles<atom>) {

@@ -164,7 +164,7 @@ using layer::transposed;
 ///   rows     what to compute (all by default). Threads each need a workspace of their own and pack for themselves;
 ///            where rows are few, cut w and y by columns instead
 ///
-/// x, w and y must not overlap. noexcept, no heap; on tiles (isa::amx_int8) the first call of the process asks for
+/// x, w and y must not overlap. noexcept, no heap; on tiles (isa::amx_int8, isa::amx_bf16) the first call of the process asks for
 /// permission to use them. The sums are those of layer::linear, bit by bit. Returns what does not fit, with nothing
 /// written. Cost: packing columns x depth, and the products.
 template <Mac M, Isa I = isa::native, epilogue::Stage E = epilogue::identity>
