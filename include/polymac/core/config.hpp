@@ -55,21 +55,22 @@
 #else
 #define POLYMAC_DETAIL_BF16
 #endif
-// Matrix registers. polymac's own tests run their code without them, on a model of the registers: there, and only
-// there, POLYMAC_EMULATE_TILES names the header that holds it (tests/support/emulated_tiles.hpp, which is not
-// installed).
+// Matrix registers; clang++ 14 spells their macros in its own way. polymac's own tests run their code without them, on a
+// model of the registers: there, and only there, POLYMAC_EMULATE_TILES names the header that holds it
+// (tests/support/emulated_tiles.hpp, which is not installed).
 #if defined(POLYMAC_EMULATE_TILES)
 #define POLYMAC_HAS_AMX_INT8 1
 #define POLYMAC_HAS_AMX_BF16 1
 #define POLYMAC_DETAIL_AMX _emulated_tiles
-#elif defined(__AMX_TILE__) && defined(__AMX_INT8__) && defined(__AMX_BF16__)
+#elif (defined(__AMX_TILE__) || defined(__AMXTILE__)) && (defined(__AMX_INT8__) || defined(__AMXINT8__))
 #define POLYMAC_HAS_AMX_INT8 1
+#if defined(__AMX_BF16__) || defined(__AMXBF16__)
 #define POLYMAC_HAS_AMX_BF16 1
 #define POLYMAC_DETAIL_AMX _amx_amxbf16
-#elif defined(__AMX_TILE__) && defined(__AMX_INT8__)
-#define POLYMAC_HAS_AMX_INT8 1
+#else
 #define POLYMAC_HAS_AMX_BF16 0
 #define POLYMAC_DETAIL_AMX _amx
+#endif
 #else
 #define POLYMAC_HAS_AMX_INT8 0
 #define POLYMAC_HAS_AMX_BF16 0
