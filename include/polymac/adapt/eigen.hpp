@@ -37,10 +37,16 @@ template <class Derived>
 auto* data_of(Derived& m) {
   using stored = std::remove_pointer_t<decltype(m.data())>;
   using seen = element<std::remove_const_t<stored>>;
-  if constexpr (std::is_same_v<seen, std::remove_const_t<stored>>)
+  if constexpr (std::is_same_v<seen, std::remove_const_t<stored>>) {
     return m.data();
-  else
-    return reinterpret_cast<std::conditional_t<std::is_const_v<stored>, const seen, seen>*>(m.data());
+  } else {
+    // What was written as Eigen's type is read as polymac's from here on: compilers may not take them for different memory.
+    auto* data = reinterpret_cast<std::conditional_t<std::is_const_v<stored>, const seen, seen>*>(m.data());
+#if defined(__GNUC__)
+    asm volatile("" : "+r"(data) : : "memory");
+#endif
+    return data;
+  }
 }
 
 template <class Derived>

@@ -17,11 +17,7 @@ namespace polymac {
 /// finite value (about 3.39e38) it is an infinity, NaN stays a quiet NaN with its sign and upper bits, subnormals are
 /// kept. The memory of std::bfloat16_t, Eigen::bfloat16 and oneDNN's bf16. Not initialised unless asked for
 /// (`bfloat16{}` is +0).
-struct
-#if defined(__GNUC__)
-    [[gnu::may_alias]]  // views of it may be of another library's type
-#endif
-    bfloat16 {
+struct bfloat16 {
   std::uint16_t bits;
 
   bfloat16() noexcept = default;
