@@ -29,7 +29,7 @@ def fail(text):
 # peer, o times oneDNN, and e.g. ("int8_requantised", 0.85): times polymac's own speed in that arithmetic.
 MACHINES = {"avx512_vnni": "wide VNNI", "amx": "AMX"}
 # The instruction sets of polymac's build that are held against the goals of such a machine.
-BUILDS = {"avx512_vnni": ["avx512_vnni"], "amx": ["amx_int8", "amx_bf16"]}
+BUILDS = {"avx512_vnni": ["avx512_vnni", "avx512_bf16"], "amx": ["amx_int8", "amx_bf16"]}
 
 
 def goals():
@@ -69,6 +69,7 @@ def goals():
     add("gemm/float32", cube(64), "p0.96", "p0.92")
     add("gemm/float32", cube(32), "p0.95", "p0.92")
     add("gemm/float32", "1024x16x64", "p0.92", "p0.88")
+    add("gemm/bf16", f"{cube(512)} 784x128x1152", "p0.95", "p0.60")
     for rows, wide, amx, wide_float, amx_float in [
             ("3x3_56x56x64_64 3x3_28x28x128_128 3x3_14x14x256_256", "p0.95", "p0.60", "p0.95", "p0.92"),
             ("3x3_7x7x512_512", "p0.95", "p0.38", "p0.95", "p0.92"),
@@ -202,9 +203,9 @@ def read(paths):
 
 
 WORKS = [f"{group}/{arithmetic}"
-         for group, arithmetics in (("gemm", "int8 int8_requantised int8_requantised_exact int16x8 float32"),
+         for group, arithmetics in (("gemm", "int8 int8_requantised int8_requantised_exact int16x8 float32 bf16"),
                                     ("conv", "int8 int8_exact float32"), ("depthwise", "int8 int8_exact float32"),
-                                    ("gemm_pack", "int8 int8_requantised int8_requantised_exact int16x8 float32"))
+                                    ("gemm_pack", "int8 int8_requantised int8_requantised_exact int16x8 float32 bf16"))
          for arithmetic in arithmetics.split()]
 
 

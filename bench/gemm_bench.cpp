@@ -185,6 +185,7 @@ int main(int argc, char** argv) {
                                                                              result::requantised);
   add<polymac_gemm<mac::int16x8, raw>, std::int16_t>("int16x8", arithmetic::int16, result::sums);
   add<polymac_gemm<mac::float32, raw>, float>("float32", arithmetic::float32, result::sums);
+  add<polymac_gemm<mac::bf16, raw>, pm::bfloat16>("bf16", arithmetic::bfloat16, result::sums);
   add<polymac_product<mac::int8, false>, std::int8_t>("int8", arithmetic::int8, result::sums);
   add<polymac_product<mac::int8, true>, std::int8_t>("int8_by_depth", arithmetic::int8, result::sums);
   add<polymac_product<mac::float32, false>, float>("float32", arithmetic::float32, result::sums);
@@ -196,6 +197,7 @@ int main(int argc, char** argv) {
   add<peer::onednn_gemm<int8_t, int32_t>, int8_t>("int8", arithmetic::int8, result::sums);
   add<peer::onednn_gemm<int8_t, int8_t>, int8_t>("int8_requantised", arithmetic::int8, result::requantised);
   add<peer::onednn_gemm<float, float>, float>("float32", arithmetic::float32, result::sums);
+  add<peer::onednn_gemm<pm::bfloat16, float>, pm::bfloat16>("bf16", arithmetic::bfloat16, result::sums);
 #endif
 #if POLYMAC_PEER_XNNPACK
   add<peer::xnnpack_gemm<int8_t, int8_t>, int8_t>("int8_requantised", arithmetic::int8, result::requantised);
@@ -204,6 +206,7 @@ int main(int argc, char** argv) {
 #if POLYMAC_PEER_LIBXSMM
   add<peer::libxsmm_gemm<int8_t, int32_t>, int8_t>("int8", arithmetic::int8, result::sums);
   add<peer::libxsmm_gemm<float, float>, float>("float32", arithmetic::float32, result::sums);
+  add<peer::libxsmm_gemm<pm::bfloat16, float>, pm::bfloat16>("bf16", arithmetic::bfloat16, result::sums);
 #endif
 #ifdef POLYMAC_PEER_MKL
   add<peer::mkl_gemm<int8_t, int32_t>, int8_t>("int8", arithmetic::int8, result::sums);

@@ -11,6 +11,7 @@
 #include "bench/report.hpp"
 
 #include "polymac/isa/all.hpp"
+#include "polymac/mac/bf16.hpp"
 #include "polymac/mac/float32.hpp"
 #include "polymac/mac/int16x8.hpp"
 #include "polymac/mac/int8.hpp"
@@ -34,7 +35,9 @@ constexpr std::size_t passes = 16;  // over them in one call, so that start and 
 template <class T>
 bench::lines<T> operands(std::size_t count, std::uint64_t seed) {
   const auto codes = bench::noise<std::int8_t>(count, 0, 15, seed);  // uint8 too
-  return {codes.begin(), codes.end()};
+  bench::lines<T> values(count);
+  for (std::size_t i = 0; i < count; ++i) values[i] = static_cast<T>(codes[i]);
+  return values;
 }
 
 template <class Atom>
@@ -119,7 +122,7 @@ void run(benchmark::State& state, bench::arithmetic kind) {
   constexpr std::size_t row_count = tile_rows<Atom>(), columns = tile_panels<Atom>() * Atom::columns;
   constexpr std::size_t depth = groups * Atom::depth;
   constexpr bool on_tiles = requires { typename Atom::tiles; };
-  if (on_tiles ? !bench::detail::amx_int8() : !pm::cpu::runs(Atom::isa::name))
+  if (on_tiles ? !(bench::detail::amx_int8() && pm::cpu::runs(Atom::isa::name)) : !pm::cpu::runs(Atom::isa::name))
     return state.SkipWithError("this processor or system lacks the instruction set");
   const auto activations = operands<activation>(row_count * depth, 1);
   const auto weights = operands<weight>(columns * depth, 2);
@@ -171,5 +174,6 @@ int main(int argc, char** argv) {
   add<pm::mac::uint8>(arithmetic::int8, sets);
   add<pm::mac::int16x8>(arithmetic::int16, sets);
   add<pm::mac::float32>(arithmetic::float32, sets);
+  add<pm::mac::bf16>(arithmetic::bfloat16, sets);
   return bench::run_all(argc, argv);
 }

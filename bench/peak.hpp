@@ -155,14 +155,12 @@ inline bool amx_int8() {
   return false;
 #endif
 }
-inline bool amx_bf16() { return amx_int8() && (polymac::cpu::detail::cpuid(7, 0).edx >> 22 & 1) != 0; }
-inline bool avx512_bf16() {
-  return polymac::cpu::runs("avx512") && (polymac::cpu::detail::cpuid(7, 1).eax >> 5 & 1) != 0;
-}
+inline bool amx_bf16() { return amx_int8() && polymac::cpu::runs("amx_bf16"); }
 
 /// The fastest instruction of one instruction set.
 inline probe isa_peak(std::string_view isa, arithmetic a, operands data) {
-  const bool avx512_vnni = isa == "avx512_vnni", avx512 = avx512_vnni || isa == "avx512", avx_vnni = isa == "avx_vnni",
+  const bool avx512_bf16 = isa == "avx512_bf16", avx512_vnni = avx512_bf16 || isa == "avx512_vnni",
+             avx512 = avx512_vnni || isa == "avx512", avx_vnni = isa == "avx_vnni",
              avx2 = avx512 || avx_vnni || isa == "avx2";
   switch (a) {
     case arithmetic::int8:
@@ -177,7 +175,7 @@ inline probe isa_peak(std::string_view isa, arithmetic a, operands data) {
       return {};
     case arithmetic::bfloat16:
       // It may be slower than converting to float32 (Xeon); then the peak is that of float32.
-      if (avx512_bf16()) {
+      if (avx512_bf16) {
         const probe bf16 = measure(data, "vdpbf16ps zmm", vdpbf16ps_zmm, 5000, 24 * 32);
         const probe f32 = isa_peak(isa, arithmetic::float32, data);
         return bf16.gmac > f32.gmac ? bf16 : f32;
@@ -192,7 +190,7 @@ inline probe isa_peak(std::string_view isa, arithmetic a, operands data) {
 }
 
 inline probe vector_peak(arithmetic a, operands data) {
-  for (const char* isa : {"avx512_vnni", "avx512", "avx_vnni", "avx2"})
+  for (const char* isa : {"avx512_bf16", "avx512_vnni", "avx512", "avx_vnni", "avx2"})
     if (polymac::cpu::runs(isa)) return isa_peak(isa, a, data);
   return {};
 }

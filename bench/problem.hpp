@@ -31,7 +31,7 @@ struct line_allocator {
 template <class T>
 using lines = std::vector<T, line_allocator<T>>;
 
-/// Reproducible values: floats in [-1, 1), integers over the whole of `low` to `high`.
+/// Reproducible values: floats in [-1, 1], integers over the whole of `low` to `high`.
 template <class T>
 lines<T> noise(std::size_t count, int low, int high, std::uint64_t seed) {
   lines<T> values(count);
@@ -39,8 +39,8 @@ lines<T> noise(std::size_t count, int low, int high, std::uint64_t seed) {
   for (T& v : values) {
     state = state * 6364136223846793005u + 1442695040888963407u;
     const auto bits = static_cast<std::uint32_t>(state >> 40);  // 24 of them
-    if constexpr (std::is_floating_point_v<T>)
-      v = static_cast<T>(bits) * static_cast<T>(0x1p-23) - T{1};
+    if constexpr (!std::is_integral_v<T>)                       // float, and bfloat16 rounded from it
+      v = static_cast<T>(static_cast<float>(bits) * 0x1p-23f - 1.0f);
     else
       v = static_cast<T>(low + static_cast<int>(bits % static_cast<std::uint32_t>(high - low + 1)));
   }
@@ -56,7 +56,7 @@ enum class result {
 template <class X>
 using weight_for = std::conditional_t<std::is_integral_v<X>, std::int8_t, X>;
 template <class X>
-using bias_for = std::conditional_t<std::is_integral_v<X>, std::int32_t, X>;
+using bias_for = std::conditional_t<std::is_integral_v<X>, std::int32_t, float>;
 
 /// Channels, their scales and bias: what a product and a convolution have in common. Scales spread the sums of noise
 /// over a good part of int8.

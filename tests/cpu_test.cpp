@@ -26,6 +26,9 @@ TEST_CASE("no other name runs", "[cpu]") {
 
 TEST_CASE("a stronger set implies the weaker ones", "[cpu]") {
   if (cpu::runs("avx512_vnni")) CHECK(cpu::runs("avx512"));
+  if (cpu::runs("avx512_bf16")) CHECK(cpu::runs("avx512_vnni"));
+  if (cpu::runs("amx_int8")) CHECK(cpu::runs("avx512_vnni"));
+  if (cpu::runs("amx_bf16")) CHECK((cpu::runs("amx_int8") && cpu::runs("avx512_bf16")));
   if (cpu::runs("avx512")) CHECK(cpu::runs("avx2"));
   if (cpu::runs("avx_vnni")) CHECK(cpu::runs("avx2"));
 }

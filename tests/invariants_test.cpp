@@ -11,6 +11,7 @@
 #include <polymac/layer/conv2d.hpp>
 #include <polymac/layer/depthwise_conv2d.hpp>
 #include <polymac/layer/linear.hpp>
+#include <polymac/mac/bf16.hpp>
 #include <polymac/mac/float32.hpp>
 #include <polymac/mac/int16x8.hpp>
 #include <polymac/mac/int8.hpp>
@@ -36,10 +37,15 @@ struct on {
   using sum = typename polymac::mac_traits<M>::sum;
 };
 
-// Every instruction set has a program of its own, in which it is the native one.
-using arithmetics =
+// Every instruction set has a program of its own, in which it is the native one. bf16: where it has an atom of its own.
+using atom_of_bf16 = isa::best_atom<mac::bf16, isa::native>;
+using bf16_here =
+    std::conditional_t<std::is_same_v<atom_of_bf16::isa, isa::native> || std::is_same_v<atom_of_bf16::isa, isa::scalar>,
+                       std::tuple<on<mac::bf16, typename atom_of_bf16::isa>>, std::tuple<>>;
+using arithmetics = decltype(std::tuple_cat(
+    bf16_here{},
     std::tuple<on<mac::int8, isa::native>, on<mac::uint8, isa::native>, on<mac::int16x8, isa::native>,
-               on<mac::float32, isa::native>, on<mac::int8, isa::scalar>, on<mac::float32, isa::scalar>>;
+               on<mac::float32, isa::native>, on<mac::int8, isa::scalar>, on<mac::float32, isa::scalar>>{}));
 
 template <class T, class Config, class Build>
 std::vector<T> run_image(const problem& p, const std::vector<typename Config::activation>& x, const Build& build,
@@ -60,7 +66,7 @@ template <class Config>
 std::vector<typename Config::sum> convolve(const problem& p, const std::vector<typename Config::activation>& x,
                                            const std::vector<typename Config::weight>& weights,
                                            const std::vector<typename Config::sum>& bias = {},
-                                           typename Config::activation zero_point = 0,
+                                           typename Config::activation zero_point = {},
                                            const std::vector<polymac::row_range>& parts = {{}}) {
   using M = typename Config::mac;
   const auto build = [&] {
@@ -120,7 +126,7 @@ TEMPLATE_LIST_TEST_CASE("convolution: the response to an impulse is the kernel",
     for (int repeat = 0; repeat < 4; ++repeat) {
       const std::size_t n = pick(p.in.batch), y0 = pick(p.in.height), x0 = pick(p.in.width), c0 = pick(p.in.channels);
       std::vector<typename TestType::activation> x(p.in.count());
-      x[p.in.at(n, y0, x0, c0)] = 1;
+      x[p.in.at(n, y0, x0, c0)] = whole<typename TestType::activation>(1);
       const auto y = convolve<TestType>(p, x, w);
       // Where output (oy, ox) has a tap on the impulse, it is that tap's weight.
       const image_shape out = p.out();
@@ -212,10 +218,10 @@ TEMPLATE_LIST_TEST_CASE("convolution: images, rows and ranges of rows do not dep
     const auto y = convolve<TestType>(p, x, w);
     const std::size_t rows = p.out().batch * p.out().height * p.out().width;
     const std::size_t cut = static_cast<std::size_t>(random.integer(0, static_cast<int>(rows)));
-    CHECK(difference(y, convolve<TestType>(p, x, w, {}, 0, {{cut, rows}, {0, cut}})) == "");
+    CHECK(difference(y, convolve<TestType>(p, x, w, {}, {}, {{cut, rows}, {0, cut}})) == "");
     std::vector<polymac::row_range> threads;  // more ranges than rows: some are empty
     for (std::size_t t = 0; t < 7; ++t) threads.push_back({rows * t / 7, rows * (t + 1) / 7});
-    CHECK(difference(y, convolve<TestType>(p, x, w, {}, 0, threads)) == "");
+    CHECK(difference(y, convolve<TestType>(p, x, w, {}, {}, threads)) == "");
 
     problem one = p;
     one.in.batch = 1;
@@ -243,7 +249,7 @@ TEMPLATE_LIST_TEST_CASE("depthwise convolution is a convolution with as many gro
       std::vector<typename TestType::weight> filters(w.size());                    // OHWI
       for (std::size_t o = 0; o < p.out_channels; ++o)
         for (std::size_t tap = 0; tap < p.taps(); ++tap) filters[o * p.taps() + tap] = w[tap * p.out_channels + o];
-      const typename TestType::activation zero = std::is_floating_point_v<typename TestType::activation> ? 0 : 2;
+      const auto zero = whole<typename TestType::activation>(polymac::mac_traits<M>::integer ? 2 : 0);
       const auto build = [&] {
         return polymac::depthwise_conv2d<M, typename TestType::isa>(
             p.depthwise(multiplier), p.depthwise_weight_view(w.data()), std::vector<typename TestType::sum>{},

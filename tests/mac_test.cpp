@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The laws of the arithmetics: zero absorbs, the product is linear, and max_depth is the last safe depth.
 #include "catch.hpp"
+#include "polymac/mac/bf16.hpp"
 #include "polymac/mac/float32.hpp"
 #include "polymac/mac/int16x8.hpp"
 #include "polymac/mac/int8.hpp"
@@ -19,7 +20,8 @@ namespace mac = polymac::mac;
 namespace {
 
 using integer_macs = std::tuple<mac::int8, mac::uint8, mac::int16x8>;
-using all_macs = std::tuple<mac::int8, mac::uint8, mac::int16x8, mac::float32>;
+using inexact_macs = std::tuple<mac::float32, mac::bf16>;
+using all_macs = std::tuple<mac::int8, mac::uint8, mac::int16x8, mac::float32, mac::bf16>;
 
 static_assert(mac::int8::multiply_add(1, -128, -128) == 16385);
 static_assert(mac::int8::multiply_add(-5, 127, -128) == -16261);
@@ -43,8 +45,8 @@ std::vector<T> values(int step = 1) {
 /// All bytes; of words every 257th and the last.
 template <class T>
 std::vector<T> operands() {
-  if constexpr (std::is_floating_point_v<T>)
-    return {0.0f, -0.0f, 1.0f, -1.5f, 3.0e-39f, std::numeric_limits<T>::min(), -1.0e30f, std::numeric_limits<T>::max()};
+  if constexpr (!std::is_integral_v<T>)
+    return {T(0.0f), T(-0.0f), T(1.0f), T(-1.5f), T(3.0e-39f), T(0x1p-126f), T(-1.0e30f), T(0x1.fep127f)};
   else
     return values<T>(sizeof(T) == 1 ? 1 : 257);
 }
@@ -133,19 +135,21 @@ TEMPLATE_LIST_TEST_CASE("max_depth products fit the accumulator, one more need n
   REQUIRE(sum == depth * a * w);
 }
 
-TEST_CASE("float32 keeps its error bound", "[mac]") {
+TEMPLATE_LIST_TEST_CASE("An inexact arithmetic keeps its error bound", "[mac]", inexact_macs) {
+  using M = TestType;
+  INFO(M::name);
   POLYMAC_RANDOM(random, 5);
   for (const std::size_t depth : {1u, 2u, 17u, 1000u, 20000u}) {
-    const auto a = polymac_test::uniform<float>(random, depth);
-    const auto w = polymac_test::uniform<float>(random, depth);
+    const auto a = polymac_test::uniform<typename M::activation>(random, depth);
+    const auto w = polymac_test::uniform<typename M::weight>(random, depth);
     float sum = 0.25f;
     double exact = 0.25, magnitudes = 0.25;
     for (std::size_t k = 0; k < depth; ++k) {
-      sum = mac::float32::multiply_add(sum, a[k], w[k]);
+      sum = M::multiply_add(sum, a[k], w[k]);
       exact += static_cast<double>(a[k]) * static_cast<double>(w[k]);
       magnitudes += std::abs(static_cast<double>(a[k]) * static_cast<double>(w[k]));
     }
-    const double bound = mac::float32::error_bound(depth, magnitudes);
+    const double bound = M::error_bound(depth, magnitudes);
     INFO("depth " << depth << ": " << static_cast<double>(sum) - exact << ", bound " << bound);
     REQUIRE(std::abs(static_cast<double>(sum) - exact) <= bound);
     REQUIRE(bound <= 1.3e-7 * static_cast<double>(depth + 1) * magnitudes);  // and the bound says something

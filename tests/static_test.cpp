@@ -47,7 +47,8 @@ struct tag_of_a_user {
 };
 
 static_assert(polymac::Mac<mac::int8> && polymac::Mac<mac::uint8> && polymac::Mac<mac::int16x8>);
-static_assert(polymac::Mac<mac::float32> && polymac::Mac<complete>);
+static_assert(polymac::Mac<mac::float32> && polymac::Mac<mac::bf16> && polymac::Mac<complete>);
+static_assert(polymac::mac_traits<mac::bf16>::group == 2 && polymac::mac_traits<mac::float32>::group == 1);
 static_assert(!polymac::Mac<int> && !polymac::Mac<void> && !polymac::Mac<isa::scalar>);
 static_assert(!polymac::Mac<no_weight> && !polymac::Mac<may_throw> && !polymac::Mac<returns_another_type>);
 static_assert(polymac::Isa<isa::scalar> && polymac::Isa<isa::avx512_vnni> && polymac::Isa<isa::neon_dotprod>);
@@ -70,6 +71,7 @@ inline constexpr bool runs_integers =
     runs<mac::int8, I, From>&& runs<mac::uint8, I, From>&& runs<mac::int16x8, I, From>;
 
 static_assert(runs_integers<isa::scalar, isa::scalar> && runs<mac::float32, isa::scalar, isa::scalar>);
+static_assert(runs<mac::bf16, isa::scalar, isa::scalar>);
 static_assert(runs<complete, isa::native, isa::scalar>);  // a new arithmetic runs at once
 static_assert(runs<mac::int8, tag_of_a_user, isa::scalar>);
 static_assert(isa::is_compiled<isa::scalar> && isa::is_compiled<isa::native>);
@@ -85,32 +87,46 @@ inline constexpr bool runs_float = runs<mac::float32, I, isa::scalar>;
 
 #if defined(__SSE2__)
 static_assert(isa::is_compiled<isa::sse2> && runs_integers<isa::sse2, isa::scalar>);
-static_assert(runs_float<isa::sse2, isa::sse2>);
+static_assert(runs_float<isa::sse2, isa::sse2> && runs<mac::bf16, isa::sse2, isa::scalar>);
 #else
 static_assert(!isa::is_compiled<isa::sse2>);
 #endif
 #if defined(__AVX2__) && defined(__FMA__)
 static_assert(isa::is_compiled<isa::avx2> && runs_integers<isa::avx2, isa::avx2>);
-static_assert(runs_float<isa::avx2, isa::avx2>);
+static_assert(runs_float<isa::avx2, isa::avx2> && runs<mac::bf16, isa::avx2, isa::avx2>);
 #else
 static_assert(!isa::is_compiled<isa::avx2> && !isa::is_compiled<isa::avx_vnni> && !isa::is_compiled<isa::avx512>);
 #endif
 #if defined(__AVX2__) && defined(__FMA__) && defined(__AVXVNNI__)
 static_assert(isa::is_compiled<isa::avx_vnni> && runs_integers<isa::avx_vnni, isa::avx_vnni>);
-static_assert(runs_float<isa::avx_vnni, isa::avx2>);
+static_assert(runs_float<isa::avx_vnni, isa::avx2> && runs<mac::bf16, isa::avx_vnni, isa::avx2>);
 #else
 static_assert(!isa::is_compiled<isa::avx_vnni>);
 #endif
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 static_assert(isa::is_compiled<isa::avx512> && runs_integers<isa::avx512, isa::avx512>);
-static_assert(runs_float<isa::avx512, isa::avx512>);
+static_assert(runs_float<isa::avx512, isa::avx512> && runs<mac::bf16, isa::avx512, isa::avx512>);
 #if defined(__AVX512VNNI__)
 static_assert(isa::is_compiled<isa::avx512_vnni> && runs_integers<isa::avx512_vnni, isa::avx512_vnni>);
-static_assert(runs_float<isa::avx512_vnni, isa::avx512>);
-#if defined(__AMX_TILE__) && defined(__AMX_INT8__)
-static_assert(isa::is_compiled<isa::amx_int8> && std::same_as<isa::native, isa::amx_int8>);
+static_assert(runs_float<isa::avx512_vnni, isa::avx512> && runs<mac::bf16, isa::avx512_vnni, isa::avx512>);
+#if defined(__AVX512BF16__)
+static_assert(isa::is_compiled<isa::avx512_bf16> && runs_integers<isa::avx512_bf16, isa::avx512_vnni>);
+static_assert(runs<mac::bf16, isa::avx512_bf16, isa::avx512_bf16> && runs_float<isa::avx512_bf16, isa::avx512>);
+#endif
+#if POLYMAC_HAS_AMX_INT8
+static_assert(isa::is_compiled<isa::amx_int8>);
 static_assert(runs<mac::int8, isa::amx_int8, isa::amx_int8> && runs<mac::uint8, isa::amx_int8, isa::amx_int8>);
 static_assert(runs<mac::int16x8, isa::amx_int8, isa::avx512_vnni> && runs_float<isa::amx_int8, isa::avx512>);
+static_assert(runs<mac::bf16, isa::amx_int8, isa::avx512>);  // and not vdpbf16ps
+#if POLYMAC_HAS_AMX_BF16
+static_assert(isa::is_compiled<isa::amx_bf16> && std::same_as<isa::native, isa::amx_bf16>);
+static_assert(runs<mac::int8, isa::amx_bf16, isa::amx_int8> && runs<mac::bf16, isa::amx_bf16, isa::amx_bf16>);
+static_assert(runs<mac::int16x8, isa::amx_bf16, isa::avx512_vnni> && runs_float<isa::amx_bf16, isa::avx512>);
+#else
+static_assert(!isa::is_compiled<isa::amx_bf16> && std::same_as<isa::native, isa::amx_int8>);
+#endif
+#elif defined(__AVX512BF16__)
+static_assert(!isa::is_compiled<isa::amx_int8> && std::same_as<isa::native, isa::avx512_bf16>);
 #else
 static_assert(!isa::is_compiled<isa::amx_int8> && std::same_as<isa::native, isa::avx512_vnni>);
 #endif
@@ -122,7 +138,7 @@ static_assert(!isa::is_compiled<isa::avx512> && !isa::is_compiled<isa::avx512_vn
 #endif
 #if defined(__ARM_NEON) && defined(__aarch64__)
 static_assert(isa::is_compiled<isa::neon> && runs_integers<isa::neon, isa::neon>);
-static_assert(runs_float<isa::neon, isa::neon>);
+static_assert(runs_float<isa::neon, isa::neon> && runs<mac::bf16, isa::neon, isa::scalar>);
 #if defined(__ARM_FEATURE_DOTPROD)
 static_assert(isa::is_compiled<isa::neon_dotprod> && std::same_as<isa::native, isa::neon_dotprod>);
 static_assert(runs<mac::int8, isa::neon_dotprod, isa::neon_dotprod>);
@@ -143,6 +159,7 @@ inline constexpr bool has_panel = (isa::best_atom<M, I>::columns == Columns) && 
 static_assert(has_panel<mac::int8, isa::native, 16, 4> && has_panel<mac::int8, isa::avx2, 16, 4>);
 static_assert(has_panel<mac::uint8, isa::native, 16, 4> && has_panel<mac::uint8, isa::avx2, 16, 4>);
 static_assert(has_panel<mac::int16x8, isa::native, 16, 2> && has_panel<mac::int16x8, isa::avx2, 16, 2>);
+static_assert(has_panel<mac::bf16, isa::native, 16, 2> && has_panel<mac::bf16, isa::avx2, 16, 2>);
 #endif
 
 // -- the generic atom is a constant expression -----------------------------------------------------------------------
@@ -173,8 +190,12 @@ TEST_CASE("The inline namespace names the strongest instruction set", "[static]"
   const std::string native = isa::native::name;
   INFO(tag << " for " << native);
   // avx512_vnni is spelled avx512_fma_vnni there, avx_vnni avx2_fma_avxvnni, sse2 and neon as they are
-  const std::string vector = native == "avx_vnni" ? "avx2" : native.substr(0, native.find('_'));
+  const std::string vector = native == "avx_vnni"         ? "avx2"
+                             : native.starts_with("amx_") ? "avx512"
+                                                          : native.substr(0, native.find('_'));
   REQUIRE(tag.find(vector) != std::string::npos);
+  if (native == "avx512_bf16") REQUIRE(tag.find("_bf16") != std::string::npos);
+  if (native == "amx_bf16") REQUIRE(tag.find("_amxbf16") != std::string::npos);
   if (native == "avx512_vnni") REQUIRE(tag.find("_vnni") != std::string::npos);
   if (native == "avx_vnni") REQUIRE(tag.find("_avxvnni") != std::string::npos);
   if (native == "neon_dotprod") REQUIRE(tag.find("_dotprod") != std::string::npos);

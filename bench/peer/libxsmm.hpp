@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// libxsmm 2: int8 and float32 products by batch-reduce kernels, weights in blocks of 64 columns laid out before.
+// libxsmm 2: int8, bfloat16 and float32 products by batch-reduce kernels, weights in blocks of 64 columns laid out before.
 //
 // libxsmm generates kernels and leaves the loops over blocks to its user; these are ours, the plain ones: all depth
 // blocks in one call, the order of the loops that keeps the smaller operand near, and the rows of a block chosen by
@@ -8,6 +8,7 @@
 
 #include "bench/peak.hpp"
 #include "bench/problem.hpp"
+#include "polymac/core/bfloat16.hpp"
 
 #include <libxsmm.h>
 
@@ -67,11 +68,12 @@ class libxsmm_gemm {
   libxsmm_gemmfunction make(std::size_t rows, std::size_t columns) const {
     const auto n = [](std::size_t v) { return static_cast<libxsmm_blasint>(v); };
     constexpr bool integers = std::is_integral_v<X>;
+    constexpr auto floats = std::is_same_v<X, polymac::bfloat16> ? LIBXSMM_DATATYPE_BF16 : LIBXSMM_DATATYPE_F32;
     // libxsmm's matrices have columns together: its a is the weights, its b the activations.
     const libxsmm_gemm_shape shape = libxsmm_create_gemm_shape(
         n(columns), n(rows), n(depth_block_), n(columns), n(problem_.shape.depth), n(problem_.shape.columns),
-        integers ? LIBXSMM_DATATYPE_I8 : LIBXSMM_DATATYPE_F32,
-        !integers ? LIBXSMM_DATATYPE_F32
+        integers ? LIBXSMM_DATATYPE_I8 : floats,
+        !integers ? floats
         : amx_    ? LIBXSMM_DATATYPE_I8
                   : LIBXSMM_DATATYPE_U8,
         integers ? LIBXSMM_DATATYPE_I32 : LIBXSMM_DATATYPE_F32, integers ? LIBXSMM_DATATYPE_I32 : LIBXSMM_DATATYPE_F32);
@@ -79,7 +81,7 @@ class libxsmm_gemm {
     reduce.br_type = LIBXSMM_GEMM_BATCH_REDUCE_STRIDE;
     reduce.br_stride_a_hint = n(columns * depth_block_ * sizeof(X));
     reduce.br_stride_b_hint = n(depth_block_ * sizeof(X));
-    const auto flags = static_cast<libxsmm_bitfield>((integers ? LIBXSMM_GEMM_FLAG_VNNI_A : 0) |
+    const auto flags = static_cast<libxsmm_bitfield>((group > 1 ? LIBXSMM_GEMM_FLAG_VNNI_A : 0) |
                                                      (integers && !amx_ ? 0 : LIBXSMM_GEMM_FLAG_BETA_0));
     const auto f = libxsmm_dispatch_brgemm(shape, flags, LIBXSMM_GEMM_PREFETCH_NONE, reduce);
     if (f == nullptr)

@@ -4,6 +4,8 @@
 
 #include "bench/problem.hpp"
 
+#include "polymac/core/bfloat16.hpp"
+
 #include <dlfcn.h>
 #include <dnnl.hpp>
 
@@ -37,6 +39,7 @@ template <class T>
 constexpr dnnl::memory::data_type onednn_type() {
   if constexpr (std::is_same_v<T, std::int8_t>) return dnnl::memory::data_type::s8;
   if constexpr (std::is_same_v<T, std::int32_t>) return dnnl::memory::data_type::s32;
+  if constexpr (std::is_same_v<T, polymac::bfloat16>) return dnnl::memory::data_type::bf16;
   return dnnl::memory::data_type::f32;
 }
 
@@ -116,7 +119,7 @@ class onednn_call {
 
 }  // namespace detail
 
-/// X: int8 or float; Y: the sums' type, or int8 for requantised results.
+/// X: int8, bfloat16 or float; Y: the sums' type, or int8 for requantised results.
 template <class X, class Y>
 class onednn_gemm : public detail::onednn_call {
  public:

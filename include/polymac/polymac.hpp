@@ -39,6 +39,7 @@
 #include "polymac/layer/quantize.hpp"
 #include "polymac/layer/reshape.hpp"
 #include "polymac/layer/softmax.hpp"
+#include "polymac/mac/bf16.hpp"
 #include "polymac/mac/float32.hpp"
 #include "polymac/mac/int16x8.hpp"
 #include "polymac/mac/int8.hpp"

@@ -6,7 +6,8 @@
 #include <cstring>
 
 // POLYMAC_VARIANT_<isa> is set for each variant that polymac_add_isa_variants() has built.
-#define ODR_FOR_EACH(X) X(scalar) X(avx2) X(avx512) X(avx_vnni) X(avx512_vnni) X(amx_int8) X(neon) X(neon_dotprod)
+#define ODR_FOR_EACH(X) \
+  X(scalar) X(avx2) X(avx512) X(avx_vnni) X(avx512_vnni) X(avx512_bf16) X(amx_int8) X(amx_bf16) X(neon) X(neon_dotprod)
 #define ODR_DECLARE(isa) extern const variant variant_##isa [[gnu::weak]];
 ODR_FOR_EACH(ODR_DECLARE)
 

@@ -20,7 +20,7 @@ std::vector<typename M::activation> random_activations(random_source& random, st
     std::vector<code> codes(count);
     for (auto& c : codes) c.bits = static_cast<std::uint8_t>(random.bits() & 0x83u);
     return codes;
-  } else if constexpr (std::is_floating_point_v<typename M::activation>) {
+  } else if constexpr (!std::is_integral_v<typename M::activation>) {
     return uniform<typename M::activation>(random, count);
   } else {
     return random.integer(0, 3) == 0 ? extremes<typename M::activation>(random, count)
@@ -33,7 +33,7 @@ std::vector<typename M::weight> random_weights(random_source& random, std::size_
     return small_integers<std::int8_t>(random, count, -8, 8);
   } else if constexpr (std::is_same_v<typename M::weight, code>) {
     return random_activations<M>(random, count);
-  } else if constexpr (std::is_floating_point_v<typename M::weight>) {
+  } else if constexpr (!std::is_integral_v<typename M::weight>) {
     return uniform<typename M::weight>(random, count);
   } else {
     return random.integer(0, 3) == 0 ? extremes<typename M::weight>(random, count)

@@ -5,6 +5,7 @@
 
 #include <polymac/core/concepts.hpp>
 #include <polymac/isa/all.hpp>
+#include <polymac/mac/bf16.hpp>
 #include <polymac/mac/float32.hpp>
 #include <polymac/mac/int16x8.hpp>
 #include <polymac/mac/int8.hpp>
@@ -113,9 +114,14 @@ using tested_isas = polymac::isa::compiled;
 namespace detail {
 template <class M, class Isas>
 struct row;
+/// bf16 only where a set has an atom of its own: the programs of other sets would run the same code once more.
+template <class M, class I>
+inline constexpr bool is_tested =
+    !std::is_same_v<M, polymac::mac::bf16> || std::is_same_v<typename polymac::isa::best_atom<M, I>::isa, I>;
 template <class M, class... I>
 struct row<M, std::tuple<I...>> {
-  using type = std::tuple<pairing<M, I>...>;
+  using type =
+      decltype(std::tuple_cat(std::conditional_t<is_tested<M, I>, std::tuple<pairing<M, I>>, std::tuple<>>{}...));
 };
 template <class Macs>
 struct cells;
@@ -127,8 +133,8 @@ struct cells<std::tuple<M...>> {
 
 /// The library's arithmetics on each of them. The others have the generic atom alone, which a stronger instruction set
 /// finds along its chain of bases.
-using library_arithmetics =
-    std::tuple<polymac::mac::int8, polymac::mac::uint8, polymac::mac::int16x8, polymac::mac::float32>;
+using library_arithmetics = std::tuple<polymac::mac::int8, polymac::mac::uint8, polymac::mac::int16x8,
+                                       polymac::mac::float32, polymac::mac::bf16>;
 using other_cells =
     std::tuple<pairing<power_of_two, polymac::isa::native>, pairing<shallow, polymac::isa::scalar>,
                pairing<short_sums, polymac::isa::native>, pairing<truncated, polymac::isa::scalar>,

@@ -41,7 +41,7 @@ struct golden_sum {
     if constexpr (std::is_integral_v<typename M::weight>) {
       const std::int64_t v = static_cast<std::int64_t>(w) - weight_zero;
       value += product(a, v) - product(zero, v);
-    } else if constexpr (std::is_floating_point_v<typename M::activation>) {
+    } else if constexpr (requires { M::error_bound(products, magnitude); }) {
       const double p = static_cast<double>(a) * static_cast<double>(w);
       value += p;
       magnitude += std::abs(p);

@@ -53,20 +53,29 @@ class random_source {
   std::uint64_t state_;
 };
 
+/// A whole number in any arithmetic's type.
+template <class T>
+constexpr T whole(std::int64_t v) {
+  if constexpr (std::is_class_v<T>)
+    return T(static_cast<float>(v));
+  else
+    return static_cast<T>(v);
+}
+
 /// Small integers: any arithmetic of at least 8 bits sums a few hundred of their products without rounding.
 template <class T>
 std::vector<T> small_integers(random_source& random, std::size_t count, int low = -3, int high = 3) {
   std::vector<T> values(count);
-  for (T& v : values) v = static_cast<T>(random.integer(low, high));
+  for (T& v : values) v = whole<T>(random.integer(low, high));
   return values;
 }
 
-/// Every value of an integer type with the same probability; floats in [-1, 1).
+/// Every value of an integer type with the same probability; floats in [-1, 1), bfloat16 rounded from them.
 template <class T>
 std::vector<T> uniform(random_source& random, std::size_t count) {
   std::vector<T> values(count);
   for (T& v : values) {
-    if constexpr (std::is_floating_point_v<T>)
+    if constexpr (!std::is_integral_v<T>)
       v = static_cast<T>(2.0f * random.unit() - 1.0f);
     else
       v = static_cast<T>(random.bits());

@@ -22,8 +22,10 @@ concept Mac = requires {
   { M::name } -> std::convertible_to<const char*>;
   { M::linear } -> std::convertible_to<bool>;  // f(a + b, w) == f(a, w) + f(b, w)
   { M::exact } -> std::convertible_to<bool>;   // any order of summation gives the same bits
-} && requires(typename M::accumulator c, typename M::activation a, typename M::weight w) {
-  { M::multiply_add(c, a, w) } noexcept -> std::same_as<typename M::accumulator>;
+}
+&&requires(typename M::accumulator c, typename M::activation a, typename M::weight w) {
+  { M::multiply_add(c, a, w) }
+  noexcept->std::same_as<typename M::accumulator>;
 };
 
 /// An instruction set: a tag with a name and the weaker set it falls back to (`void` ends the chain).
@@ -52,11 +54,19 @@ consteval bool weight_linear_of() {
 }
 
 template <class M>
+consteval std::size_t group_of() {
+  if constexpr (requires { M::group; })
+    return static_cast<std::size_t>(M::group);
+  else
+    return 1;
+}
+
+template <class M>
 struct sum_of {
   using type = typename M::accumulator;
 };
 template <class M>
-  requires requires { typename M::sum; }
+requires requires { typename M::sum; }
 struct sum_of<M> {
   using type = typename M::sum;
 };
@@ -78,6 +88,9 @@ struct mac_traits {
   /// f(a, v + w) == f(a, v) + f(a, w): weights may be split into terms. `M::weight_linear`, else no.
   static constexpr bool weight_linear = detail::weight_linear_of<M>();
   static constexpr bool integer = std::is_integral_v<accumulator>;
+  /// Products that are added together, the last of them first: `M::group`, else one. Says what the order of a sum is
+  /// where that matters; atoms of inexact arithmetics keep it.
+  static constexpr std::size_t group = detail::group_of<M>();
 };
 
 POLYMAC_END

@@ -50,9 +50,30 @@
 #else
 #define POLYMAC_DETAIL_AVXVNNI
 #endif
-#if defined(__AMX_TILE__) && defined(__AMX_INT8__)
-#define POLYMAC_DETAIL_AMX _amx
+#if defined(__AVX512BF16__)
+#define POLYMAC_DETAIL_BF16 _bf16
 #else
+#define POLYMAC_DETAIL_BF16
+#endif
+// Matrix registers; clang++ 14 spells their macros in its own way. polymac's own tests run their code without them, on a
+// model of the registers: there, and only there, POLYMAC_EMULATE_TILES names the header that holds it
+// (tests/support/emulated_tiles.hpp, which is not installed).
+#if defined(POLYMAC_EMULATE_TILES)
+#define POLYMAC_HAS_AMX_INT8 1
+#define POLYMAC_HAS_AMX_BF16 1
+#define POLYMAC_DETAIL_AMX _emulated_tiles
+#elif (defined(__AMX_TILE__) || defined(__AMXTILE__)) && (defined(__AMX_INT8__) || defined(__AMXINT8__))
+#define POLYMAC_HAS_AMX_INT8 1
+#if defined(__AMX_BF16__) || defined(__AMXBF16__)
+#define POLYMAC_HAS_AMX_BF16 1
+#define POLYMAC_DETAIL_AMX _amx_amxbf16
+#else
+#define POLYMAC_HAS_AMX_BF16 0
+#define POLYMAC_DETAIL_AMX _amx
+#endif
+#else
+#define POLYMAC_HAS_AMX_INT8 0
+#define POLYMAC_HAS_AMX_BF16 0
 #define POLYMAC_DETAIL_AMX
 #endif
 #if defined(__ARM_FEATURE_DOTPROD)
@@ -94,9 +115,10 @@
 #define POLYMAC_DETAIL_TAG6 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG5, POLYMAC_DETAIL_ZEN)
 #define POLYMAC_DETAIL_TAG7 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG6, POLYMAC_DETAIL_EXCEPTIONS)
 #define POLYMAC_DETAIL_TAG8 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG7, POLYMAC_DETAIL_XSIMD)
+#define POLYMAC_DETAIL_TAG9 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG8, POLYMAC_DETAIL_BF16)
 
 /// Name of the inline namespace, for example `v0_1_avx512_fma_vnni`.
-#define POLYMAC_ABI POLYMAC_DETAIL_JOIN(v0_1_, POLYMAC_DETAIL_TAG8)
+#define POLYMAC_ABI POLYMAC_DETAIL_JOIN(v0_1_, POLYMAC_DETAIL_TAG9)
 
 /// Opens and closes `namespace polymac` with the tagged inline namespace inside. Plain views and statuses, which may
 /// cross translation units, stay outside of it.
@@ -104,7 +126,7 @@
   namespace polymac { \
   inline namespace POLYMAC_ABI {
 #define POLYMAC_END \
-  } \
+  }                 \
   }
 
 #if defined(_MSC_VER) && !defined(__clang__)

@@ -64,12 +64,17 @@ inline bool runs(std::string_view name) noexcept {
   if (name == "avx2") return avx2;
   if (name == "avx512") return avx512;
   if (name == "avx512_vnni") return avx512 && all(seven.ecx, 1u << 11);
-  // Tile configuration and tile data, bits 17 and 18; AMX-INT8 is bit 25, AMX-TILE bit 24 of leaf 7 edx.
-  if (name == "amx_int8")
-    return avx512 && all(seven.ecx, 1u << 11) && all(state, 0x60000) && all(seven.edx, 1u << 24 | 1u << 25);
-  if (name == "avx_vnni") return avx2 && seven.eax >= 1 && all(detail::cpuid(7, 1).eax, 1u << 4);
+  const auto seven_one = seven.eax >= 1 ? detail::cpuid(7, 1) : detail::registers{};
+  if (name == "avx512_bf16") return avx512 && all(seven.ecx, 1u << 11) && all(seven_one.eax, 1u << 5);
+  // Tile configuration and tile data, bits 17 and 18; AMX-BF16 is bit 22, AMX-TILE bit 24, AMX-INT8 bit 25 of leaf 7
+  // edx. Code for tiles of bf16 is compiled for those of bytes, too, and for AVX-512 BF16, which all such processors
+  // have.
+  const bool tiles = avx512 && all(seven.ecx, 1u << 11) && all(state, 0x60000) && all(seven.edx, 1u << 24 | 1u << 25);
+  if (name == "amx_int8") return tiles;
+  if (name == "amx_bf16") return tiles && all(seven.edx, 1u << 22) && all(seven_one.eax, 1u << 5);
+  if (name == "avx_vnni") return avx2 && all(seven_one.eax, 1u << 4);
 #elif defined(__aarch64__)
-  if (name == "neon") return true;  // part of AArch64
+  if (name == "neon") return true;                        // part of AArch64
 #if defined(__linux__)
   constexpr unsigned long asimd_dot_product = 1ul << 20;  // HWCAP_ASIMDDP
   if (name == "neon_dotprod") return (getauxval(AT_HWCAP) & asimd_dot_product) != 0;

@@ -5,10 +5,12 @@
 // with all the others pooling and elementwise layers, included alone, would take 0.45 s longer to compile.
 #pragma once
 
+#include "polymac/isa/amx_bf16.hpp"
 #include "polymac/isa/amx_int8.hpp"
 #include "polymac/isa/avx2.hpp"
 #include "polymac/isa/avx2_panels.hpp"
 #include "polymac/isa/avx512.hpp"
+#include "polymac/isa/avx512_bf16.hpp"
 #include "polymac/isa/avx512_column_sums.hpp"
 #include "polymac/isa/avx512_depthwise.hpp"
 #include "polymac/isa/avx512_lanes.hpp"

@@ -1,234 +1,32 @@
 // SPDX-License-Identifier: MIT
-// AMX: products of whole tiles, 16 rows x 16 columns x 64 deep in one instruction.
+// AMX-INT8: products of tiles of bytes, 16 rows x 16 columns x 64 deep in one instruction. The picture and the prices
+// are those of amx_tiles.hpp.
 //
-//   instruction            Granite Rapids at 3.4 GHz, measured
-//   tdpbssd, tdpbusd       5.5 ns for 9 to 16 rows of activations, 3.2 ns for 8 and fewer, whatever the depth
-//   tileloadd              1.0 to 2.9 ns from L1, with the number of rows; the stride between them does not matter
-//   tilestored             5.5 ns
-//   ldtilecfg + tilerelease   82 ns together
-//
-//   tile of int8: 32 rows x 32 columns, 64 deep: 4 products for 4 loads, 6.4 ns each, 0.86 of the rate from registers
-//
-//                              panel 0     panel 1
-//       16 groups of k ->      tmm6        tmm7         a panel of 16 columns x 4 deep x 16 groups is one tile
-//   rows  0..15   tmm4         tmm0        tmm1
-//   rows 16..31   tmm5         tmm2        tmm3
-//
-// tdpbssd takes signed bytes on both sides and adds modulo 2^32: no flipped bits, no surplus to take off.
-// The tile registers are state of the thread: configured once for a contraction, released at its end.
+// tdpbssd takes signed bytes on both sides and adds modulo 2^32: no flipped bits, no surplus to take off. tdpbusd is its
+// sister for unsigned activations. Both equal the golden model for every input.
 #pragma once
 
+#include "polymac/isa/amx_tiles.hpp"
 #include "polymac/isa/avx512_vnni.hpp"
 
-#if defined(__AMX_TILE__) && defined(__AMX_INT8__) && defined(__AVX512F__) && defined(__AVX512BW__) && \
-    defined(__AVX512VL__) && defined(__AVX512DQ__) && defined(__AVX512VNNI__)
-
-#include <cstddef>
-#include <cstdint>
-#include <type_traits>
+#if POLYMAC_HAS_AMX_INT8 && defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && \
+    defined(__AVX512DQ__) && defined(__AVX512VNNI__)
 
 POLYMAC_BEGIN
 namespace isa {
 namespace detail {
 
-// Tile numbers are part of the instruction. Written out instead of taken from the compiler's header: g++ 12 does not
-// tell the optimiser that these instructions read and write memory, and drops the stores they depend on.
-template <int Tile>
-POLYMAC_INLINE void tile_load(const void* from, std::size_t stride) noexcept {
-  __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride), "i"(Tile) : "memory");
-}
-template <int Tile>
-POLYMAC_INLINE void tile_store(void* to, std::size_t stride) noexcept {
-  __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(stride), "i"(Tile) : "memory");
-}
-template <int Tile>
-POLYMAC_INLINE void tile_zero() noexcept {
-  __asm__ volatile("tilezero %%tmm%c0" : : "i"(Tile));
-}
-template <int Sums, int Activations, int Weights, bool Signed>
-POLYMAC_INLINE void tile_multiply_add() noexcept {
-  if constexpr (Signed)
-    __asm__ volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(Sums), "i"(Activations), "i"(Weights));
-  else
-    __asm__ volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(Sums), "i"(Activations), "i"(Weights));
-}
-
-/// The shapes of the eight tiles, as ldtilecfg reads them.
-struct alignas(64) tile_configuration {
-  std::uint8_t palette = 1;
-  std::uint8_t start_row = 0;
-  std::uint8_t reserved[14]{};
-  std::uint16_t row_bytes[16]{};
-  std::uint8_t rows[16]{};
-};
-static_assert(sizeof(tile_configuration) == 64);
-
-/// Tiles of s8 or u8 activations with s8 weights.
+/// s8 or u8 activations, s8 weights.
 template <class M>
-struct byte_tiles {
+struct byte_tile_product {
   using mac = M;
-  using activation = typename M::activation;
-  using weight = typename M::weight;
-  using accumulator = typename M::accumulator;
-  using configuration_type = tile_configuration;
-  static constexpr std::size_t columns = 16;
-  static constexpr std::size_t depth = 4;        ///< of a group, as in the panel
-  static constexpr std::size_t rows = 16;        ///< of a tile; two of them make a block
-  static constexpr std::size_t max_groups = 16;  ///< of a step
-  static_assert(sizeof(activation) == 1 && sizeof(weight) == 1 && sizeof(accumulator) == 4);
-
-  /// The shapes of tiles for steps of `groups` groups. Made once, when weights are packed: ldtilecfg reads all 64
-  /// bytes, and would wait for bytes that have just been written.
-  static constexpr tile_configuration configuration(std::size_t groups) noexcept {
-    tile_configuration shapes;
-    for (int t = 0; t < 4; ++t) set(shapes, t, rows, columns * sizeof(accumulator));
-    for (int t = 4; t < 6; ++t) set(shapes, t, rows, groups * depth);
-    for (int t = 6; t < 8; ++t) set(shapes, t, groups, columns * depth);
-    return shapes;
-  }
-  /// Makes the tile registers of this thread ready; `release` gives them back.
-  static POLYMAC_INLINE void configure(const tile_configuration& shapes) noexcept {
-    __asm__ volatile("ldtilecfg %0" : : "m"(shapes));
-  }
-  static POLYMAC_INLINE void release() noexcept { __asm__ volatile("tilerelease"); }
-
-  // A block has 1 or 2 tiles of rows and 1 or 2 panels, or 4 tiles of rows and 1 panel: at most 4 tiles of sums, in the
-  // order of rows and panels.
-
-  /// Where the tiles of sums are to be stored: tile t from to[t] on, its rows stride[t] bytes apart; no tile where
-  /// to[t] is null.
-  struct places {
-    accumulator* to[4]{};
-    std::size_t stride[4]{};
-  };
-  /// The tiles of a block in their order, from `sums` on, rows `stride` accumulators apart.
-  template <std::size_t RowTiles, std::size_t Panels>
-  static POLYMAC_INLINE void place(places& where, accumulator* sums, std::size_t stride) noexcept {
-    POLYMAC_UNROLL
-    for (std::size_t t = 0; t < 4; ++t) {
-      where.to[t] = t < RowTiles * Panels ? sums + t / Panels * rows * stride + t % Panels * columns : nullptr;
-      where.stride[t] = stride * sizeof(accumulator);
-    }
-  }
-  /// Adds the products of one step. tiles[t]: first activation of tile t, rows `stride` apart; weights: the groups of
-  /// the step, panels `panel_stride` apart. `between` is called once in the middle: work for the vector units.
-  template <std::size_t RowTiles, std::size_t Panels, class Between>
-  static POLYMAC_INLINE void step(const activation* const (&tiles)[RowTiles], std::size_t stride, const weight* weights,
-                                  std::size_t panel_stride, const Between& between) noexcept {
-    step_with<RowTiles, Panels>(
-        tiles, stride, weights, panel_stride, [](auto) POLYMAC_INLINE_LAMBDA {}, between);
-  }
-  /// The same for the first step of a block: the sums that the tiles still hold are stored to `before`, each just
-  /// before its tile is needed, and new ones begin: with `starts`, 16 for each panel, or with 0 where that is null.
-  /// Stored at the end of their block they would keep the next one waiting: tile registers are not renamed. (A block of
-  /// one step takes 33 ns instead of 53.)
-  template <std::size_t RowTiles, std::size_t Panels, class Between>
-  static POLYMAC_INLINE void first_step(const activation* const (&tiles)[RowTiles], std::size_t stride,
-                                        const weight* weights, std::size_t panel_stride, const accumulator* starts,
-                                        const places& before, const Between& between) noexcept {
-    const auto ready = [&](auto tile) POLYMAC_INLINE_LAMBDA {
-      constexpr int t = decltype(tile)::value;
-      store<t>(before);
-      if (starts != nullptr)
-        tile_load<t>(starts + t % Panels * columns, 0);
-      else
-        tile_zero<t>();
-    };
-    step_with<RowTiles, Panels>(tiles, stride, weights, panel_stride, ready, between);
-    constexpr std::size_t used = RowTiles * Panels;
-    if constexpr (used < 2) store<1>(before);
-    if constexpr (used < 3) store<2>(before);
-    if constexpr (used < 4) store<3>(before);
-  }
-  static POLYMAC_INLINE void store_all(const places& where) noexcept {
-    store<0>(where);
-    store<1>(where);
-    store<2>(where);
-    store<3>(where);
-  }
-  /// Elements that copy and fill may write beyond the end: they write whole registers, zeros behind `count` elements.
-  static constexpr std::size_t copy_excess = 64;
-  static POLYMAC_INLINE void copy(activation* to, const activation* from, std::size_t count) noexcept {
-    for (; count >= 64; count -= 64, to += 64, from += 64) _mm512_storeu_si512(to, _mm512_loadu_si512(from));
-    if (count > 0) _mm512_storeu_si512(to, _mm512_maskz_loadu_epi8((std::uint64_t{1} << count) - 1, from));
-  }
-  /// Copies `pixels` pixels of `channels` elements, `from_stride` apart, to places `to_stride` apart; what is between
-  /// them there becomes zero.
-  static void copy_pixels(activation* to, std::size_t to_stride, const activation* from, std::size_t from_stride,
-                          std::size_t channels, std::size_t pixels) noexcept {
-    if (channels <= 4 && to_stride == 4 && from_stride == channels) {
-      // Sixteen pixels at a time: of 16 bytes that hold at least four of them each quarter takes its own.
-      const __mmask64 kept = 0x1111'1111'1111'1111u * ((1u << channels) - 1);
-      alignas(16) char order[16];
-      for (std::size_t i = 0; i < 16; ++i) order[i] = static_cast<char>(i / 4 * channels + i % 4);
-      const __m512i picked = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(order)));
-      const __mmask16 quarter = static_cast<__mmask16>((1u << 4 * channels) - 1);
-      for (; pixels >= 16; pixels -= 16, from += 16 * channels, to += 64) {
-        __m512i all = _mm512_castsi128_si512(_mm_maskz_loadu_epi8(quarter, from));
-        all = _mm512_inserti32x4(all, _mm_maskz_loadu_epi8(quarter, from + 4 * channels), 1);
-        all = _mm512_inserti32x4(all, _mm_maskz_loadu_epi8(quarter, from + 8 * channels), 2);
-        all = _mm512_inserti32x4(all, _mm_maskz_loadu_epi8(quarter, from + 12 * channels), 3);
-        _mm512_storeu_si512(to, _mm512_maskz_shuffle_epi8(kept, all, picked));
-      }
-    }
-    for (; pixels > 0; --pixels, from += from_stride, to += to_stride) copy(to, from, channels);
-  }
-  static POLYMAC_INLINE void fill(activation* to, activation value, std::size_t count) noexcept {
-    const __m512i all = _mm512_set1_epi8(static_cast<char>(value));
-    for (; count >= 64; count -= 64, to += 64) _mm512_storeu_si512(to, all);
-    if (count > 0) _mm512_storeu_si512(to, _mm512_maskz_mov_epi8((std::uint64_t{1} << count) - 1, all));
-  }
-
- private:
-  template <int Tile>
-  using number = std::integral_constant<int, Tile>;
-  template <int Tile>
-  static POLYMAC_INLINE void store(const places& where) noexcept {
-    if (where.to[Tile] != nullptr) tile_store<Tile>(where.to[Tile], where.stride[Tile]);
-  }
-  /// A step; ready(tile) is called before the first product of each tile of sums.
-  template <std::size_t RowTiles, std::size_t Panels, class Ready, class Between>
-  static POLYMAC_INLINE void step_with(const activation* const (&tiles)[RowTiles], std::size_t stride,
-                                       const weight* weights, std::size_t panel_stride, const Ready& ready,
-                                       const Between& between) noexcept {
-    constexpr bool is_signed = std::is_signed_v<activation>;
-    tile_load<4>(tiles[0], stride);
-    tile_load<6>(weights, columns * depth);
-    ready(number<0>{});
-    tile_multiply_add<0, 4, 6, is_signed>();
-    if constexpr (Panels == 2) {
-      static_assert(RowTiles <= 2);
-      tile_load<7>(weights + panel_stride, columns * depth);
-      ready(number<1>{});
-      tile_multiply_add<1, 4, 7, is_signed>();
-      between();
-      if constexpr (RowTiles == 2) {
-        tile_load<5>(tiles[1], stride);
-        ready(number<2>{});
-        tile_multiply_add<2, 5, 6, is_signed>();
-        ready(number<3>{});
-        tile_multiply_add<3, 5, 7, is_signed>();
-      }
-    } else {
-      if constexpr (RowTiles > 1) {
-        tile_load<5>(tiles[1], stride);
-        ready(number<1>{});
-        tile_multiply_add<1, 5, 6, is_signed>();
-      }
-      between();
-      if constexpr (RowTiles == 4) {
-        tile_load<4>(tiles[2], stride);
-        ready(number<2>{});
-        tile_multiply_add<2, 4, 6, is_signed>();
-        tile_load<5>(tiles[3], stride);
-        ready(number<3>{});
-        tile_multiply_add<3, 5, 6, is_signed>();
-      }
-    }
-  }
-  static constexpr void set(tile_configuration& shapes, int tile, std::size_t rows_of, std::size_t bytes) noexcept {
-    shapes.rows[tile] = static_cast<std::uint8_t>(rows_of);
-    shapes.row_bytes[tile] = static_cast<std::uint16_t>(bytes);
+  static constexpr std::size_t depth = 4;
+  template <int Sums, int Activations, int Weights>
+  static POLYMAC_INLINE void multiply_add() noexcept {
+    if constexpr (std::is_signed_v<typename M::activation>)
+      tile_unit::add_dot_s8s8<Sums, Activations, Weights>();
+    else
+      tile_unit::add_dot_u8s8<Sums, Activations, Weights>();
   }
 };
 
@@ -237,12 +35,12 @@ struct byte_tiles {
 template <>
 struct atom<mac::int8, amx_int8> : atom<mac::int8, avx512_vnni> {
   using isa = amx_int8;
-  using tiles = detail::byte_tiles<polymac::mac::int8>;
+  using tiles = detail::tile_blocks<detail::byte_tile_product<polymac::mac::int8>>;
 };
 template <>
 struct atom<mac::uint8, amx_int8> : atom<mac::uint8, avx512_vnni> {
   using isa = amx_int8;
-  using tiles = detail::byte_tiles<polymac::mac::uint8>;
+  using tiles = detail::tile_blocks<detail::byte_tile_product<polymac::mac::uint8>>;
 };
 
 }  // namespace isa

@@ -16,9 +16,13 @@
 //
 //   tile of int16x8: the same, 2 deep: 2 registers of weights, 24 sums, 1 activation, 1 product: 28 of 32
 //
-// Why it equals the golden model for every input: widening.hpp.
+//   tile of bf16: the same, 2 deep: 4 registers of weights as floats, 24 sums, 2 activations: 30 of 32
+//   price of a step: 4 + rows x 2 conversions, rows x 4 vfmadd: 12 rows in 38 cycles on 2 ports, 0.63 of their rate
+//
+// Why it equals the golden model for every input: widening.hpp, bf16_product.hpp.
 #pragma once
 
+#include "polymac/isa/bf16_product.hpp"
 #include "polymac/isa/isa.hpp"
 #include "polymac/isa/lane_tile.hpp"
 #include "polymac/isa/widening.hpp"
@@ -55,6 +59,23 @@ struct zmm {
   static POLYMAC_INLINE type odd_u8(type v) noexcept { return _mm512_srli_epi16(v, 8); }
 };
 
+/// 512 bits as 16 floats.
+struct zmm_float {
+  using type = __m512;
+  using pairs = __m512i;
+  static constexpr std::size_t lanes = 16;
+  static constexpr std::size_t registers = 32;
+  static POLYMAC_INLINE type load(const float* from) noexcept { return _mm512_loadu_ps(from); }
+  static POLYMAC_INLINE void store(float* to, type v) noexcept { _mm512_storeu_ps(to, v); }
+  static POLYMAC_INLINE type multiply_add(type a, type b, type c) noexcept { return _mm512_fmadd_ps(a, b, c); }
+  static POLYMAC_INLINE pairs load_pairs(const bfloat16* from) noexcept { return _mm512_loadu_si512(from); }
+  static POLYMAC_INLINE pairs broadcast_pair(std::int32_t pair) noexcept { return _mm512_set1_epi32(pair); }
+  static POLYMAC_INLINE type first_bf16(pairs v) noexcept { return _mm512_castsi512_ps(_mm512_slli_epi32(v, 16)); }
+  static POLYMAC_INLINE type second_bf16(pairs v) noexcept {
+    return _mm512_castsi512_ps(_mm512_maskz_mov_epi16(0xAAAA'AAAAu, v));
+  }
+};
+
 template <class Product>
 using avx512_tile = lane_tile<avx512, zmm, Product, 1, 12, 2>;
 
@@ -66,6 +87,9 @@ template <>
 struct atom<mac::uint8, avx512> : detail::avx512_tile<detail::parity_product<mac::uint8, detail::zmm>> {};
 template <>
 struct atom<mac::int16x8, avx512> : detail::avx512_tile<detail::word_product<detail::zmm>> {};
+template <>
+struct atom<mac::bf16, avx512>
+    : detail::lane_tile<avx512, detail::zmm_float, detail::widened_bf16_product<detail::zmm_float>, 1, 12, 2> {};
 
 }  // namespace isa
 POLYMAC_END

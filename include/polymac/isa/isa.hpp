@@ -40,10 +40,21 @@ struct avx512_vnni {
   using base = avx512;
   static constexpr const char* name = "avx512_vnni";
 };
+/// Dot products of two bf16 per lane (vdpbf16ps zmm).
+struct avx512_bf16 {
+  using base = avx512_vnni;
+  static constexpr const char* name = "avx512_bf16";
+};
 /// Tiles of 16 rows x 64 bytes and their products of bytes; the operating system must permit them (cpu/permission.hpp).
 struct amx_int8 {
   using base = avx512_vnni;
   static constexpr const char* name = "amx_int8";
+};
+/// Their products of bf16. The chain passes by avx512_bf16: on processors with tiles its instruction is slower than
+/// float multiply-adds.
+struct amx_bf16 {
+  using base = amx_int8;
+  static constexpr const char* name = "amx_bf16";
 };
 /// AArch64 Advanced SIMD.
 struct neon {
@@ -76,9 +87,17 @@ using compiled = decltype(std::tuple_cat(std::tuple<scalar>{}
 #if defined(__AVX512VNNI__)
                                          ,
                                          std::tuple<avx512_vnni>{}
-#if defined(__AMX_TILE__) && defined(__AMX_INT8__)
+#if defined(__AVX512BF16__)
+                                         ,
+                                         std::tuple<avx512_bf16>{}
+#endif
+#if POLYMAC_HAS_AMX_INT8
                                          ,
                                          std::tuple<amx_int8>{}
+#endif
+#if POLYMAC_HAS_AMX_BF16
+                                         ,
+                                         std::tuple<amx_bf16>{}
 #endif
 #endif
 #endif
@@ -140,7 +159,7 @@ inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 ///                                  up what store has left, for rows that are prepared piece by piece
 ///
 /// An atom may bring a second shape that reads the same panels: `tiles`, a matrix register file for many rows at once.
-/// See isa/amx_int8.hpp for what it holds and kernel/contract_tiles.hpp for who uses it.
+/// See isa/amx_tiles.hpp for what it holds and kernel/contract_tiles.hpp for who uses it.
 ///
 /// A panel is groups x columns x depth weights: element (group, column, d) belongs to k = group * depth + d.
 template <Mac M, Isa I>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The tile of every integer atom: one 32-bit lane of a register holds the sum of one output column.
+// The tile of every atom of integers and of bf16: one 32-bit lane of a register holds the sum of one output column.
 //
 //                          register 0 of the panel     register 1 ...
 //                          column 0  1  2 ...          column L  L+1 ...

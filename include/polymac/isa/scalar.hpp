@@ -8,6 +8,8 @@
 //   row 1   a[1][k]   c  c  c  c  c  c           4 x 16 sums; compilers turn the inner loop into vector code where the
 //   row 2   a[2][k]   c  c  c  c  c  c           golden model allows it
 //   row 3   a[3][k]   c  c  c  c  c  c
+//
+// One k deep; of arithmetics that add their products in groups (mac_traits::group) one group deep.
 #pragma once
 
 #include "polymac/isa/isa.hpp"
@@ -25,7 +27,7 @@ struct atom<M, scalar> {
   using weight = typename M::weight;
   using accumulator = typename M::accumulator;
   static constexpr std::size_t columns = 16;
-  static constexpr std::size_t depth = 1;
+  static constexpr std::size_t depth = mac_traits<M>::group;
   static constexpr std::size_t max_rows = 4;
   static constexpr std::size_t max_panels = 1;
   static constexpr int activation_offset = 0;
@@ -44,9 +46,19 @@ struct atom<M, scalar> {
   template <std::size_t Rows, std::size_t Panels, class Places>
   static constexpr void step(tile<Rows, Panels>& t, const Places& rows, std::size_t offset, const weight* weights,
                              std::size_t) noexcept {
-    for (std::size_t r = 0; r < Rows; ++r) {
-      const activation a = rows[r][offset];
-      for (std::size_t c = 0; c < columns; ++c) t.sums[r][c] = M::multiply_add(t.sums[r][c], a, weights[c]);
+    // Twice: with a loop of one turn g++ 12 -O3 fuses the products of float32 in one instantiation and not in another.
+    if constexpr (depth == 1) {
+      for (std::size_t r = 0; r < Rows; ++r) {
+        const activation a = rows[r][offset];
+        for (std::size_t c = 0; c < columns; ++c) t.sums[r][c] = M::multiply_add(t.sums[r][c], a, weights[c]);
+      }
+    } else {
+      for (std::size_t r = 0; r < Rows; ++r)
+        for (std::size_t d = depth; d-- > 0;) {
+          const activation a = rows[r][offset + d];
+          for (std::size_t c = 0; c < columns; ++c)
+            t.sums[r][c] = M::multiply_add(t.sums[r][c], a, weights[c * depth + d]);
+        }
     }
   }
 

@@ -58,17 +58,37 @@ struct tile_view {
 ///                                `count` rows behind the first `skip` ones of a tile
 template <class S, class Activation>
 concept TileSource = requires(const S& s, std::size_t n) {
-  { s.rows() } noexcept -> std::convertible_to<std::size_t>;
-  { s.row_stride() } noexcept -> std::convertible_to<std::size_t>;
-  { s.segments() } noexcept -> std::convertible_to<std::size_t>;
-  { s.segment_stride() } noexcept -> std::convertible_to<std::size_t>;
-  { s.view(n, n) } noexcept -> std::same_as<tile_view<Activation>>;
+  { s.rows() }
+  noexcept->std::convertible_to<std::size_t>;
+  { s.row_stride() }
+  noexcept->std::convertible_to<std::size_t>;
+  { s.segments() }
+  noexcept->std::convertible_to<std::size_t>;
+  { s.segment_stride() }
+  noexcept->std::convertible_to<std::size_t>;
+  { s.view(n, n) }
+  noexcept->std::same_as<tile_view<Activation>>;
 };
 
 /// Is a product of this shape faster on tiles? Measured on a Xeon (Granite Rapids): configuring the tiles costs about
 /// 80 ns, and a tile of 16 x 16 sums takes about 60 ns with its epilogue, however few k it adds up.
 constexpr bool prefers_tiles(std::size_t rows, std::size_t columns, std::size_t depth) noexcept {
   return rows >= 16 && columns >= 8 && depth >= 8 && rows * columns * depth >= std::size_t{1} << 16;
+}
+
+/// The same of `rows` of the `all` rows of a product with these weights. Inexact arithmetics give other bits on tiles:
+/// there the whole product decides, so that a partition of its rows or columns does not matter.
+template <class Packed>
+constexpr bool prefers_tiles(const Packed& weights, std::size_t rows, std::size_t all) noexcept {
+  const product_shape& s = weights.shape();
+  if (Packed::mac::exact) return prefers_tiles(rows, s.columns, s.depth);
+  return prefers_tiles(all, s.whole_columns > 0 ? s.whole_columns : s.columns, s.depth);
+}
+
+/// Do the steps of tiles end with the depth?
+template <class Packed>
+constexpr bool fills_steps(const Packed& weights) noexcept {
+  return weights.step_groups() * weights.steps() == weights.groups();
 }
 
 /// Tiles of 16 rows in a block. One panel alone is given four: products that follow each other on the same sums wait.
@@ -80,7 +100,9 @@ constexpr const char* words_on_tiles(bool permitted, const Packed& weights) noex
   if constexpr (has_tiles<Atom>)
     return permitted             ? ", tiles of 32 rows x 32 columns from 16 rows on"
            : weights.wide_sums() ? ", no tiles: sums in 64 bits"
-                                 : ", no tiles: not permitted here";
+           : !Packed::mac::exact && (!fills_steps(weights) || weights.depth_of_tiles() > weights.shape().depth)
+               ? ", no tiles: the depth is not made of whole steps"
+               : ", no tiles: not permitted here";
   else
     return "";
 }

@@ -40,6 +40,8 @@ struct product_shape {
   std::size_t terms = 1;
   /// Steps of a tile for the whole depth; 0: as few as possible. A source of segments asks for a multiple of theirs.
   std::size_t tile_steps = 0;
+  /// Columns of the product that this one is a part of; 0: it is the whole.
+  std::size_t whole_columns = 0;
 };
 
 /// Weights in memory as they are multiplied: of the arithmetic's own type, one term, no zero points.
@@ -176,8 +178,18 @@ struct panel_counts {
     if (groups > 0) chunks = polymac::detail::divide_up(groups, safe_groups);
     if (shape.tile_steps > 0) steps = shape.tile_steps;
     if constexpr (has_tiles<Atom>)
-      if (shape.tile_steps == 0 && groups > 0) steps = polymac::detail::divide_up(groups, Atom::tiles::max_groups);
+      if (shape.tile_steps == 0 && groups > 0) steps = steps_of(groups);
     held_groups = polymac::detail::round_up(groups, steps);
+  }
+  /// As few as possible. Floats may meet infinities beyond the depth, times zero: their steps end with it, if that does
+  /// not make them much shorter.
+  static constexpr std::size_t steps_of(std::size_t groups) noexcept {
+    constexpr std::size_t most = Atom::tiles::max_groups;
+    const std::size_t least = polymac::detail::divide_up(groups, most);
+    if constexpr (!mac_traits<M>::integer)
+      for (std::size_t n = least; 2 * groups >= n * most; ++n)
+        if (groups % n == 0) return n;
+    return least;
   }
   constexpr std::size_t panel_weights() const noexcept { return held_groups * group_size; }
   /// Columns of one set, filled up to whole panels.
@@ -198,6 +210,7 @@ class packed_weights {
   static constexpr std::size_t safe_groups = counts::safe_groups;
 
  public:
+  using mac = M;
   using accumulator = typename traits::accumulator;
   using wide = typename traits::wide;
   using weight = typename traits::weight;
@@ -221,10 +234,12 @@ class packed_weights {
   /// The columns [columns.begin, columns.end) of `whole`, which has one set and stays where it is. columns.begin is the
   /// beginning of a panel.
   template <class Whole>
-  constexpr packed_weights(const Whole& whole, column_range columns) noexcept
-      requires std::is_same_v<Memory, viewed_memory> : shape_(whole.shape()), wide_(whole.wide_sums()) {
+  constexpr packed_weights(const Whole& whole,
+                           column_range columns) noexcept requires std::is_same_v<Memory, viewed_memory>
+      : shape_(whole.shape()), wide_(whole.wide_sums()) {
     shape_.columns = columns.end - columns.begin;
     shape_.tile_steps = whole.steps();
+    shape_.whole_columns = whole.shape().whole_columns > 0 ? whole.shape().whole_columns : whole.shape().columns;
     counts_ = counts(shape_);
     const std::size_t first = columns.begin / Atom::columns, held = counts_.held_columns();
     panels_data_ = {whole.panel(0, first), counts_.panels * panel_stride()};

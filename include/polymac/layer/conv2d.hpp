@@ -116,7 +116,7 @@ class conv2d {
   /// Bytes of workspace a run needs, whatever the size of the image.
   constexpr std::size_t workspace_bytes() const noexcept { return scratch_needed().bytes(); }
   /// Bytes with which a run on dense images of that size is fastest: integers, and all that runs on tiles
-  /// (isa::amx_int8), want the image copied once with its padding around it; none is where it can be read in place. Of
+  /// (isa::amx_int8, isa::amx_bf16), want the image copied once with its padding around it; none is where it can be read in place. Of
   /// an image that is not dense windows are copied there. At least workspace_bytes().
   constexpr std::size_t workspace_bytes(extent2d input) const noexcept {
     auto needed = scratch_needed();
@@ -339,8 +339,7 @@ class conv2d {
   }
   /// Do `rows` rows of an image of `pixels` rows run on tiles?
   constexpr bool runs_on_tiles(std::size_t rows, std::size_t pixels) const noexcept {
-    return tiles_permitted_ && pixels >= 16 &&
-           kernel::prefers_tiles(rows, weights_.shape().columns, weights_.shape().depth);
+    return tiles_permitted_ && pixels >= 16 && kernel::prefers_tiles(weights_, rows, pixels);
   }
   /// Do the pixels that a group reads lie side by side, its channels filled up?
   constexpr bool is_dense(const image_view<const activation>& group) const noexcept {
@@ -426,7 +425,7 @@ class conv2d {
         zero_point_,
         filled == w.channels ? detail::plain_filters<M>(w, q.weight_zero_points)
                              : kernel::plain_weights<typename M::weight>{});
-    tiles_permitted_ = s.ok() && detail::may_use_tiles<atom>(weights_);
+    tiles_permitted_ = s.ok() && detail::may_use_tiles<atom>(weights_, false);
     return s;
   }
 

@@ -54,7 +54,7 @@ class linear {
   constexpr std::size_t depth() const noexcept { return weights_.shape().depth; }
   /// Do so many rows run on matrix registers?
   constexpr bool runs_on_tiles(std::size_t rows) const noexcept {
-    return tiles_permitted_ && kernel::prefers_tiles(rows, columns(), depth());
+    return tiles_permitted_ && kernel::prefers_tiles(weights_, rows, rows);
   }
   /// Rows that are computed together: threads had better begin at multiples of it.
   constexpr std::size_t row_alignment() const noexcept {
@@ -125,7 +125,7 @@ class linear {
           return bias.empty() ? typename mac_traits<M>::wide{} : static_cast<typename mac_traits<M>::wide>(bias[c]);
         },
         q.activation_zero_point, detail::plain_columns<M>(weights, q.weight_zero_points));
-    tiles_permitted_ = s.ok() && detail::may_use_tiles<atom>(weights_);
+    tiles_permitted_ = s.ok() && detail::may_use_tiles<atom>(weights_, true);
     return s;
   }
 

@@ -59,8 +59,7 @@ std::size_t multiply_on_tiles(const Packed& weights, const matrix_view<const Act
   // A step may read beyond the end of a row, where the depth is no multiple of it: not on the last row.
   const std::size_t readable = weights.depth_of_tiles() <= x.columns ? x.rows : x.rows - 1;
   const std::size_t end = polymac::detail::smaller(rows.end, readable);
-  if (rows.begin >= end || readable < 16 ||
-      !kernel::prefers_tiles(end - rows.begin, weights.shape().columns, weights.shape().depth))
+  if (rows.begin >= end || readable < 16 || !kernel::prefers_tiles(weights, end - rows.begin, readable))
     return rows.begin;
   kernel::contract_tiles<Atom>(weights, 0, matrix_tiles<Activation>{{x.data, readable, x.columns, x.stride}}, stages, y,
                                rows.begin, end);

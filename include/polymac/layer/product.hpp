@@ -111,14 +111,15 @@ status run_product(matrix_view<const typename M::activation> x, kernel::plain_we
     auto part = w;
     part.data = w.at(c, 0);
     const auto s = packed.pack(
-        {1, count, depth}, [&](std::size_t, std::size_t column, std::size_t, std::size_t k) { return part(column, k); },
+        {1, count, depth, 1, 0, columns},
+        [&](std::size_t, std::size_t column, std::size_t, std::size_t k) { return part(column, k); },
         [](std::size_t, std::size_t) { return wide{}; }, typename M::activation{}, part);
     if (!s.ok()) return s;
     auto out = y;
     out.data += c;
     out.columns = count;
     multiply_rows<typename plan::atom>(packed, x, columns_from<E>(stages, c), out, rows,
-                                       may_use_tiles<typename plan::atom>(packed));
+                                       may_use_tiles<typename plan::atom>(packed, true));
   }
   return {};
 }
@@ -163,7 +164,7 @@ using layer::transposed;
 ///   rows     what to compute (all by default). Threads each need a workspace of their own and pack for themselves;
 ///            where rows are few, cut w and y by columns instead
 ///
-/// x, w and y must not overlap. noexcept, no heap; on tiles (isa::amx_int8) the first call of the process asks for
+/// x, w and y must not overlap. noexcept, no heap; on tiles (isa::amx_int8, isa::amx_bf16) the first call of the process asks for
 /// permission to use them. The sums are those of layer::linear, bit by bit. Returns what does not fit, with nothing
 /// written. Cost: packing columns x depth, and the products.
 template <Mac M, Isa I = isa::native, epilogue::Stage E = epilogue::identity>
@@ -175,10 +176,11 @@ status product(matrix_view<const typename M::activation> x, matrix_view<const ty
   return layer::detail::run_product<M, I, E>(x, {w.data, w.stride, false}, y, ws, stages, rows);
 }
 template <Mac M, Isa I = isa::native, epilogue::Stage E = epilogue::identity, class W>
-  requires(std::is_same_v<std::remove_const_t<W>, typename M::weight>)
-status product(matrix_view<const typename M::activation> x, transposed<W> w,
-               matrix_view<epilogue::output_of<E, typename mac_traits<M>::sum>> y, workspace ws, const E& stages = {},
-               row_range rows = {}) noexcept {
+requires(std::is_same_v<std::remove_const_t<W>, typename M::weight>) status
+    product(matrix_view<const typename M::activation> x, transposed<W> w,
+            matrix_view<epilogue::output_of<E, typename mac_traits<M>::sum>> y, workspace ws, const E& stages = {},
+            row_range rows = {})
+noexcept {
   const matrix_view<const typename M::weight> m = w.matrix;
   const status s = layer::detail::check_product<M, I, E>(x, m, m.columns, m.rows, y, stages, "w of k x m");
   if (!s.ok() || x.rows == 0 || m.columns == 0) return s;
