@@ -191,7 +191,13 @@ struct panel_counts {
         if (groups % n == 0) return n;
     return least;
   }
-  constexpr std::size_t panel_weights() const noexcept { return held_groups * group_size; }
+  /// Distance of two panels. Not a multiple of 4 KiB: one row reads eight panels at a time, and their lines would share
+  /// a set of L1, and of L2.
+  constexpr std::size_t panel_weights() const noexcept {
+    constexpr std::size_t page = 4096 / sizeof(typename mac_traits<M>::weight), line = page / 64;
+    const std::size_t weights = held_groups * group_size;
+    return weights % page == 0 && weights > 0 ? weights + line : weights;
+  }
   /// Columns of one set, filled up to whole panels.
   constexpr std::size_t held_columns() const noexcept { return panels * Atom::columns; }
 };
