@@ -19,6 +19,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "support/test_code.hpp"
+
 using namespace polymac_test;
 using polymac::errc;
 using polymac::image_view;

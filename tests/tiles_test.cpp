@@ -16,6 +16,8 @@
 #include <string>
 #include <vector>
 
+#include "support/test_code.hpp"
+
 namespace pm = polymac;
 namespace mac = polymac::mac;
 using pm::image_view;
