@@ -25,8 +25,6 @@
 #include <string>
 #include <vector>
 
-#include "support/test_code.hpp"
-
 // ---- every allocation of the program is counted in bytes -----------------------------------------------------------
 
 namespace {

@@ -14,8 +14,6 @@
 #include <span>
 #include <vector>
 
-#include "support/test_code.hpp"
-
 namespace {
 
 namespace model = polymac::model;

@@ -19,8 +19,6 @@
 #include <type_traits>
 #include <vector>
 
-#include "support/test_code.hpp"
-
 using namespace polymac_test;
 using polymac::errc;
 using polymac::image_view;

@@ -36,8 +36,6 @@
 #include <type_traits>
 #include <vector>
 
-#include "support/test_code.hpp"
-
 using namespace polymac_test;
 namespace mac = polymac::mac;
 

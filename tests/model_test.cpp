@@ -19,8 +19,6 @@
 #include <string>
 #include <vector>
 
-#include "support/test_code.hpp"
-
 namespace {
 
 namespace model = polymac::model;

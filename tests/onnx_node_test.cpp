@@ -17,8 +17,6 @@
 #include <map>
 #include <string>
 
-#include "support/test_code.hpp"
-
 using namespace polymac_test;
 using namespace polymac_test::onnx;
 

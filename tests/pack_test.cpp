@@ -20,8 +20,6 @@
 #include <string>
 #include <vector>
 
-#include "support/test_code.hpp"
-
 namespace pm = polymac;
 using polymac_test::both_placements;
 using polymac_test::guarded_buffer;

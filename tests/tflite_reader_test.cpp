@@ -13,8 +13,6 @@
 #include <string_view>
 #include <vector>
 
-#include "support/test_code.hpp"
-
 namespace {
 
 using namespace polymac_test;

@@ -29,8 +29,6 @@
 #include <type_traits>
 #include <vector>
 
-#include "support/test_code.hpp"
-
 using namespace polymac_test;
 using namespace std::chrono_literals;
 namespace pm = polymac;

@@ -16,8 +16,6 @@
 #include <string>
 #include <vector>
 
-#include "support/test_code.hpp"
-
 namespace pm = polymac;
 namespace mac = polymac::mac;
 using pm::image_view;
