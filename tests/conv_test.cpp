@@ -18,6 +18,8 @@
 #include <string>
 #include <vector>
 
+#include "support/test_code.hpp"
+
 using namespace polymac_test;
 using polymac::extent2d;
 using polymac::image_view;

@@ -3,8 +3,9 @@
 // a status, reads only the file, and takes no more memory than a small multiple of it; what can be built from the graph
 // runs. Also run with the sanitizers.
 #include "catch.hpp"
+#include "examples/mlperf_tiny/build_network.hpp"
 #include "examples/mlperf_tiny/digit_net.hpp"
-#include "polymac/io/tflite.hpp"
+#include "examples/mlperf_tiny/read_graph.hpp"
 #include "polymac/model/network.hpp"
 #include "support/data.hpp"
 #include "support/random.hpp"
@@ -100,7 +101,7 @@ double work_of(const polymac::model::graph& g) {
 
 /// Builds the network and runs it once, every buffer of exactly its size.
 void try_network(const polymac::model::graph& g, outcome& sum) {
-  const auto built = polymac::model::network::build(g);
+  const auto built = example::build_network(g);
   if (!built.ok()) {
     ++sum.not_built;
     sum.without_reason += built.status().text().size() < 20;
@@ -136,7 +137,7 @@ void try_file(const bytes& file, outcome& sum) {
   std::memcpy(exact.get(), file.data(), file.size());
   const std::span<const std::byte> view(exact.get(), file.size());
   allocated_bytes = 0;
-  const auto parsed = polymac::io::tflite::parse(view);
+  const auto parsed = example::read_graph(view);
   sum.most_allocated = std::max(sum.most_allocated, allocated_bytes / file.size());
   if (!parsed.ok()) {
     ++sum.refused;
@@ -276,7 +277,7 @@ TEST_CASE("Tables that share one long vector cost no more than a few files", "[t
   b.AddOffset(s::model_table::subgraphs.slot, subgraphs);
   b.Finish(table_offset(b.EndTable(start)), "TFL3");
   const auto* begin = reinterpret_cast<const std::byte*>(b.GetBufferPointer());
-  const auto parsed = polymac::io::tflite::parse({begin, b.GetSize()});
+  const auto parsed = example::read_graph({begin, b.GetSize()});
   REQUIRE(!parsed.ok());
   INFO(parsed.status().text());
   REQUIRE(parsed.status().text().find("read more than 8 times its size") != std::string_view::npos);
@@ -300,10 +301,10 @@ TEST_CASE("Absurd but legal shapes are built in little memory", "[tflite]") {
   m.outputs = {5};
   const auto file = write_tflite(m);
   allocated_bytes = 0;
-  const auto g = polymac::io::tflite::parse(file);
+  const auto g = example::read_graph(file);
   INFO(g.status().text());
   REQUIRE(g.ok());
-  const auto built = polymac::model::network::build(*g);
+  const auto built = example::build_network(*g);
   const std::size_t taken = allocated_bytes;
   REQUIRE(taken < 65536);
   // Either a reason, or a network that says how much it needs and refuses less.
@@ -331,9 +332,9 @@ TEST_CASE("Weights that many operations share are not packed without end", "[tfl
   m.outputs = {1001};
   const auto file = write_tflite(m);
   allocated_bytes = 0;
-  const auto g = polymac::io::tflite::parse(file);
+  const auto g = example::read_graph(file);
   REQUIRE(g.ok());
-  const auto built = polymac::model::network::build(*g);
+  const auto built = example::build_network(*g);
   REQUIRE(!built.ok());
   INFO(built.status().text());
   REQUIRE(built.status().text().find("share") != std::string_view::npos);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The main example's digit network without the example around it: drawn pictures, a model in memory, stored results.
 #include "catch.hpp"
+#include "examples/mlperf_tiny/build_network.hpp"
 #include "examples/mlperf_tiny/digit_net.hpp"
 #include "examples/mlperf_tiny/draw_digit.hpp"
-#include "polymac/io/tflite.hpp"
+#include "examples/mlperf_tiny/read_graph.hpp"
 #include "polymac/model/network.hpp"
 
 #include <algorithm>
@@ -45,12 +46,12 @@ struct answers {
 };
 
 answers run(model::rounding_profile rounding) {
-  auto graph = polymac::io::tflite::parse(std::as_bytes(std::span(digits::digit_net)));
+  auto graph = example::read_graph(std::as_bytes(std::span(digits::digit_net)));
   REQUIRE(graph.ok());
   const model::operation& last = graph->operations.back();
   REQUIRE(last.kind == model::operation_kind::softmax);
   graph->outputs = {last.inputs[0], last.outputs[0]};
-  auto network = model::network::build(*graph, {rounding});
+  auto network = example::build_network(*graph, {rounding});
   INFO(network.status().c_str());
   REQUIRE(network.ok());
   REQUIRE(network->inputs().size() == 1);

@@ -22,6 +22,8 @@
 #include <tuple>
 #include <vector>
 
+#include "support/test_code.hpp"
+
 using namespace polymac_test;
 namespace mac = polymac::mac;
 namespace isa = polymac::isa;

@@ -17,6 +17,8 @@
 #include <span>
 #include <vector>
 
+#include "support/test_code.hpp"
+
 using namespace polymac_test;
 using polymac::matrix_view;
 using polymac::layer::quantization;

@@ -2,6 +2,7 @@
 // Layers touch the memory they were given, and nothing else: every input, weight, bias, output and workspace lies
 // between unmapped pages (once at their end, once at their beginning), inputs are read-only, and no run allocates.
 #include "catch.hpp"
+#include "examples/mlperf_tiny/build_network.hpp"
 #include "support/between_guards.hpp"
 #include "support/convolution_problems.hpp"
 #include "support/random.hpp"
@@ -369,7 +370,7 @@ TEST_CASE("a network keeps to its arena, its inputs and its outputs", "[memory]"
   g.operations = {convolution, pool, operation(operation_kind::fully_connected, {3, 4, -1}, 5)};
   g.inputs = {0};
   g.outputs = {5};
-  auto built = polymac::model::network::build(g);
+  auto built = example::build_network(g);
   INFO(built.status().text());
   REQUIRE(built.ok());
   const auto& net = *built;

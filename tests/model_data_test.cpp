@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The nets of data/mlperf_tiny from file to answer: every logit and every final output against the reference kernels.
 #include "catch.hpp"
-#include "polymac/io/tflite.hpp"
+#include "examples/mlperf_tiny/build_network.hpp"
+#include "examples/mlperf_tiny/read_graph.hpp"
 #include "polymac/model/network.hpp"
 #include "support/compare.hpp"
 #include "support/data.hpp"
@@ -52,7 +53,7 @@ answers run_net(const std::filesystem::path& file, const bytes& inputs, model::r
                 std::uint64_t macs) {
   INFO(file.string());
   std::vector<std::byte> arena, raw = read_bytes(file);
-  const auto g = polymac::io::tflite::parse(raw);
+  const auto g = example::read_graph(raw);
   INFO(g.status().text());
   REQUIRE(g.ok());
   model::graph extended;
@@ -63,7 +64,7 @@ answers run_net(const std::filesystem::path& file, const bytes& inputs, model::r
   const bool softmax = g->operations.back().kind == model::operation_kind::softmax;
   if (softmax) extended.outputs.push_back(g->operations.back().inputs[0]);
 
-  const auto plain = model::network::build(*g, {profile});
+  const auto plain = example::build_network(*g, {profile});
   INFO(plain.status().text());
   REQUIRE(plain.ok());
   CHECK(plain->macs() == macs);
@@ -72,7 +73,7 @@ answers run_net(const std::filesystem::path& file, const bytes& inputs, model::r
   std::cout << file.stem().string() << ": " << plain->macs() << " MACs, arena " << plain->arena_bytes()
             << " bytes, lower bound " << plain->arena_lower_bound_bytes() << '\n';
 
-  const auto net = model::network::build(extended, {profile});
+  const auto net = example::build_network(extended, {profile});
   INFO(net.status().text());
   REQUIRE(net.ok());
   arena.resize(net->arena_bytes() + model::network::arena_alignment - 1);
@@ -220,7 +221,7 @@ TEST_CASE("The float nets answer as the reference does", "[model]") {
   // The keyword net has int8 weights in its convolutions: dynamic range quantisation.
   const auto keywords = read_bytes(at->golden / "kws_dscnn_int8_input_i8_256x49x10x1.bin");
   const auto file = read_bytes(at->nets / "kws_dscnn_int8.tflite");
-  const auto g = polymac::io::tflite::parse(file);
+  const auto g = example::read_graph(file);
   REQUIRE(g.ok());
   const auto& q = g->tensor(g->inputs[0])->quantized;
   check("kws_dscnn_fp32", reals(keywords, static_cast<double>(q.scale()), q.zero_point()), "256x12", 2656768);

@@ -2,7 +2,8 @@
 // Networks of one operation of every kind and type against the same operation on reals, and what `run` promises: no
 // allocation, any arena, no need of graph or file, refusals that leave the outputs alone.
 #include "catch.hpp"
-#include "polymac/io/tflite.hpp"
+#include "examples/mlperf_tiny/build_network.hpp"
+#include "examples/mlperf_tiny/read_graph.hpp"
 #include "polymac/model/network.hpp"
 #include "support/allocation_trap.hpp"
 #include "support/random.hpp"
@@ -145,14 +146,14 @@ struct maker {
 /// allocating, and returns its first output.
 std::vector<bytes> run_file(bytes file, const std::vector<bytes>& inputs, const std::vector<std::int32_t>& extra = {}) {
   auto net = [&] {
-    const auto parsed = polymac::io::tflite::parse(file);
+    const auto parsed = example::read_graph(file);
     INFO(parsed.status().text());
     REQUIRE(parsed.ok());
     model::graph g;
     g.tensors = parsed->tensors, g.operations = parsed->operations, g.inputs = parsed->inputs,
     g.outputs = parsed->outputs;
     g.outputs.insert(g.outputs.end(), extra.begin(), extra.end());
-    auto built = model::network::build(g);
+    auto built = example::build_network(g);
     INFO(built.status().text());
     REQUIRE(built.ok());
     return std::move(*built);
@@ -525,7 +526,7 @@ TEST_CASE("Convolutions of one tap need no copy of their image", "[model]") {
   }
   k.m.outputs = {x};
   const auto file = write_tflite(k.m);
-  const auto net = model::network::build(*polymac::io::tflite::parse(file));
+  const auto net = example::build_network(*example::read_graph(file));
   REQUIRE(net.ok());
   const std::vector<std::int8_t> w(64 * 64);
   const auto layer =
@@ -552,8 +553,8 @@ TEST_CASE("An inner tensor can be an output, too", "[model]") {
 
 TEST_CASE("Memory that does not fit is refused and outputs stay as they are", "[model]") {
   const auto file = write_tflite(tflite_float_model());
-  const auto g = polymac::io::tflite::parse(file);
-  const auto built = model::network::build(*g);
+  const auto g = example::read_graph(file);
+  const auto built = example::build_network(*g);
   INFO(built.status().text());
   REQUIRE(built.ok());
   const model::network& net = *built;
@@ -603,9 +604,9 @@ TEST_CASE("What a layer refuses names the operation", "[model]") {
   m.tensors[1].scales = {1e30F, 1e30F};
   m.tensors[3].scales = {1e-30F};
   const auto file = write_tflite(m);
-  const auto g = polymac::io::tflite::parse(file);
+  const auto g = example::read_graph(file);
   REQUIRE(g.ok());
-  const auto built = model::network::build(*g);
+  const auto built = example::build_network(*g);
   REQUIRE(!built.ok());
   INFO(built.status().text());
   CHECK(built.status().text().substr(0, 22) == "operation 0 (conv2d): ");

@@ -2,7 +2,7 @@
 // The .tflite reader on the nets of data/mlperf_tiny: operators, options and every tensor against the dumps that
 // another program has written, constants included by their range and number of zeros.
 #include "catch.hpp"
-#include "polymac/io/tflite.hpp"
+#include "examples/mlperf_tiny/read_graph.hpp"
 #include "support/data.hpp"
 
 #include <algorithm>
@@ -145,7 +145,7 @@ TEST_CASE("The nets of mlperf_tiny are read as their dumps have them", "[tflite]
   for (const net& n : nets) {
     INFO(n.name);
     const auto file = polymac_test::read_bytes(*folder / (std::string(n.name) + ".tflite"));
-    const auto g = polymac::io::tflite::parse(file);
+    const auto g = example::read_graph(file);
     INFO(g.status().text());
     REQUIRE(g.ok());
     REQUIRE(g->operations.size() == n.operations);
@@ -175,7 +175,7 @@ TEST_CASE("The int8 weights of the float keyword net are recognised", "[tflite]"
   const auto path = polymac_test::find_data("mlperf_tiny/kws_dscnn_fp32.tflite");
   if (!path) return;
   const auto file = polymac_test::read_bytes(*path);
-  const auto g = polymac::io::tflite::parse(file);
+  const auto g = example::read_graph(file);
   REQUIRE(g.ok());
   for (const model::operation& op : g->operations)
     REQUIRE(model::integer_weights_only(*g, op) == (op.kind == model::operation_kind::conv2d));

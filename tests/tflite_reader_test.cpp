@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The .tflite reader on files built here: what is read, and what is refused with which text.
 #include "catch.hpp"
-#include "polymac/io/tflite.hpp"
+#include "examples/mlperf_tiny/read_graph.hpp"
 #include "support/tflite_builder.hpp"
 
 #include <cstddef>
@@ -21,13 +21,13 @@ using polymac::errc;
 
 // The code and text of the refusal of `file`; "accepted" if it is none.
 std::string refusal(const std::vector<std::byte>& file) {
-  const auto parsed = polymac::io::tflite::parse(file);
+  const auto parsed = example::read_graph(file);
   return parsed.ok() ? "accepted" : std::string(parsed.status().text());
 }
 std::string refusal(const tflite_model& m) { return refusal(write_tflite(m)); }
 
 errc code_of(const tflite_model& m) {
-  const auto parsed = polymac::io::tflite::parse(write_tflite(m));
+  const auto parsed = example::read_graph(write_tflite(m));
   return parsed.ok() ? errc::ok : parsed.status().code();
 }
 
@@ -58,7 +58,7 @@ tflite_model changed(tflite_model m, Change change) {
 
 TEST_CASE("A residual int8 model is read", "[tflite]") {
   const auto file = write_tflite(tflite_residual_model());
-  const auto g = polymac::io::tflite::parse(file);
+  const auto g = example::read_graph(file);
   INFO(g.status().text());
   REQUIRE(g.ok());
   REQUIRE(g->tensors.size() == 5);
@@ -101,7 +101,7 @@ TEST_CASE("A residual int8 model is read", "[tflite]") {
 
 TEST_CASE("A float model with pad, depthwise, pool, mean and reshape is read", "[tflite]") {
   const auto file = write_tflite(tflite_float_model());
-  const auto g = polymac::io::tflite::parse(file);
+  const auto g = example::read_graph(file);
   INFO(g.status().text());
   REQUIRE(g.ok());
   const auto& ops = g->operations;
@@ -122,7 +122,7 @@ TEST_CASE("The file may lie at any address", "[tflite]") {
   for (std::size_t shift = 0; shift < 16; ++shift) {
     std::memcpy(moved.data() + shift, file.data(), file.size());
     const std::span<const std::byte> place(moved.data() + shift, file.size());
-    const auto g = polymac::io::tflite::parse(place);
+    const auto g = example::read_graph(place);
     INFO(g.status().text());
     REQUIRE(g.ok());
     const auto bias = model::constant_values<std::int32_t>(g->tensors[2]);
@@ -138,7 +138,7 @@ TEST_CASE("Data behind the flatbuffer is found", "[tflite]") {
   tflite_model m = tflite_residual_model();
   m.tensors[1].external = m.tensors[2].external = true;
   auto file = write_tflite(m);
-  const auto g = polymac::io::tflite::parse(file);
+  const auto g = example::read_graph(file);
   INFO(g.status().text());
   REQUIRE(g.ok());
   const auto bias = model::constant_values<std::int32_t>(g->tensors[2]);
@@ -153,7 +153,7 @@ TEST_CASE("int4 weights are unpacked, the low half first", "[tflite]") {
   m.tensors[1].type = tflite_int4;
   m.tensors[1].data = raw_bytes<std::uint8_t>({0x21, 0x87, 0xF0, 0x00, 0x00, 0x7F});
   const auto file = write_tflite(m);
-  const auto g = polymac::io::tflite::parse(file);
+  const auto g = example::read_graph(file);
   INFO(g.status().text());
   REQUIRE(g.ok());
   const auto w = model::constant_values<std::int8_t>(g->tensors[1]);
@@ -281,7 +281,7 @@ TEST_CASE("Absent and single zero points stand for all scales", "[tflite]") {
   m.tensors[1].zero_points = {};
   m.tensors[2].zero_points = {0};
   const auto file = write_tflite(m);
-  const auto g = polymac::io::tflite::parse(file);
+  const auto g = example::read_graph(file);
   INFO(g.status().text());
   REQUIRE(g.ok());
   REQUIRE(g->tensors[1].quantized.zero_points == std::vector<std::int32_t>{0, 0});
@@ -455,7 +455,7 @@ TEST_CASE("Groups follow from the channels of the weights", "[tflite]") {
   m.tensors[1].shape = {2, 3, 3, 1};
   m.tensors[1].data.resize(18);
   const auto file = write_tflite(m);
-  const auto g = polymac::io::tflite::parse(file);
+  const auto g = example::read_graph(file);
   INFO(g.status().text());
   REQUIRE(g.ok());
   REQUIRE(g->operations[0].window.groups == 2);
@@ -475,7 +475,7 @@ TEST_CASE("Concatenation, conversions and activations are read", "[tflite]") {
   m.inputs = {0};
   m.outputs = {4};
   const auto file = write_tflite(m);
-  const auto g = polymac::io::tflite::parse(file);
+  const auto g = example::read_graph(file);
   INFO(g.status().text());
   REQUIRE(g.ok());
   REQUIRE(g->operations[2].axes == std::vector<std::size_t>{0});

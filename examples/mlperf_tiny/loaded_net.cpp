@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "loaded_net.hpp"
 
-#include "polymac/io/tflite.hpp"
+#include "build_network.hpp"
 #include "polymac/isa/all.hpp"
 #include "polymac/model/network.hpp"
+#include "read_graph.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -83,11 +84,11 @@ std::size_t loaded_net::arena_lower_bound_bytes() const noexcept {
 }
 
 result<loaded_net> loaded_net::load(std::span<const std::byte> file, bool classic_rounding, bool with_logits) {
-  auto graph = polymac::io::tflite::parse(file);
+  auto graph = read_graph(file);
   if (!graph.ok()) return graph.status();
   const bool has_logits = with_logits && expose_logits(*graph);
   const auto rounding = classic_rounding ? model::rounding_profile::classic : model::rounding_profile::litert;
-  auto network = model::network::build(*graph, {rounding});
+  auto network = build_network(*graph, {rounding});
   if (!network.ok()) return network.status();
   loaded_net made(std::make_unique<implementation>(implementation{std::move(*network)}));
   made.isa_ = isa_of(*graph);

@@ -40,7 +40,10 @@ struct golden_sum {
     ++products;
     if constexpr (std::is_integral_v<typename M::weight>) {
       const std::int64_t v = static_cast<std::int64_t>(w) - weight_zero;
-      value += product(a, v) - product(zero, v);
+      if (is_weight(v))
+        value += one_product(a, v) - one_product(zero, v);
+      else
+        value += product(a, v) - product(zero, v);
     } else if constexpr (requires { M::error_bound(products, magnitude); }) {
       const double p = static_cast<double>(a) * static_cast<double>(w);
       value += p;
@@ -63,11 +66,16 @@ struct golden_sum {
   }
 
  private:
-  /// A weight that is no weight of M is the sum of two halves.
-  static wide product(typename M::activation a, std::int64_t w) {
+  static bool is_weight(std::int64_t w) {
     using limit = std::numeric_limits<typename M::weight>;
-    if (w >= limit::min() && w <= limit::max())
-      return static_cast<wide>(M::multiply_add(typename M::accumulator{}, a, static_cast<typename M::weight>(w)));
+    return w >= limit::min() && w <= limit::max();
+  }
+  static wide one_product(typename M::activation a, std::int64_t w) {
+    return static_cast<wide>(M::multiply_add(typename M::accumulator{}, a, static_cast<typename M::weight>(w)));
+  }
+  /// A weight that is no weight of M is the sum of two halves. Not inlined: recursion makes much code of it.
+  POLYMAC_NOINLINE static wide product(typename M::activation a, std::int64_t w) {
+    if (is_weight(w)) return one_product(a, w);
     return product(a, w / 2) + product(a, w - w / 2);
   }
 };
