@@ -63,7 +63,7 @@ find_missing() {
     has_command python3 || missing="$missing python3"
     has_header dnnl.hpp || wanted="$wanted libdnnl-dev"
     has_header cblas.h || wanted="$wanted libopenblas-dev"
-    has_header xnnpack.h || wanted="$wanted libxnnpack-dev"
+    has_header xnnpack.h || wanted="$wanted libxnnpack-dev libpthreadpool-dev"
   fi
 }
 

@@ -121,6 +121,15 @@ template <class I, class... Is>
 struct contains<I, std::tuple<Is...>> : std::bool_constant<(std::is_same_v<I, Is> || ...)> {};
 }  // namespace detail
 
+/// Rows of the largest tile of an atom.
+template <class Atom>
+inline constexpr std::size_t most_rows = [] {
+  if constexpr (requires { Atom::tall_rows; })
+    return Atom::tall_rows > Atom::max_rows ? Atom::tall_rows : Atom::max_rows;
+  else
+    return Atom::max_rows;
+}();
+
 /// May code for I be compiled in this translation unit?
 template <Isa I>
 inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
@@ -149,6 +158,8 @@ inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 /// and reads exactly depth activations per row and step: never past them.
 ///
 /// An atom may also bring
+///   tall_rows                      rows of its largest tile of one panel, where that is more than max_rows: so few
+///                                  columns leave registers for more rows
 ///   panels_for(rows)               panels of the best tile of so many rows, where few rows take more than max_panels;
 ///                                  tiles of fewer panels exist too
 ///   prepared                       another atom of the same extents, for activations in another form

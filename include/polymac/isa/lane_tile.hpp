@@ -132,6 +132,12 @@ struct lane_tile {
   static constexpr std::size_t depth = Product::depth;
   static constexpr std::size_t max_rows = MaxRows;
   static constexpr std::size_t max_panels = MaxPanels;
+  /// 24 sums, a register of weights, one of activations, and constants.
+  static constexpr std::size_t tall_rows =
+      Registers == 1 && Vector::registers >= 32 && sizeof(typename Product::weights) == sizeof(typename Vector::type) &&
+              sizeof(typename Product::activations) == sizeof(typename Vector::type)
+          ? 24
+          : MaxRows;
   static constexpr int activation_offset = Product::activation_offset;
   /// Panels of the best tile of so many rows.
   static constexpr std::size_t panels_for(std::size_t rows) noexcept {

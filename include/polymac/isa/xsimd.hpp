@@ -92,6 +92,7 @@ struct atom<mac::float32, I> {
   static constexpr std::size_t depth = 1;
   static constexpr std::size_t max_rows = detail::float_tile<I>::max_rows;
   static constexpr std::size_t max_panels = detail::float_tile<I>::max_panels;
+  static constexpr std::size_t tall_rows = detail::float_tile<I>::registers >= 32 ? 24 : max_rows;
   static constexpr int activation_offset = 0;
   /// Panels of the best tile of so many rows.
   static constexpr std::size_t panels_for(std::size_t rows) noexcept {

@@ -108,9 +108,11 @@ struct scratch_extent {
 
 /// The heights of tiles of at most MaxRows rows, and how many rows are best cut into them. Each height is compiled for
 /// every layer, hence few of them: powers of two below the highest, or, for small strips, more.
-template <std::size_t MaxRows, bool Narrow>
+/// Tall: rows of the highest tile where there is but one panel (MaxRows: there is none).
+template <std::size_t MaxRows, bool Narrow, std::size_t Tall = MaxRows>
 struct tile_heights {
   static constexpr std::size_t fewer(std::size_t rows) noexcept {
+    if (rows > MaxRows) return rows * 2 / 3 > MaxRows ? rows * 2 / 3 : MaxRows;
     if (Narrow || rows == 1) return rows > 8 ? 8 : rows - 1;
     std::size_t power = 1;
     while (power * 2 < rows) power *= 2;
@@ -118,16 +120,21 @@ struct tile_heights {
   }
   /// The height of the next tile where so many rows are left.
   static constexpr std::size_t next(std::size_t left) noexcept { return plan.next[left < cut ? left : cut]; }
+  /// The same beside one panel.
+  static constexpr std::size_t next_tall(std::size_t left) noexcept {
+    return tall_plan.next[left < tall_cut ? left : tall_cut];
+  }
 
  private:
-  static constexpr std::size_t cut = 2 * MaxRows;
+  static constexpr std::size_t cut = 2 * MaxRows, tall_cut = 2 * Tall;
   /// What a tile costs, in rows of the highest: one of few rows waits for its sums.
   static constexpr std::size_t price_of_tile(std::size_t rows) noexcept { return (rows < 5 ? 5 : rows) + 2; }
+  template <std::size_t Highest>
   struct best_cuts {
-    std::size_t price[cut + 1] = {}, next[cut + 1] = {};
+    std::size_t price[2 * Highest + 1] = {}, next[2 * Highest + 1] = {};
     constexpr best_cuts() noexcept {
-      for (std::size_t rows = 1; rows <= cut; ++rows) {
-        for (std::size_t height = MaxRows; height > 0; height = fewer(height)) {
+      for (std::size_t rows = 1; rows <= 2 * Highest; ++rows) {
+        for (std::size_t height = Highest; height > 0; height = fewer(height)) {
           if (height > rows) continue;
           const std::size_t all = price_of_tile(height) + price[rows - height];
           if (next[rows] != 0 && all >= price[rows]) continue;
@@ -137,7 +144,8 @@ struct tile_heights {
       }
     }
   };
-  static constexpr best_cuts plan{};
+  static constexpr best_cuts<MaxRows> plan{};
+  static constexpr best_cuts<Tall> tall_plan{};
 };
 
 namespace detail {
@@ -279,14 +287,20 @@ class loop_nest {
     return panels <= Atom::max_panels ? panels - 1 : panels / 2 > Atom::max_panels ? panels / 2 : Atom::max_panels;
   }
 
-  using heights = tile_heights<Atom::max_rows, several_stretches || in_lines>;
+  /// Of tiles beside one panel. Not where rows are prepared, for which there is room for max_rows only, and not where
+  /// each has a pointer: those fill the registers.
+  static constexpr std::size_t tall_rows =
+      (one_stretch || in_lines) && !prepares ? isa::most_rows<Atom> : Atom::max_rows;
+  using heights = tile_heights<Atom::max_rows, several_stretches || in_lines, tall_rows>;
   using tiles_of_height = typename tile_table<loop_nest>::tiles_of_height;
 
   constexpr POLYMAC_INLINE void rows_from(const strip<activation>& of, std::size_t panel, std::size_t panel_end,
                                           bool far) const noexcept {
     const tiles_of_height* tiles = nullptr;
+    const bool tall = tall_rows > max_rows && panel_end - panel == 1;
     for (std::size_t row = 0; row < of.rows; row += tiles->rows) {
-      tiles = &tile_table<loop_nest>::tiles.of[heights::next(of.rows - row)];
+      const std::size_t left = of.rows - row;
+      tiles = &tile_table<loop_nest>::tiles.of[tall ? heights::next_tall(left) : heights::next(left)];
       source_rows rows;
       find_rows(of, row, tiles->rows, rows);
       const std::size_t output_row =
@@ -608,7 +622,7 @@ struct tile_table {
 
  private:
   struct all_tiles {
-    tiles_of_height of[Nest::max_rows + 1];  ///< by their rows
+    tiles_of_height of[Nest::tall_rows + 1];  ///< by their rows
   };
   template <std::size_t Rows, std::size_t Panels>
   static constexpr void add_panels(tiles_of_height& of, std::size_t at) {
@@ -622,9 +636,18 @@ struct tile_table {
     add_panels<Rows, Nest::panels_for(Rows)>(all.of[Rows], 0);
     if constexpr (Rows > 1) add<Nest::heights::fewer(Rows)>(all);
   }
+  template <std::size_t Rows>
+  static constexpr void add_tall(all_tiles& all) {
+    if constexpr (Rows > Nest::max_rows) {
+      all.of[Rows].rows = Rows;
+      add_panels<Rows, 1>(all.of[Rows], 0);
+      add_tall<Nest::heights::fewer(Rows)>(all);
+    }
+  }
   static constexpr all_tiles make() {
     all_tiles all;
     add<Nest::max_rows>(all);
+    add_tall<Nest::tall_rows>(all);
     return all;
   }
 

@@ -87,9 +87,10 @@ struct depth_position {
 template <class Atom>
 struct stretches {
   using activation = typename Atom::activation;
-  std::size_t segment_groups;                    ///< groups of a segment, the short one at its end included
-  std::size_t whole_groups;                      ///< groups that can be read in place
-  activation ends[Atom::max_rows][Atom::depth];  ///< the last, short group of every row, filled up with zeros
+  std::size_t segment_groups;  ///< groups of a segment, the short one at its end included
+  std::size_t whole_groups;    ///< groups that can be read in place
+  /// The last, short group of every row, filled up with zeros.
+  activation ends[isa::most_rows<Atom>][Atom::depth];
 
   /// One stretch of `depth` activations; that of row r begins at places[r].
   template <class Places>
@@ -98,7 +99,8 @@ struct stretches {
     whole_groups = depth / Atom::depth;
     const std::size_t rest = depth % Atom::depth;
     if (rest == 0) return;
-    const std::size_t rows = polymac::detail::smaller(count, Atom::max_rows);  // as it is; g++ 12 for NEON doubts it
+    // As it is; g++ 12 for NEON doubts it.
+    const std::size_t rows = polymac::detail::smaller(count, isa::most_rows<Atom>);
     for (std::size_t r = 0; r < rows; ++r)
       for (std::size_t d = 0; d < Atom::depth; ++d)
         ends[r][d] = d < rest ? places[r][whole_groups * Atom::depth + d] : activation{};

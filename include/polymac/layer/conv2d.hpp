@@ -122,7 +122,7 @@ class conv2d {
     auto needed = scratch_needed();
     window_geometry geometry{};
     if (!resolve(window_, input, geometry).ok()) return needed.bytes();
-    if constexpr (reads_lines) {
+    if constexpr (frames) {
       const std::size_t elements = line_access(geometry, true, true) == access::framed
                                        ? kernel::image_frame(geometry, input, group_channels()).elements()
                                        : std::size_t{0};
@@ -183,12 +183,12 @@ class conv2d {
         group.channels = channels_;
         if constexpr (kernel::has_tiles<atom>)
           if (!std::is_constant_evaluated() && run_tiles(g, group, geometry, y, memory, rows)) continue;
+        if (!std::is_constant_evaluated() && run_lines(g, group, geometry, y, memory, rows)) continue;
         if constexpr (leaves_out_padding) {
           const kernel::convolution_strips<activation> source{group, geometry.output, window_, geometry.padding.top,
                                                               geometry.padding.left};
           kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
         } else {
-          if (!std::is_constant_evaluated() && run_lines(g, group, geometry, y, memory, rows)) continue;
           const kernel::convolution_source<activation, atom::depth> source{group,
                                                                            geometry.output,
                                                                            window_.kernel,
@@ -232,7 +232,8 @@ class conv2d {
 
   /// How windows are read line by line (kernel/line_windows.hpp), if they can be.
   enum class access { in_place, framed, none };
-  static constexpr bool reads_lines = !leaves_out_padding;
+  /// Floats do without frames: what lies on padding is left out instead.
+  static constexpr bool frames = !leaves_out_padding;
   /// contiguous: the pixels of the image lie side by side, or a window has one column of them; dense: and its channels
   /// are those of the weights.
   constexpr access line_access(const window_geometry& geometry, bool contiguous, bool same_channels) const noexcept {
@@ -255,7 +256,7 @@ class conv2d {
     const bool near = window_.dilation.width == 1 || window_.kernel.width == 1;
     const bool contiguous = window_.kernel.width == 1 || x.pixel_stride == x.channels;
     const auto how = line_access(geometry, contiguous, group_channels() == x.channels);
-    if (how == access::none) return false;
+    if (how == access::none || (how == access::framed && !frames)) return false;
     if (how == access::in_place) {
       const kernel::line_windows<activation> source{x, geometry.output, window_, near && contiguous};
       kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
