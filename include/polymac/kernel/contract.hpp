@@ -106,14 +106,24 @@ struct scratch_extent {
   static constexpr std::size_t block_alignment = 64;
 };
 
-/// The heights of tiles of at most MaxRows rows, and how many rows are best cut into them. Each height is compiled for
-/// every layer, hence few of them: powers of two below the highest, or, for small strips, more.
+/// Which heights of tiles there are. Each is compiled for every layer, hence as few as the rows of a source allow.
+enum class tile_cuts {
+  matrix,     ///< powers of two below the highest
+  lines,      ///< 8, 7, 6, 4, 2, 1: a line of an image is cut by itself
+  rectangle,  ///< 8, 6, 5, 4, 3, 2, 1: the middle and the borders of small images
+  table,      ///< 4 and 1: the way of those who lend no memory for a frame
+};
+
+/// The heights of tiles of at most MaxRows rows, and how many rows are best cut into them.
 /// Tall: rows of the highest tile where there is but one panel (MaxRows: there is none).
-template <std::size_t MaxRows, bool Narrow, std::size_t Tall = MaxRows>
+template <std::size_t MaxRows, tile_cuts Cuts, std::size_t Tall = MaxRows>
 struct tile_heights {
   static constexpr std::size_t fewer(std::size_t rows) noexcept {
     if (rows > MaxRows) return rows * 2 / 3 > MaxRows ? rows * 2 / 3 : MaxRows;
-    if (Narrow || rows == 1) return rows > 8 ? 8 : rows - 1;
+    if (rows == 1) return 0;
+    if (Cuts == tile_cuts::rectangle) return rows > 8 ? 8 : rows > 6 ? 6 : rows - 1;
+    if (Cuts == tile_cuts::table) return rows > 4 ? 4 : 1;
+    if (Cuts == tile_cuts::lines && rows > 6) return rows > 8 ? 8 : rows - 1;
     std::size_t power = 1;
     while (power * 2 < rows) power *= 2;
     return power;
@@ -291,7 +301,12 @@ class loop_nest {
   /// each has a pointer: those fill the registers.
   static constexpr std::size_t tall_rows =
       (one_stretch || in_lines) && !prepares ? isa::most_rows<Atom> : Atom::max_rows;
-  using heights = tile_heights<Atom::max_rows, several_stretches || in_lines, tall_rows>;
+  using heights = tile_heights<Atom::max_rows,
+                               one_stretch         ? tile_cuts::matrix
+                               : in_lines          ? tile_cuts::lines
+                               : several_stretches ? tile_cuts::rectangle
+                                                   : tile_cuts::table,
+                               tall_rows>;
   using tiles_of_height = typename tile_table<loop_nest>::tiles_of_height;
 
   constexpr POLYMAC_INLINE void rows_from(const strip<activation>& of, std::size_t panel, std::size_t panel_end,
