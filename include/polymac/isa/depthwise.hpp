@@ -34,7 +34,8 @@
 // Floats take a tap at a time, in the order of the taps:
 //
 //   depthwise_taps<M, I>
-//     tile<Stride, Whole>(sums, at, weights, starts, count)
+//     rows<Stride>, pixels<Stride>               of a tile
+//     tile<Rows, Pixels, Stride, Whole>(lines, weights, starts, count, done)
 //                                                start values and products of a 3 x 3 kernel
 //     tap(sums, pixel, weights, count)           adds the products of one tap
 #pragma once

@@ -30,20 +30,23 @@ constexpr void for_each_rectangle(row_range range, std::size_t batch, extent2d o
   }
 }
 
-/// Cuts [begin, begin + count), count > 1, into the fewest parts of at most Most, as equal as can be, none of them 1:
-/// run.template operator()<size>(first) for each.
+/// Cuts [begin, begin + count), count > 1, into the fewest parts of at most Most, as equal as can be, none of them 1
+/// (for Most 2, where that takes a part of 3, into parts of 2 and 3): run.template operator()<size>(first) for each.
 template <std::size_t Most, class Run>
 constexpr POLYMAC_INLINE void for_each_part(std::size_t begin, std::size_t count, const Run& run) noexcept {
-  static_assert(Most == 3 || Most == 4);
-  const std::size_t parts = polymac::detail::divide_up(count, Most);
+  static_assert(Most >= 2 && Most <= 4);
+  const std::size_t parts = Most == 2 ? count / 2 : polymac::detail::divide_up(count, Most);
+  // The first ones are larger by 1, so that branches on the size are foreseen.
+  const std::size_t least = count / parts, more = count % parts;
   for (std::size_t i = 0; i < parts; ++i) {
-    const std::size_t from = i * count / parts, size = (i + 1) * count / parts - from;
+    const std::size_t size = least + (i < more ? 1 : 0);
     if (size == Most)
-      run.template operator()<Most>(begin + from);
+      run.template operator()<Most>(begin);
     else if (size == 2)
-      run.template operator()<2>(begin + from);
-    else if constexpr (Most > 3)
-      run.template operator()<3>(begin + from);
+      run.template operator()<2>(begin);
+    else if constexpr (Most != 3)
+      run.template operator()<3>(begin);
+    begin += size;
   }
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The depthwise kernel for floats, activations read in place.
 //
-//   3 x 3 at stride 1 or 2: tiles of 4 lines x 3 pixels of output
-//     for each 4 lines of output, for each 3 pixels
-//       for each panel: 9 weights and 12 sums in registers, each activation loaded once
+//   3 x 3 at stride 1 or 2: tiles of a few lines and pixels of output, 4 x 3 or as the instruction set says
+//     for each few lines of output, for each few pixels
+//       for each panel: 9 weights and all sums in registers, each activation loaded once, each sum finished and stored
+//       as soon as it is complete
 //   the rest: rows of 6 pixels
 //     for each 6 pixels
 //       for each panel, for each tap: 6 products
@@ -94,8 +95,8 @@ struct tap_runner {
   template <std::size_t Stride>
   void tiles_of(const rectangle& r) const noexcept {
     const std::size_t whole = channels / panel * panel;
-    for_each_part<4>(r.y, r.height, [&]<std::size_t Rows>(std::size_t y) {
-      for_each_part<3>(r.x, r.width, [&]<std::size_t Pixels>(std::size_t x) {
+    for_each_part<Taps::template rows<Stride>>(r.y, r.height, [&]<std::size_t Rows>(std::size_t y) {
+      for_each_part<Taps::template pixels<Stride>>(r.x, r.width, [&]<std::size_t Pixels>(std::size_t x) {
         constexpr std::size_t lines = (Rows - 1) * Stride + 3, columns = (Pixels - 1) * Stride + 3;
         // First line and column that the tile reads; beside the image they are beyond its extent, or wrap around.
         const std::size_t iy = y * Stride - source.top, ix = x * Stride - source.left;
@@ -103,46 +104,87 @@ struct tap_runner {
         const bool inside =
             iy < in.height && iy + lines <= in.height && ix < in.width && ix + columns <= in.width && whole > 0;
         if (inside) {
-          const float* const from = in.pixel(r.n, iy, ix);
-          tile<Stride, Rows, Pixels, true>(
-              r.n, y, x, 0, whole,
-              [from, line = in.line_stride, column = in.pixel_stride](std::size_t l, std::size_t c)
-                  POLYMAC_INLINE_LAMBDA { return from + l * line + c * column; });
+          const auto bytes = [](std::size_t floats) { return static_cast<std::ptrdiff_t>(floats * sizeof(float)); };
+          tile<Stride, Rows, Pixels, true>(r.n, y, x, 0, whole,
+                                           pixel_lines{reinterpret_cast<const char*>(in.pixel(r.n, iy, ix)),
+                                                       bytes(in.line_stride), bytes(in.pixel_stride)});
           if (whole == channels) return;
         }
-        const float* from[lines][columns];
-        const float *const image = in.pixel(r.n, 0, 0), *const padding = source.padding_row;
+        pixel_table<lines, columns> from;
+        // A pixel's way from its line, or to padding that stands for all of them: choices instead of branches.
+        std::size_t steps[columns];
         POLYMAC_UNROLL
-        for (std::size_t l = 0; l < lines; ++l) POLYMAC_UNROLL
-        for (std::size_t c = 0; c < columns; ++c) {
-          const bool on_image = (iy + l < in.height) & (ix + c < in.width);
-          from[l][c] = on_image ? image + ((iy + l) * in.line_stride + (ix + c) * in.pixel_stride) : padding;
+        for (std::size_t c = 0; c < columns; ++c) steps[c] = (ix + c) * in.pixel_stride;
+        POLYMAC_UNROLL
+        for (std::size_t l = 0; l < lines; ++l) {
+          const bool has_line = iy + l < in.height;
+          const float* const image = in.pixel(r.n, has_line ? iy + l : 0, 0);
+          POLYMAC_UNROLL
+          for (std::size_t c = 0; c < columns; ++c)
+            from.at[l][c] = (has_line & (ix + c < in.width)) ? image + steps[c] : source.padding_row;
         }
-        const auto at = [&](std::size_t l, std::size_t c) POLYMAC_INLINE_LAMBDA { return from[l][c]; };
-        if (!inside) tile<Stride, Rows, Pixels, true>(r.n, y, x, 0, whole, at);
-        if (whole < channels) tile<Stride, Rows, Pixels, false>(r.n, y, x, whole, channels, at);
+        if (!inside) tile<Stride, Rows, Pixels, true>(r.n, y, x, 0, whole, from.lines_of(0));
+        if (whole < channels) tile<Stride, Rows, Pixels, false>(r.n, y, x, whole, channels, from.lines_of(whole));
       });
     });
   }
 
-  /// Channels [begin, end) in whole panels, or the beginning of one. from(line, column): the pixels it reads.
-  template <std::size_t Stride, std::size_t Rows, std::size_t Pixels, bool Whole, class From>
+  /// Lines of pixels that are equally far apart, in bytes: so that few registers and the processor's address arithmetic
+  /// reach all of them.
+  struct pixel_lines {
+    const char* at;
+    std::ptrdiff_t line, column;
+    POLYMAC_INLINE const float* pixel(std::size_t i) const noexcept {
+      return reinterpret_cast<const float*>(at + static_cast<std::ptrdiff_t>(i) * column);
+    }
+    // Compilers would rather have a pointer for each line, which they then keep in memory.
+    POLYMAC_INLINE void next_line() noexcept { at += line, isa::keep_value(at); }
+    POLYMAC_INLINE void next_panel() noexcept { at += panel * sizeof(float); }
+  };
+  /// Pixels anywhere.
+  template <std::size_t Lines, std::size_t Columns>
+  struct pixel_table {
+    const float* at[Lines][Columns];
+    struct lines {
+      const float* const (*at)[Columns];
+      std::size_t channel;
+      POLYMAC_INLINE const float* pixel(std::size_t i) const noexcept { return (*at)[i] + channel; }
+      POLYMAC_INLINE void next_line() noexcept { ++at; }
+      POLYMAC_INLINE void next_panel() noexcept { channel += panel; }
+    };
+    POLYMAC_INLINE lines lines_of(std::size_t channel) const noexcept { return {at, channel}; }
+  };
+
+  /// Channels [begin, end) in whole panels, or the beginning of one.
+  template <std::size_t Stride, std::size_t Rows, std::size_t Pixels, bool Whole, class Lines>
   POLYMAC_INLINE void tile(std::size_t n, std::size_t y, std::size_t x, std::size_t begin, std::size_t end,
-                           const From& from) const noexcept {
+                           Lines from) const noexcept {
     // Values, because a store of floats may change any other, as far as a compiler knows.
     const float *const taps = weights.taps(0), *const starts = weights.starts(0);
     const std::size_t row = row_of(n, y, x), line = source.output.width, count = Whole ? panel : end - begin;
-    output_type* to[Rows][Pixels];
-    POLYMAC_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r) POLYMAC_UNROLL
-    for (std::size_t i = 0; i < Pixels; ++i) to[r][i] = output.y.pixel(n, y + r, x + i);
-    for (std::size_t c = begin; c < end; c += panel) {
-      isa::best_lanes<float, I, Pixels, 1> sums[Rows];
-      Taps::template tile<Stride, Whole>(
-          sums, [&](std::size_t l, std::size_t i) POLYMAC_INLINE_LAMBDA { return from(l, i) + c; }, taps + c * 9,
-          starts + c, count);
-      POLYMAC_UNROLL
-      for (std::size_t r = 0; r < Rows; ++r) finish_block(sums[r], row + r * line, to[r], c, count);
+    output_type* const first = output.y.pixel(n, y, x);
+    const std::size_t line_step = output.y.line_stride, step = output.y.pixel_stride;
+    for (std::size_t c = begin; c < end; c += panel, from.next_panel()) {
+      if constexpr (finishes_in_lanes<I, float, Epilogue>()) {
+        output_type* to = first;
+        Taps::template tile<Rows, Pixels, Stride, Whole>(
+            from, taps + c * 9, starts + c, count,
+            [&](std::size_t r, std::size_t i, const auto& sums) POLYMAC_INLINE_LAMBDA {
+              if (r > 0 && i == 0) to += line_step, isa::keep_value(to);
+              output_type* const pixel[1] = {to + i * step + c};
+              epilogue.view().lanes(sums, {row + r * line + i, c}).store(pixel, count);
+            });
+      } else {
+        float stored[Rows][Pixels * panel];
+        Taps::template tile<Rows, Pixels, Stride, Whole>(from, taps + c * 9, starts + c, count,
+                                                         [&](std::size_t r, std::size_t i, const auto& sums)
+                                                             POLYMAC_INLINE_LAMBDA {
+                                                               float* const pixel[1] = {stored[r] + i * panel};
+                                                               sums.store(pixel, panel);
+                                                             });
+        for (std::size_t r = 0; r < Rows; ++r)
+          kernel::finish<I>(epilogue, output, stored[r], panel, {row + r * line, Pixels, 0, count, c});
+      }
     }
   }
 
