@@ -8,6 +8,7 @@
 #include "polymac/core/window.hpp"
 #include "polymac/kernel/contract.hpp"
 #include "polymac/kernel/convolution_source.hpp"
+#include "polymac/kernel/convolution_windows.hpp"
 #include "polymac/kernel/image_tiles.hpp"
 #include "polymac/kernel/scratch.hpp"
 #include "polymac/layer/columns_from.hpp"
@@ -69,7 +70,7 @@ constexpr status check_images(const char* who, const window& w, const image_view
 ///   M, E, I  as in layer::linear
 ///   Shape    extents<output channels, kernel height, kernel width, input channels per group>, each static or dynamic
 ///
-/// Activations are read in place (kernel/convolution_source.hpp says when a tile of rows is copied instead). Weights
+/// Activations are read in place or copied window by window (kernel/convolution_source.hpp, convolution_windows.hpp). Weights
 /// are checked and packed once, at construction. Running is noexcept and allocates nothing; several threads may run it
 /// at once, each with its own workspace, on different rows (output pixels, counted through the batch).
 template <Mac M, epilogue::Stage E = epilogue::identity, Isa I = isa::native,
@@ -83,17 +84,22 @@ class conv2d {
   using output = epilogue::output_of<E, sum>;
 
  private:
-  /// Channels of a tap in the packed weights: filled up to whole groups where a line of the kernel would not end with
-  /// one.
+  using windows = kernel::convolution_windows<activation, atom::depth, atom::max_rows>;
+  /// Channels of a tap in the packed weights: for tiles filled up to whole groups where a line of the kernel would not
+  /// end with one.
   static constexpr std::size_t filled_channels(std::size_t height, std::size_t width, std::size_t channels) noexcept {
-    const bool fits = width * channels % atom::depth == 0 || height * width == 1;
+    const bool fits = !kernel::has_tiles<atom> || width * channels % atom::depth == 0 || height * width == 1;
     return fits ? channels : polymac::detail::round_up(channels, atom::depth);
+  }
+  /// The same of a line of the kernel: as a whole, where its channels are not.
+  static constexpr std::size_t filled_line(std::size_t height, std::size_t width, std::size_t channels) noexcept {
+    return windows::filled_line(height, width * filled_channels(height, width, channels));
   }
   /// Does a product with a pixel of padding add nothing? Integers may have a zero point, and atoms that shift them.
   static constexpr bool leaves_out_padding = M::linear && std::is_floating_point_v<activation> && atom::depth == 1;
   static constexpr std::size_t static_depth =
       Shape::at(1) != dynamic && Shape::at(2) != dynamic && Shape::at(3) != dynamic
-          ? Shape::at(1) * Shape::at(2) * filled_channels(Shape::at(1), Shape::at(2), Shape::at(3))
+          ? Shape::at(1) * filled_line(Shape::at(1), Shape::at(2), Shape::at(3))
           : dynamic;
 
  public:
@@ -114,19 +120,20 @@ class conv2d {
   constexpr std::size_t weight_bytes() const noexcept { return weights_.bytes(); }
   /// Bytes of workspace a run needs, whatever the size of the image.
   constexpr std::size_t workspace_bytes() const noexcept { return scratch_needed().bytes(); }
-  /// Bytes with which a run on dense images of that size is fastest: on tiles (isa::amx_int8) an image with its padding
-  /// is copied once instead of every window; none is where it can be read in place (stride 1, no padding). Of an image
-  /// that is not dense windows are copied there. At least workspace_bytes().
+  /// Bytes with which a run on dense images of that size is fastest: an image is copied once with its padding, and
+  /// windows from there; none is where it can be read in place. At least workspace_bytes().
   constexpr std::size_t workspace_bytes(extent2d input) const noexcept {
     auto needed = scratch_needed();
-    if constexpr (kernel::has_tiles<atom>) {
-      window_geometry geometry{};
-      if (tiles_permitted_ && resolve(window_, input, geometry).ok()) {
+    window_geometry geometry{};
+    if (!resolve(window_, input, geometry).ok()) return needed.bytes();
+    std::size_t elements = 0;
+    if (copies()) elements = windows::framed_elements(geometry, input, channels_, weights_.shape().depth);
+    if constexpr (kernel::has_tiles<atom>)
+      if (tiles_permitted_) {
         const bool dense = groups_ == 1 && group_channels() == channels_;
-        const std::size_t elements = layout(geometry, input, dense, static_cast<std::size_t>(-1)).elements;
-        if (needed.block < elements) needed.block = elements;
+        elements = layout(geometry, input, dense, static_cast<std::size_t>(-1)).elements;
       }
-    }
+    if (needed.block < elements) needed.block = elements;
     return needed.bytes();
   }
   /// Height and width of the output for an input of that size; {0, 0} where the window does not fit.
@@ -180,15 +187,8 @@ class conv2d {
                                                               geometry.padding.left};
           kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
         } else {
-          const kernel::convolution_source<activation, atom::depth> source{group,
-                                                                           geometry.output,
-                                                                           window_.kernel,
-                                                                           window_.stride,
-                                                                           window_.dilation,
-                                                                           geometry.padding.top,
-                                                                           geometry.padding.left,
-                                                                           padding_row_.data(),
-                                                                           group_channels()};
+          const windows source(group, window_, geometry, group_channels(), weights_.shape().depth, zero_point_,
+                               memory.block, memory.block_elements);
           kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
         }
       }
@@ -203,7 +203,7 @@ class conv2d {
         atom::max_rows, " rows x ", atom::max_panels * atom::columns, " columns x ", atom::depth,
         " deep, dense weights ", weight_bytes(), " bytes", weights_.wide_sums() ? ", sums in 64 bits" : "",
         kernel::words_on_tiles<atom>(tiles_permitted_, weights_), ", workspace ", workspace_bytes(), " bytes",
-        copies() ? ", rows at the border are copied" : ", activations read in place");
+        copies() ? ", windows are copied" : ", activations read in place");
   }
 
  private:
@@ -216,13 +216,14 @@ class conv2d {
         channels_(whole.channels_),
         zero_point_(whole.zero_point_),
         weights_(whole.weights_, columns),
-        padding_row_(whole.padding_row_.data(), whole.channels_),
         epilogue_(std::move(stages)),
         status_(s),
         tiles_permitted_(whole.tiles_permitted_) {}
 
+  /// May a window be copied?
   constexpr bool copies() const noexcept {
-    return channels_ % atom::depth != 0 && window_.kernel.height * window_.kernel.width > 1;
+    const bool pads = window_.padding.rule == padding_rule::given && window_.padding.pixels != padding2d{};
+    return !leaves_out_padding && (window_.kernel != extent2d{1, 1} || pads);
   }
   constexpr std::size_t group_channels() const noexcept {
     return filled_channels(window_.kernel.height, window_.kernel.width, channels_);
@@ -245,7 +246,7 @@ class conv2d {
       if (tiles_permitted_)
         tile_block = kernel::image_tiles<typename atom::tiles>::least_elements(weights_.shape().columns,
                                                                                weights_.depth_of_tiles());
-    return {window_.kernel.height * window_.kernel.width, weights_.shape().depth, copies(), tile_block};
+    return {0, weights_.shape().depth, copies(), tile_block};
   }
   /// How the rows of a run fall on tiles: on matrix registers image by image, else all alike.
   struct row_tiling {
@@ -342,9 +343,7 @@ class conv2d {
                                 groups_);
     if (s.ok()) s = epilogue_.check(w.batch);
     channels_ = w.channels;
-    if (s.ok()) s = padding_row_.resize(channels_);
     if (!s.ok()) return s;
-    for (std::size_t i = 0; i < channels_; ++i) padding_row_[i] = zero_point_;
 
     const std::size_t columns = w.batch / groups_, line = w.width * w.channels, depth = w.height * line;
     const auto reader = detail::make_weight_reader<M>(
@@ -352,20 +351,21 @@ class conv2d {
         q.weight_zero_points);
     std::size_t terms = 1;
     if (s = reader.count_terms("conv2d", w.batch, depth, terms); !s.ok()) return s;
-    const std::size_t filled = group_channels();
+    const std::size_t filled = group_channels(), whole_line = filled_line(w.height, w.width, w.channels);
     s = weights_.pack(
-        {groups_, columns, w.height * w.width * filled, terms, tile_steps(terms)},
+        {groups_, columns, w.height * whole_line, terms, tile_steps(terms)},
         [&](std::size_t g, std::size_t o, std::size_t term, std::size_t k) {
-          const std::size_t channel = k % filled;
-          return channel < w.channels ? reader.term_of(g * columns + o, term, k / filled * w.channels + channel)
-                                      : typename M::weight{};
+          const std::size_t ky = k / whole_line, kx = k % whole_line / filled, channel = k % whole_line % filled;
+          return kx < w.width && channel < w.channels
+                     ? reader.term_of(g * columns + o, term, (ky * w.width + kx) * w.channels + channel)
+                     : typename M::weight{};
         },
         [&](std::size_t g, std::size_t o) {
           using wide = typename mac_traits<M>::wide;
           return bias.empty() ? wide{} : static_cast<wide>(bias[g * columns + o]);
         },
         zero_point_,
-        filled == w.channels ? detail::plain_filters<M>(w, q.weight_zero_points)
+        whole_line == line ? detail::plain_filters<M>(w, q.weight_zero_points)
                              : kernel::plain_weights<typename M::weight>{});
     tiles_permitted_ = s.ok() && detail::may_use_tiles<atom>(weights_);
     return s;
@@ -376,7 +376,6 @@ class conv2d {
   std::size_t channels_ = 0;
   activation zero_point_{};
   kernel::packed_weights<M, atom, Shape::at(0), static_depth, Memory> weights_;
-  typename Memory::template elements<activation, Shape::at(3)> padding_row_;
   E epilogue_;
   polymac::status status_;
   bool tiles_permitted_ = false;
