@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The windows of a convolution as rows of one stretch each, for arithmetics to which padding is a value.
 //
-//   One row is one output pixel; its depth is kernel height x kernel width x channels, in that order (OHWI weights), each
-//   line of the kernel filled up to whole groups of the atom where it would not end with one. Three ways to read rows,
-//   the first that fits:
+//   One row is one output pixel; its depth is kernel height x kernel width x channels, in that order (OHWI weights).
+//   Three ways to read rows, the first that fits:
 //     in place   a window is one stretch of the image, and none lies on padding: 1 x 1 kernels, for example
 //     framed     the image is copied once into the workspace, with its padding around it; from there the windows of a
 //                tile of rows, with one copy for each line of the kernel
@@ -20,7 +19,6 @@
 #include "polymac/core/window.hpp"
 #include "polymac/kernel/contract.hpp"
 
-#include <concepts>
 #include <cstddef>
 #include <cstring>
 #include <type_traits>
@@ -61,9 +59,8 @@ constexpr void copy_elements(T* to, const T* from, std::size_t count) noexcept {
   if (std::is_constant_evaluated()) {
     for (std::size_t i = 0; i < count; ++i) to[i] = from[i];
   } else if (count > 0) {
-    with_chunk_for(count * sizeof(T), [&](auto chunk) POLYMAC_INLINE_LAMBDA {
-      copy_chunks<chunk>(to, from, count * sizeof(T));
-    });
+    with_chunk_for(count * sizeof(T),
+                   [&](auto chunk) POLYMAC_INLINE_LAMBDA { copy_chunks<chunk>(to, from, count * sizeof(T)); });
   }
 }
 template <class T>
@@ -80,23 +77,16 @@ class convolution_windows {
  public:
   static constexpr bool one_stretch = true;
 
-  /// Elements from line to line of the kernel in a row.
-  static constexpr std::size_t filled_line(std::size_t height, std::size_t line) noexcept {
-    return height == 1 ? line : polymac::detail::round_up(line, AtomDepth);
-  }
   /// Elements of workspace for windows of such rows, and, for a frame besides, of an image.
-  static constexpr std::size_t block_elements(std::size_t depth) noexcept {
-    return MaxRows * row_stride(depth);
-  }
+  static constexpr std::size_t block_elements(std::size_t depth) noexcept { return MaxRows * row_stride(depth); }
   static constexpr std::size_t framed_elements(const window_geometry& g, extent2d image, std::size_t channels,
                                                std::size_t depth) noexcept {
     const extent2d frame = frame_of(g, image);
-    return polymac::detail::round_up(block_elements(depth), alignment) + frame.height * frame.width * channels +
-           AtomDepth;
+    return polymac::detail::round_up(block_elements(depth), alignment) + frame.height * frame.width * channels;
   }
 
-  /// pixel_fill: elements from tap to tap of a line, x.channels where only whole lines are filled up; depth: of the
-  /// packed weights. `memory` holds `available` elements, block_elements() at least if a window may not be read in place.
+  /// pixel_fill: elements from tap to tap of a row, more than x.channels where the weights want them filled up; depth: of
+  /// the packed weights. `memory` holds `available` elements, block_elements() at least if a window may not be read in place.
   constexpr convolution_windows(const image_view<const Activation>& x, const window& w, const window_geometry& g,
                                 std::size_t pixel_fill, std::size_t depth, Activation zero_point, Activation* memory,
                                 std::size_t available) noexcept
@@ -111,8 +101,7 @@ class convolution_windows {
     const std::size_t line = w.kernel.width * x.channels;
     const bool lines_join = w.kernel.width == 1 || (w.dilation.width == 1 && x.pixel_stride == x.channels);
     const bool joins = w.kernel.height == 1 || (w.dilation.height == 1 && x.line_stride == line);
-    in_place_ = lines_join && joins && depth == w.kernel.height * line && padding_.height == 0 &&
-                padding_.width == 0 &&
+    in_place_ = lines_join && joins && depth == w.kernel.height * line && padding_.height == 0 && padding_.width == 0 &&
                 (output_.height - 1) * w.stride.height + reach(w.kernel.height, w.dilation.height) <= x.height &&
                 (output_.width - 1) * w.stride.width + reach(w.kernel.width, w.dilation.width) <= x.width;
     if (in_place_ || pixel_fill != x.channels) return;
@@ -176,6 +165,7 @@ class convolution_windows {
   constexpr void copies_of(std::size_t n, std::size_t first, std::size_t begin, std::size_t end,
                            const Function& f) const noexcept {
     if (frame_ != nullptr) make_frame(n, begin - first, end - first);
+    fill_ends();
     strip<Activation> s;
     s.first = block_;
     s.depth = row_stride(depth_);
@@ -216,56 +206,53 @@ class convolution_windows {
           detail::copy_elements(to + x * x_.channels, x_.pixel(n, y, x), x_.channels);
       detail::fill_elements(to + inside, zero_point_, stride - left - inside);
     }
-    detail::fill_elements(frame_ + last * stride, Activation{}, AtomDepth);  // lines are copied with what fills them up
   }
 
-  /// Windows from the frame. What fills a line up is multiplied with weights that are zero: of integers anything will do.
+  /// Windows from the frame.
   constexpr POLYMAC_NOINLINE void copy_framed(std::size_t row, std::size_t count) const noexcept {
     const std::size_t channels = x_.channels, stride = frame_extent_.width * channels;
-    const std::size_t line = window_.kernel.width * channels, filled = filled_line(window_.kernel.height, line);
-    const std::size_t down = window_.dilation.height * stride, row_step = row_stride(depth_);
-    const std::size_t right = window_.stride.width * channels;
+    const std::size_t line = window_.kernel.width * channels, down = window_.dilation.height * stride;
+    const std::size_t right = window_.stride.width * channels, row_step = row_stride(depth_);
+    const std::size_t next_line = window_.stride.height * stride - output_.width * right;
     std::size_t ox = row % output_.width;
     const Activation* at = frame_ + row / output_.width * window_.stride.height * stride + ox * right;
-    const std::size_t next_line = window_.stride.height * stride - output_.width * right;
-    constexpr bool fills = std::integral<Activation>;
-    const bool one_piece = window_.dilation.width == 1 || window_.kernel.width == 1;
     const auto windows = [&](const auto& copy) POLYMAC_INLINE_LAMBDA {
       Activation* to = block_;
       for (std::size_t r = 0; r < count; ++r, to += row_step) {
-        Activation* t = to;
         const Activation* from = at;
-        for (std::size_t ky = 0; ky < window_.kernel.height; ++ky, t += filled, from += down) copy(t, from);
+        Activation* t = to;
+        for (std::size_t ky = 0; ky < window_.kernel.height; ++ky, t += line, from += down) copy(t, from);
         at += right;
         if (++ox < output_.width) continue;
         ox = 0;
         at += next_line;
       }
     };
-    if (fills && one_piece && !std::is_constant_evaluated()) {
-      const std::size_t bytes = filled * sizeof(Activation);
+    const bool one_piece = window_.dilation.width == 1 || window_.kernel.width == 1;
+    if (one_piece && !std::is_constant_evaluated()) {
+      const std::size_t bytes = line * sizeof(Activation);
       detail::with_chunk_for(bytes, [&](auto chunk) POLYMAC_INLINE_LAMBDA {
-        windows([&](Activation* to, const Activation* from) POLYMAC_INLINE_LAMBDA {
-          detail::copy_chunks<chunk>(to, from, bytes);
-        });
+        windows([&](Activation* to, const Activation* from)
+                    POLYMAC_INLINE_LAMBDA { detail::copy_chunks<chunk>(to, from, bytes); });
       });
     } else {
       const std::size_t pieces = one_piece ? 1 : window_.kernel.width, piece = line / pieces;
       windows([&](Activation* to, const Activation* from) POLYMAC_INLINE_LAMBDA {
         for (std::size_t i = 0; i < pieces; ++i)
           detail::copy_elements(to + i * piece, from + i * window_.dilation.width * channels, piece);
-        detail::fill_elements(to + line, Activation{}, filled - line);
       });
     }
-    // Where a row itself ends within a group.
-    if (row_step != window_.kernel.height * filled)
-      for (std::size_t r = 0; r < count; ++r)
-        detail::fill_elements(block_ + r * row_step + depth_, Activation{}, row_step - depth_);
+  }
+  /// Fills the rows of the block up to whole groups.
+  constexpr void fill_ends() const noexcept {
+    const std::size_t row_step = row_stride(depth_);
+    for (std::size_t r = 0; row_step > depth_ && r < MaxRows; ++r)
+      for (std::size_t k = depth_; k < row_step; ++k) block_[r * row_step + k] = Activation{};
   }
 
   /// Windows from the image itself.
   constexpr POLYMAC_NOINLINE void copy_clipped(std::size_t n, std::size_t row, std::size_t count) const noexcept {
-    const std::size_t channels = x_.channels, row_step = row_stride(depth_), filled = depth_ / window_.kernel.height;
+    const std::size_t channels = x_.channels, row_step = row_stride(depth_), line = depth_ / window_.kernel.height;
     const bool joined = pixel_fill_ == channels && window_.dilation.width == 1 && x_.pixel_stride == channels;
     std::size_t oy = row / output_.width, ox = row % output_.width;
     for (std::size_t r = 0; r < count; ++r) {
@@ -273,11 +260,10 @@ class convolution_windows {
       const std::size_t x0 = ox * window_.stride.width - padding_.width;  // left of the image: larger than any extent
       const std::size_t x1 = x0 + reach(window_.kernel.width, window_.dilation.width) - 1;
       for (std::size_t ky = 0; ky < window_.kernel.height; ++ky) {
-        Activation* t = to + ky * filled;
+        Activation* t = to + ky * line;
         const std::size_t y = oy * window_.stride.height + ky * window_.dilation.height - padding_.height;
         if (joined && y < x_.height && x0 < x_.width && x1 < x_.width) {
           detail::copy_elements(t, x_.pixel(n, y, x0), window_.kernel.width * channels);
-          t += window_.kernel.width * channels;
         } else {
           for (std::size_t kx = 0; kx < window_.kernel.width; ++kx, t += pixel_fill_) {
             const std::size_t x = x0 + kx * window_.dilation.width;
@@ -288,10 +274,7 @@ class convolution_windows {
             detail::fill_elements(t + channels, Activation{}, pixel_fill_ - channels);
           }
         }
-        const auto written = static_cast<std::size_t>(t - (to + ky * filled));
-        detail::fill_elements(t, Activation{}, filled - written);
       }
-      detail::fill_elements(to + depth_, Activation{}, row_step - depth_);
       if (++ox < output_.width) continue;
       ox = 0;
       ++oy;

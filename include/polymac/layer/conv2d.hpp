@@ -91,15 +91,11 @@ class conv2d {
     const bool fits = !kernel::has_tiles<atom> || width * channels % atom::depth == 0 || height * width == 1;
     return fits ? channels : polymac::detail::round_up(channels, atom::depth);
   }
-  /// The same of a line of the kernel: as a whole, where its channels are not.
-  static constexpr std::size_t filled_line(std::size_t height, std::size_t width, std::size_t channels) noexcept {
-    return windows::filled_line(height, width * filled_channels(height, width, channels));
-  }
   /// Does a product with a pixel of padding add nothing? Integers may have a zero point, and atoms that shift them.
   static constexpr bool leaves_out_padding = M::linear && std::is_floating_point_v<activation> && atom::depth == 1;
   static constexpr std::size_t static_depth =
       Shape::at(1) != dynamic && Shape::at(2) != dynamic && Shape::at(3) != dynamic
-          ? Shape::at(1) * filled_line(Shape::at(1), Shape::at(2), Shape::at(3))
+          ? Shape::at(1) * Shape::at(2) * filled_channels(Shape::at(1), Shape::at(2), Shape::at(3))
           : dynamic;
 
  public:
@@ -241,12 +237,14 @@ class conv2d {
     }
   }
   constexpr kernel::scratch_extent<atom> scratch_needed() const noexcept {
-    std::size_t tile_block = 0;
+    std::size_t block = copies() ? windows::block_elements(weights_.shape().depth) : 0;
     if constexpr (kernel::has_tiles<atom>)
-      if (tiles_permitted_)
-        tile_block = kernel::image_tiles<typename atom::tiles>::least_elements(weights_.shape().columns,
-                                                                               weights_.depth_of_tiles());
-    return {0, weights_.shape().depth, copies(), tile_block};
+      if (tiles_permitted_) {
+        const std::size_t tiles = kernel::image_tiles<typename atom::tiles>::least_elements(
+            weights_.shape().columns, weights_.depth_of_tiles());
+        if (block < tiles) block = tiles;
+      }
+    return {0, 0, false, block};
   }
   /// How the rows of a run fall on tiles: on matrix registers image by image, else all alike.
   struct row_tiling {
@@ -351,21 +349,20 @@ class conv2d {
         q.weight_zero_points);
     std::size_t terms = 1;
     if (s = reader.count_terms("conv2d", w.batch, depth, terms); !s.ok()) return s;
-    const std::size_t filled = group_channels(), whole_line = filled_line(w.height, w.width, w.channels);
+    const std::size_t filled = group_channels();
     s = weights_.pack(
-        {groups_, columns, w.height * whole_line, terms, tile_steps(terms)},
+        {groups_, columns, w.height * w.width * filled, terms, tile_steps(terms)},
         [&](std::size_t g, std::size_t o, std::size_t term, std::size_t k) {
-          const std::size_t ky = k / whole_line, kx = k % whole_line / filled, channel = k % whole_line % filled;
-          return kx < w.width && channel < w.channels
-                     ? reader.term_of(g * columns + o, term, (ky * w.width + kx) * w.channels + channel)
-                     : typename M::weight{};
+          const std::size_t channel = k % filled;
+          return channel < w.channels ? reader.term_of(g * columns + o, term, k / filled * w.channels + channel)
+                                      : typename M::weight{};
         },
         [&](std::size_t g, std::size_t o) {
           using wide = typename mac_traits<M>::wide;
           return bias.empty() ? wide{} : static_cast<wide>(bias[g * columns + o]);
         },
         zero_point_,
-        whole_line == line ? detail::plain_filters<M>(w, q.weight_zero_points)
+        filled == w.channels ? detail::plain_filters<M>(w, q.weight_zero_points)
                              : kernel::plain_weights<typename M::weight>{});
     tiles_permitted_ = s.ok() && detail::may_use_tiles<atom>(weights_);
     return s;
