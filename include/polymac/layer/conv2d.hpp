@@ -35,8 +35,9 @@ struct convolution {
 namespace detail {
 
 /// The window that convolution c slides over an image, its kernel taken from the weights where c leaves it open.
-constexpr status resolve_window(const char* who, const convolution& c, std::size_t kernel_height,
+constexpr status resolve_window(const char* who, const convolution& given, std::size_t kernel_height,
                                 std::size_t kernel_width, window& out) noexcept {
+  const convolution& c = polymac::detail::as_in_memory(given);
   if (c.kernel != extent2d{0, 0} && c.kernel != extent2d{kernel_height, kernel_width})
     return status::make(errc::shape, who, ": the kernel is given as ", c.kernel.height, " x ", c.kernel.width,
                         ", but the weights have ", kernel_height, " x ", kernel_width);
@@ -148,8 +149,8 @@ class conv2d {
   }
   /// Some output channels as a layer of their own, as linear::part. A layer of several groups has no parts.
   constexpr auto part(column_range columns) const noexcept {
-    using part_type = conv2d<M, detail::columns_from<E>, I, extents<dynamic, dynamic, dynamic, dynamic>,
-                             kernel::viewed_memory>;
+    using part_type =
+        conv2d<M, detail::columns_from<E>, I, extents<dynamic, dynamic, dynamic, dynamic>, kernel::viewed_memory>;
     auto s = status_;
     if (s.ok()) s = detail::check_part("conv2d", columns, out_channels(), column_alignment());
     if (s.ok() && groups_ != 1)
@@ -240,8 +241,8 @@ class conv2d {
     std::size_t block = copies() ? windows::block_elements(weights_.shape().depth) : 0;
     if constexpr (kernel::has_tiles<atom>)
       if (tiles_permitted_) {
-        const std::size_t tiles = kernel::image_tiles<typename atom::tiles>::least_elements(
-            weights_.shape().columns, weights_.depth_of_tiles());
+        const std::size_t tiles = kernel::image_tiles<typename atom::tiles>::least_elements(weights_.shape().columns,
+                                                                                            weights_.depth_of_tiles());
         if (block < tiles) block = tiles;
       }
     return {0, 0, false, block};

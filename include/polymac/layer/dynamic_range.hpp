@@ -180,8 +180,8 @@ class dynamic_range {
     return workspace_bytes(as_image(x), as_image(y));
   }
 
-  /// x and y as the inner layer takes them, with floats. `ws` needs workspace_bytes(x, y), at any alignment. Fails on
-  /// views that do not fit, and then leaves y untouched.
+  /// x and y as the inner layer takes them, with floats. `ws` needs workspace_bytes(x, y), at any alignment; what it has
+  /// beyond that is lent to the inner layer. Fails on views that do not fit, and then leaves y untouched.
   polymac::status operator()(image_view<const float> x, image_view<float> y, workspace ws) const noexcept
       requires(!matrices) {
     return run(x, y, ws);
@@ -301,7 +301,8 @@ class dynamic_range {
       else
         quantise(detail::symmetric_code{inverses[n]});
     }
-    if (auto s = call(q, sum, workspace(part(3), inner_bytes())); !s.ok()) return s;
+    const std::size_t rest = ws.size - static_cast<std::size_t>(part(3) - ws.data);
+    if (auto s = call(q, sum, workspace(part(3), rest)); !s.ok()) return s;
     for (std::size_t n = 0; n < batch; ++n) {
       const auto from = image(sum, n);
       const auto to = image(y, n);
