@@ -81,12 +81,14 @@ class convolution_windows {
   static constexpr std::size_t block_elements(std::size_t depth) noexcept { return MaxRows * row_stride(depth); }
   static constexpr std::size_t framed_elements(const window_geometry& g, extent2d image, std::size_t channels,
                                                std::size_t depth) noexcept {
+    if (!is_framed(g, image)) return block_elements(depth);
     const extent2d frame = frame_of(g, image);
     return polymac::detail::round_up(block_elements(depth), alignment) + frame.height * frame.width * channels;
   }
 
-  /// pixel_fill: elements from tap to tap of a row, more than x.channels where the weights want them filled up; depth: of
-  /// the packed weights. `memory` holds `available` elements, block_elements() at least if a window may not be read in place.
+  /// pixel_fill: elements from tap to tap of a row, more than x.channels where the weights want them filled up; depth:
+  /// of the packed weights. `memory` holds `available` elements, block_elements() at least if a window may have to be
+  /// copied.
   constexpr convolution_windows(const image_view<const Activation>& x, const window& w, const window_geometry& g,
                                 std::size_t pixel_fill, std::size_t depth, Activation zero_point, Activation* memory,
                                 std::size_t available) noexcept
@@ -106,7 +108,7 @@ class convolution_windows {
                 (output_.width - 1) * w.stride.width + reach(w.kernel.width, w.dilation.width) <= x.width;
     if (in_place_ || pixel_fill != x.channels) return;
     frame_extent_ = frame_of(g, {x.height, x.width});
-    if (framed_elements(g, {x.height, x.width}, x.channels, depth) <= available)
+    if (is_framed(g, {x.height, x.width}) && framed_elements(g, {x.height, x.width}, x.channels, depth) <= available)
       frame_ = memory + polymac::detail::round_up(block_elements(depth), alignment);
   }
 
@@ -134,6 +136,11 @@ class convolution_windows {
   }
   static constexpr std::size_t row_stride(std::size_t depth) noexcept {
     return polymac::detail::round_up(depth, AtomDepth);
+  }
+  /// Is there at most about as much padding as image? More is cheaper to clip than to copy, and need not fit memory.
+  static constexpr bool is_framed(const window_geometry& g, extent2d image) noexcept {
+    const extent2d frame = frame_of(g, image);
+    return frame.height <= 2 * image.height + 16 && frame.width <= 2 * image.width + 16;
   }
   static constexpr extent2d frame_of(const window_geometry& g, extent2d image) noexcept {
     return {image.height + g.padding.top + g.padding.bottom, image.width + g.padding.left + g.padding.right};
@@ -216,17 +223,23 @@ class convolution_windows {
     const std::size_t next_line = window_.stride.height * stride - output_.width * right;
     std::size_t ox = row % output_.width;
     const Activation* at = frame_ + row / output_.width * window_.stride.height * stride + ox * right;
-    const auto windows = [&](const auto& copy) POLYMAC_INLINE_LAMBDA {
+    const auto windows_of = [&](auto lines, const auto& copy) POLYMAC_INLINE_LAMBDA {
       Activation* to = block_;
       for (std::size_t r = 0; r < count; ++r, to += row_step) {
         const Activation* from = at;
         Activation* t = to;
-        for (std::size_t ky = 0; ky < window_.kernel.height; ++ky, t += line, from += down) copy(t, from);
+        for (std::size_t ky = 0; ky < lines; ++ky, t += line, from += down) copy(t, from);
         at += right;
         if (++ox < output_.width) continue;
         ox = 0;
         at += next_line;
       }
+    };
+    const auto windows = [&](const auto& copy) POLYMAC_INLINE_LAMBDA {
+      if (window_.kernel.height == 3)  // without a loop: up to 6 % of a convolution with few channels
+        windows_of(std::integral_constant<std::size_t, 3>{}, copy);
+      else
+        windows_of(window_.kernel.height, copy);
     };
     const bool one_piece = window_.dilation.width == 1 || window_.kernel.width == 1;
     if (one_piece && !std::is_constant_evaluated()) {
