@@ -146,7 +146,7 @@ class convolution_windows {
     return {image.height + g.padding.top + g.padding.bottom, image.width + g.padding.left + g.padding.right};
   }
 
-  /// Rows [begin, end) of image n, whose first row is `first`, in place: line by line, or all at once where the lines are
+  /// Rows [begin, end) of image n, whose first row is `first`, in place: line by line, or at once where the lines are
   /// as far apart as their pixels.
   template <class Function>
   constexpr void lines_of(std::size_t n, std::size_t first, std::size_t begin, std::size_t end,

@@ -71,9 +71,9 @@ constexpr status check_images(const char* who, const window& w, const image_view
 ///   M, E, I  as in layer::linear
 ///   Shape    extents<output channels, kernel height, kernel width, input channels per group>, each static or dynamic
 ///
-/// Activations are read in place or copied window by window (kernel/convolution_source.hpp, convolution_windows.hpp). Weights
-/// are checked and packed once, at construction. Running is noexcept and allocates nothing; several threads may run it
-/// at once, each with its own workspace, on different rows (output pixels, counted through the batch).
+/// Activations are read in place or copied window by window (kernel/convolution_source.hpp, convolution_windows.hpp).
+/// Weights are checked and packed once, at construction. Running is noexcept and allocates nothing; several threads may
+/// run it at once, each with its own workspace, on different rows (output pixels, counted through the batch).
 template <Mac M, epilogue::Stage E = epilogue::identity, Isa I = isa::native,
           class Shape = extents<dynamic, dynamic, dynamic, dynamic>, class Memory = kernel::owned_memory>
 class conv2d {
