@@ -7,6 +7,7 @@
 #include <concepts>
 #include <cstddef>
 #include <string_view>
+#include <type_traits>
 
 namespace polymac {
 
@@ -14,7 +15,12 @@ namespace polymac {
 template <std::size_t Capacity>
 class text {
  public:
-  constexpr text() noexcept = default;
+  // Zeroing all of it in every status that says "ok" would take as long as the product of two small matrices.
+  constexpr text() noexcept {
+    if (std::is_constant_evaluated())
+      for (char& c : characters_) c = '\0';
+    characters_[0] = '\0';
+  }
   /// Joins pieces: strings, characters and integers.
   template <class... Pieces>
   static constexpr text join(const Pieces&... pieces) noexcept {
@@ -52,7 +58,7 @@ class text {
 
  private:
   std::size_t length_ = 0;
-  char characters_[Capacity + 1] = {};
+  char characters_[Capacity + 1];  ///< up to the zero
 };
 
 }  // namespace polymac

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <limits>
+#include <type_traits>
 
 POLYMAC_BEGIN
 
@@ -63,6 +64,17 @@ struct window_geometry {
 };
 
 namespace detail {
+
+/// The same value, of which compilers no longer know what was stored there. g++ 12.2 needs it (-O2 or -O3, AVX-512 VL
+/// and tuned for 256-bit vectors, as -march=cascadelake or icelake-server): where dilation and padding of a window are
+/// constants it stores {1, 1, 0, 0} as one vector and copies {1, 1, 1, 1} from there, one pixel of padding.
+template <class Window>
+constexpr POLYMAC_INLINE const Window& as_in_memory(const Window& w) noexcept {
+#if defined(__GNUC__) && !defined(__clang__)
+  if (!std::is_constant_evaluated()) __asm__ volatile("" : : "r"(&w) : "memory");
+#endif
+  return w;
+}
 
 /// Extents above this are refused: products of two stay far from overflow.
 inline constexpr std::size_t max_window_value = std::size_t{1} << (std::numeric_limits<std::size_t>::digits / 2 - 2);
@@ -148,12 +160,12 @@ constexpr padding2d same_padding(window w, extent2d input) noexcept {
 constexpr status check(const window& w) noexcept {
   window_geometry geometry{};
   // The smallest input that holds one window: only the parameters can fail.
-  window alone = w;
+  window alone = detail::as_in_memory(w);
   alone.padding = same;
   const status s = resolve(alone, {1, 1}, geometry);
   if (!s.ok()) return s;
-  for (const std::size_t value : {w.padding.pixels.top, w.padding.pixels.left, w.padding.pixels.bottom,
-                                  w.padding.pixels.right})
+  for (const std::size_t value :
+       {w.padding.pixels.top, w.padding.pixels.left, w.padding.pixels.bottom, w.padding.pixels.right})
     if (value > detail::max_window_value)
       return status::make(errc::parameter, "window: expected padding of at most ", detail::max_window_value, ", got ",
                           value);

@@ -92,7 +92,11 @@ struct finisher {
       const Sum* const row = sums + r * stride;
       std::size_t c = 0;
       for (; c + width <= place.columns; c += width) few<width>(r, c, width, row + c, out + c);
-      if (c < place.columns) few<width>(r, c, place.columns - c, row + c, out + c);
+      if (c + width / 2 <= place.columns) {  // a constant number again
+        few<width / 2>(r, c, width / 2, row + c, out + c);
+        c += width / 2;
+      }
+      if (c < place.columns) few<width / 2>(r, c, place.columns - c, row + c, out + c);
     }
   }
 

@@ -8,6 +8,7 @@
 #include "polymac/core/window.hpp"
 #include "polymac/kernel/contract.hpp"
 #include "polymac/kernel/convolution_source.hpp"
+#include "polymac/kernel/convolution_windows.hpp"
 #include "polymac/kernel/image_tiles.hpp"
 #include "polymac/kernel/line_windows.hpp"
 #include "polymac/kernel/scratch.hpp"
@@ -35,8 +36,9 @@ struct convolution {
 namespace detail {
 
 /// The window that convolution c slides over an image, its kernel taken from the weights where c leaves it open.
-constexpr status resolve_window(const char* who, const convolution& c, std::size_t kernel_height,
+constexpr status resolve_window(const char* who, const convolution& given, std::size_t kernel_height,
                                 std::size_t kernel_width, window& out) noexcept {
+  const convolution& c = polymac::detail::as_in_memory(given);
   if (c.kernel != extent2d{0, 0} && c.kernel != extent2d{kernel_height, kernel_width})
     return status::make(errc::shape, who, ": the kernel is given as ", c.kernel.height, " x ", c.kernel.width,
                         ", but the weights have ", kernel_height, " x ", kernel_width);
@@ -70,9 +72,10 @@ constexpr status check_images(const char* who, const window& w, const image_view
 ///   M, E, I  as in layer::linear
 ///   Shape    extents<output channels, kernel height, kernel width, input channels per group>, each static or dynamic
 ///
-/// Activations are read in place (kernel/convolution_source.hpp says when a tile of rows is copied instead). Weights
-/// are checked and packed once, at construction. Running is noexcept and allocates nothing; several threads may run it
-/// at once, each with its own workspace, on different rows (output pixels, counted through the batch).
+/// Activations are read line by line, in place or from a frame (kernel/line_windows.hpp), else copied window by window
+/// (kernel/convolution_windows.hpp); floats leave padding out (kernel/convolution_source.hpp).
+/// Weights are checked and packed once, at construction. Running is noexcept and allocates nothing; several threads may
+/// run it at once, each with its own workspace, on different rows (output pixels, counted through the batch).
 template <Mac M, epilogue::Stage E = epilogue::identity, Isa I = isa::native,
           class Shape = extents<dynamic, dynamic, dynamic, dynamic>, class Memory = kernel::owned_memory>
 class conv2d {
@@ -84,10 +87,11 @@ class conv2d {
   using output = epilogue::output_of<E, sum>;
 
  private:
-  /// Channels of a tap in the packed weights: filled up to whole groups where a line of the kernel would not end with
-  /// one.
+  using windows = kernel::convolution_windows<activation, atom::depth, atom::max_rows>;
+  /// Channels of a tap in the packed weights: for tiles filled up to whole groups where a line of the kernel would not
+  /// end with one.
   static constexpr std::size_t filled_channels(std::size_t height, std::size_t width, std::size_t channels) noexcept {
-    const bool fits = width * channels % atom::depth == 0 || height * width == 1;
+    const bool fits = !kernel::has_tiles<atom> || width * channels % atom::depth == 0 || height * width == 1;
     return fits ? channels : polymac::detail::round_up(channels, atom::depth);
   }
   /// Does a product with a pixel of padding add nothing? Integers may have a zero point, and atoms that shift them.
@@ -116,25 +120,27 @@ class conv2d {
   /// Bytes of workspace a run needs, whatever the size of the image.
   constexpr std::size_t workspace_bytes() const noexcept { return scratch_needed().bytes(); }
   /// Bytes with which a run on dense images of that size is fastest: integers, and all that runs on tiles
-  /// (isa::amx_int8, isa::amx_bf16), want the image copied once with its padding around it; none is where it can be read in place. Of
-  /// an image that is not dense windows are copied there. At least workspace_bytes().
+  /// (isa::amx_int8, isa::amx_bf16), want the image copied once with its padding around it; none is where it can be read
+  /// in place. At least workspace_bytes().
   constexpr std::size_t workspace_bytes(extent2d input) const noexcept {
     auto needed = scratch_needed();
     window_geometry geometry{};
     if (!resolve(window_, input, geometry).ok()) return needed.bytes();
+    std::size_t elements = 0;
     if constexpr (frames) {
-      const std::size_t elements = line_access(geometry, true, true) == access::framed
-                                       ? kernel::image_frame(geometry, input, group_channels()).elements()
-                                       : std::size_t{0};
-      if (needed.block < elements) needed.block = elements;
+      const auto how =
+          line_access(geometry, input, groups_ == 1 || window_.kernel.width == 1, group_channels() == channels_);
+      if (how == access::framed) elements = kernel::image_frame(geometry, input, group_channels()).elements();
+      if (how == access::none && copies())
+        elements = windows::framed_elements(geometry, input, channels_, weights_.shape().depth);
     }
-    if constexpr (kernel::has_tiles<atom>) {
+    if constexpr (kernel::has_tiles<atom>)
       if (tiles_permitted_) {
         const bool dense = groups_ == 1 && group_channels() == channels_;
-        const std::size_t elements = layout(geometry, input, dense, static_cast<std::size_t>(-1)).elements;
-        if (needed.block < elements) needed.block = elements;
+        const std::size_t of_tiles = layout(geometry, input, dense, static_cast<std::size_t>(-1)).elements;
+        if (elements < of_tiles) elements = of_tiles;
       }
-    }
+    if (needed.block < elements) needed.block = elements;
     return needed.bytes();
   }
   /// Height and width of the output for an input of that size; {0, 0} where the window does not fit.
@@ -189,15 +195,8 @@ class conv2d {
                                                               geometry.padding.left};
           kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
         } else {
-          const kernel::convolution_source<activation, atom::depth> source{group,
-                                                                           geometry.output,
-                                                                           window_.kernel,
-                                                                           window_.stride,
-                                                                           window_.dilation,
-                                                                           geometry.padding.top,
-                                                                           geometry.padding.left,
-                                                                           padding_row_.data(),
-                                                                           group_channels()};
+          const windows source(group, window_, geometry, group_channels(), weights_.shape().depth, zero_point_,
+                               memory.block, memory.block_elements);
           kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
         }
       }
@@ -212,7 +211,7 @@ class conv2d {
         atom::max_rows, " rows x ", atom::max_panels * atom::columns, " columns x ", atom::depth,
         " deep, dense weights ", weight_bytes(), " bytes", weights_.wide_sums() ? ", sums in 64 bits" : "",
         kernel::words_on_tiles<atom>(tiles_permitted_, weights_), ", workspace ", workspace_bytes(), " bytes",
-        copies() ? ", rows at the border are copied" : ", activations read in place");
+        copies() ? ", windows are copied" : ", activations read in place");
   }
 
  private:
@@ -225,7 +224,6 @@ class conv2d {
         channels_(whole.channels_),
         zero_point_(whole.zero_point_),
         weights_(whole.weights_, columns),
-        padding_row_(whole.padding_row_.data(), whole.channels_),
         epilogue_(std::move(stages)),
         status_(s),
         tiles_permitted_(whole.tiles_permitted_) {}
@@ -234,9 +232,10 @@ class conv2d {
   enum class access { in_place, framed, none };
   /// Floats do without frames: what lies on padding is left out instead.
   static constexpr bool frames = !leaves_out_padding;
-  /// contiguous: the pixels of the image lie side by side, or a window has one column of them; dense: and its channels
-  /// are those of the weights.
-  constexpr access line_access(const window_geometry& geometry, bool contiguous, bool same_channels) const noexcept {
+  /// contiguous: the pixels of the image lie side by side, or a window has one column of them; same_channels: they have
+  /// the channels of the packed weights.
+  constexpr access line_access(const window_geometry& geometry, extent2d image, bool contiguous,
+                               bool same_channels) const noexcept {
     const std::size_t taps = window_.kernel.height * window_.kernel.width;
     const bool near = window_.dilation.width == 1 || window_.kernel.width == 1;
     const auto fits = [&](bool one_stretch, std::size_t channels) {
@@ -247,7 +246,7 @@ class conv2d {
     if (p.top == 0 && p.bottom == 0 && p.left == 0 && p.right == 0 && same_channels &&
         fits(near && contiguous, channels_))
       return access::in_place;
-    return fits(near, group_channels()) ? access::framed : access::none;
+    return fits(near, group_channels()) && kernel::is_worth_a_frame(geometry, image) ? access::framed : access::none;
   }
   /// Computes the rows of group g line by line, if there is memory for what that takes.
   bool run_lines(std::size_t g, const image_view<const activation>& x, const window_geometry& geometry,
@@ -255,7 +254,7 @@ class conv2d {
                  row_range rows) const noexcept {
     const bool near = window_.dilation.width == 1 || window_.kernel.width == 1;
     const bool contiguous = window_.kernel.width == 1 || x.pixel_stride == x.channels;
-    const auto how = line_access(geometry, contiguous, group_channels() == x.channels);
+    const auto how = line_access(geometry, {x.height, x.width}, contiguous, group_channels() == x.channels);
     if (how == access::none || (how == access::framed && !frames)) return false;
     if (how == access::in_place) {
       const kernel::line_windows<activation> source{x, geometry.output, window_, near && contiguous};
@@ -281,8 +280,10 @@ class conv2d {
     }
     return true;
   }
+  /// May a window be copied?
   constexpr bool copies() const noexcept {
-    return channels_ % atom::depth != 0 && window_.kernel.height * window_.kernel.width > 1;
+    const bool pads = window_.padding.rule == padding_rule::given && window_.padding.pixels != padding2d{};
+    return !leaves_out_padding && (window_.kernel != extent2d{1, 1} || pads);
   }
   constexpr std::size_t group_channels() const noexcept {
     return filled_channels(window_.kernel.height, window_.kernel.width, channels_);
@@ -300,12 +301,14 @@ class conv2d {
     }
   }
   constexpr kernel::scratch_extent<atom> scratch_needed() const noexcept {
-    std::size_t tile_block = 0;
+    std::size_t block = copies() ? windows::block_elements(weights_.shape().depth) : 0;
     if constexpr (kernel::has_tiles<atom>)
-      if (tiles_permitted_)
-        tile_block = kernel::image_tiles<typename atom::tiles>::least_elements(weights_.shape().columns,
-                                                                               weights_.depth_of_tiles());
-    return {window_.kernel.height * window_.kernel.width, weights_.shape().depth, copies(), tile_block};
+      if (tiles_permitted_) {
+        const std::size_t tiles = kernel::image_tiles<typename atom::tiles>::least_elements(weights_.shape().columns,
+                                                                                            weights_.depth_of_tiles());
+        if (block < tiles) block = tiles;
+      }
+    return {0, 0, false, block};
   }
   /// How the rows of a run fall on tiles: on matrix registers image by image, else all alike.
   struct row_tiling {
@@ -401,9 +404,7 @@ class conv2d {
                                 groups_);
     if (s.ok()) s = epilogue_.check(w.batch);
     channels_ = w.channels;
-    if (s.ok()) s = padding_row_.resize(channels_);
     if (!s.ok()) return s;
-    for (std::size_t i = 0; i < channels_; ++i) padding_row_[i] = zero_point_;
 
     const std::size_t columns = w.batch / groups_, line = w.width * w.channels, depth = w.height * line;
     const auto reader = detail::make_weight_reader<M>(
@@ -435,7 +436,6 @@ class conv2d {
   std::size_t channels_ = 0;
   activation zero_point_{};
   kernel::packed_weights<M, atom, Shape::at(0), static_depth, Memory> weights_;
-  typename Memory::template elements<activation, Shape::at(3)> padding_row_;
   E epilogue_;
   polymac::status status_;
   bool tiles_permitted_ = false;

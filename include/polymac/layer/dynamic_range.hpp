@@ -23,39 +23,44 @@ namespace layer {
 
 namespace detail {
 
+/// To the nearest integer, half away from zero, for magnitudes below 2^22; without branches, which compilers would not
+/// vectorise. The float below a half carries everything from n + 1/2 on to n + 1 (the sum rounds up to it), and nothing
+/// below.
+constexpr std::int32_t round_half_away(float x) noexcept {
+  constexpr float below_half = 0.5f - 1.0f / (1 << 25);
+  const std::uint32_t sign = std::bit_cast<std::uint32_t>(x) & 0x80000000u;
+  return static_cast<std::int32_t>(x + std::bit_cast<float>(std::bit_cast<std::uint32_t>(below_half) | sign));
+}
+
 /// code = clamp(round(x * inverse), -127, 127), half away from zero; NaN becomes 0.
 struct symmetric_code {
-  constexpr std::int8_t operator()(float x, float inverse) const noexcept {
+  float inverse;
+  constexpr std::int8_t operator()(float x) const noexcept {
     const float scaled = x * inverse;
     const float number = scaled == scaled ? scaled : 0.0f;
     const float raised = number < -127.0f ? -127.0f : number;
-    const float kept = raised > 127.0f ? 127.0f : raised;
-    const auto whole = static_cast<std::int32_t>(kept);
-    const float fraction = kept - static_cast<float>(whole);
-    const std::int32_t up = static_cast<std::int32_t>(fraction >= 0.5f) - static_cast<std::int32_t>(fraction <= -0.5f);
-    return static_cast<std::int8_t>(whole + up);
+    return static_cast<std::int8_t>(round_half_away(raised > 127.0f ? 127.0f : raised));
   }
 };
 
 /// code less zero point = clamp(round(zero point + x * inverse), -128, 127) - zero point; NaN becomes 0.
 struct offset_code {
-  constexpr std::int16_t operator()(float x, float inverse, float zero) const noexcept {
+  float inverse, zero;
+  constexpr std::int16_t operator()(float x) const noexcept {
     const float code = mac::float32_unfused::multiply_add(zero, x, inverse);
     const float number = code == code ? code : zero;
     const float raised = number < -128.0f ? -128.0f : number;
-    const float kept = raised > 127.0f ? 127.0f : raised;
-    const auto whole = static_cast<std::int32_t>(kept);
-    const float fraction = kept - static_cast<float>(whole);
-    const std::int32_t up = static_cast<std::int32_t>(fraction >= 0.5f) - static_cast<std::int32_t>(fraction <= -0.5f);
-    return static_cast<std::int16_t>(whole + up - static_cast<std::int32_t>(zero));
+    const std::int32_t whole = round_half_away(raised > 127.0f ? 127.0f : raised);
+    return static_cast<std::int16_t>(whole - static_cast<std::int32_t>(zero));
   }
 };
 
 /// real = clamp(sum * activation scale * weight scale + bias).
 struct real_of_sum {
   activation_range<float> range;
+  float activation_scale;
   template <std::signed_integral Sum>
-  constexpr float operator()(Sum sum, float activation_scale, float weight_scale, float bias) const noexcept {
+  constexpr float operator()(Sum sum, float weight_scale, float bias) const noexcept {
     return range.apply(
         mac::float32_unfused::multiply_add(bias, static_cast<float>(sum), activation_scale * weight_scale));
   }
@@ -85,15 +90,20 @@ struct offset_scale {
   float zero;
 };
 constexpr offset_scale offset_quantization(const image_view<const float>& x, std::size_t n) noexcept {
-  float low = 0.0f, high = 0.0f;
+  // Compared as integers of the same order, for compilers do not vectorise a minimum of floats; -0 comes before 0, which
+  // makes no difference below.
+  const auto ordered = [](std::int32_t bits) { return bits ^ ((bits >> 31) & 0x7FFFFFFF); };
+  std::int32_t least = 0, most = 0;
   for (std::size_t h = 0; h < x.height; ++h)
     for (std::size_t w = 0; w < x.width; ++w) {
       const float* p = x.pixel(n, h, w);
       for (std::size_t i = 0; i < x.channels; ++i) {
-        low = p[i] < low ? p[i] : low;
-        high = p[i] > high ? p[i] : high;
+        const std::int32_t key = ordered(std::bit_cast<std::int32_t>(p[i]));
+        least = key < least ? key : least;
+        most = key > most ? key : most;
       }
     }
+  const float low = std::bit_cast<float>(ordered(least)), high = std::bit_cast<float>(ordered(most));
   const double scale = (static_cast<double>(high) - static_cast<double>(low)) / 255.0;
   const double below = static_cast<double>(low) / scale, above = static_cast<double>(high) / scale;  // in [-255, 255]
   // From the end that is nearer to 0, where the error of the division is smaller.
@@ -170,8 +180,8 @@ class dynamic_range {
     return workspace_bytes(as_image(x), as_image(y));
   }
 
-  /// x and y as the inner layer takes them, with floats. `ws` needs workspace_bytes(x, y), at any alignment. Fails on
-  /// views that do not fit, and then leaves y untouched.
+  /// x and y as the inner layer takes them, with floats. `ws` needs workspace_bytes(x, y), at any alignment; what it has
+  /// beyond that is lent to the inner layer. Fails on views that do not fit, and then leaves y untouched.
   polymac::status operator()(image_view<const float> x, image_view<float> y, workspace ws) const noexcept
       requires(!matrices) {
     return run(x, y, ws);
@@ -192,6 +202,12 @@ class dynamic_range {
   template <class T>
   static constexpr std::size_t elements(const image_view<T>& v) noexcept {
     return v.batch * v.height * v.width * v.channels;
+  }
+  template <class T>
+  static constexpr image_view<T> image(image_view<T> v, std::size_t n) noexcept {
+    v.data += n * v.image_stride;
+    v.batch = 1;
+    return v;
   }
   constexpr std::size_t inner_bytes() const noexcept {
     if constexpr (matrices)
@@ -273,18 +289,27 @@ class dynamic_range {
     }
     const image_view<code> q(codes, batch, x.height, x.width, x.channels);
     const image_view<sum_type> sum(sums, batch, y.height, y.width, y.channels);
-    const kernel::operand<const float> inverse{inverses, {1, 0, 0, 0}};
-    if constexpr (with_zero_point)
-      kernel::elementwise(kernel::extents_of(q), detail::offset_code{}, kernel::operand_of(q), kernel::operand_of(x),
-                          inverse, kernel::operand<const float>{zeros, {1, 0, 0, 0}});
-    else
-      kernel::elementwise(kernel::extents_of(q), detail::symmetric_code{}, kernel::operand_of(q), kernel::operand_of(x),
-                          inverse);
-    if (auto s = call(q, sum, workspace(part(3), inner_bytes())); !s.ok()) return s;
-    kernel::elementwise(kernel::extents_of(y), detail::real_of_sum{range_}, kernel::operand_of(y),
-                        kernel::operand_of(sum), kernel::operand<const float>{scales, {1, 0, 0, 0}},
-                        kernel::operand<const float>{scales_.data(), {0, 0, 0, 1}},
-                        kernel::operand<const float>{bias_.data(), {0, 0, 0, 1}});
+    // Image by image, so that what is one number for all of it does not hinder compilers to vectorise.
+    for (std::size_t n = 0; n < batch; ++n) {
+      const auto from = image(x, n);
+      const auto to = image(q, n);
+      const auto quantise = [&](const auto& code_of) noexcept {
+        kernel::elementwise(kernel::extents_of(to), code_of, kernel::operand_of(to), kernel::operand_of(from));
+      };
+      if constexpr (with_zero_point)
+        quantise(detail::offset_code{inverses[n], zeros[n]});
+      else
+        quantise(detail::symmetric_code{inverses[n]});
+    }
+    const std::size_t rest = ws.size - static_cast<std::size_t>(part(3) - ws.data);
+    if (auto s = call(q, sum, workspace(part(3), rest)); !s.ok()) return s;
+    for (std::size_t n = 0; n < batch; ++n) {
+      const auto from = image(sum, n);
+      const auto to = image(y, n);
+      kernel::elementwise(kernel::extents_of(to), detail::real_of_sum{range_, scales[n]}, kernel::operand_of(to),
+                          kernel::operand_of(from), kernel::operand<const float>{scales_.data(), {0, 0, 0, 1}},
+                          kernel::operand<const float>{bias_.data(), {0, 0, 0, 1}});
+    }
     return {};
   }
 

@@ -91,7 +91,7 @@ class pool2d {
 
  protected:
   constexpr pool2d(const char* name, const polymac::window& w, const Reducer& reducer)
-      : name_(name), window_(w), reducer_(reducer), status_(check(name, w, reducer)) {
+      : name_(name), window_(polymac::detail::as_in_memory(w)), reducer_(reducer), status_(check(name, w, reducer)) {
     polymac::detail::raise_unless_ok(status_);
   }
 

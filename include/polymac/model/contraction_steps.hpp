@@ -16,6 +16,7 @@
 #include "polymac/model/step.hpp"
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 POLYMAC_BEGIN
@@ -252,7 +253,14 @@ struct sized_dynamic_range {
   std::size_t bytes;
 
   sized_dynamic_range(layer::dynamic_range<Layer> l, std::size_t batch, const contraction& c)
-      : layer(std::move(l)), bytes(layer.workspace_bytes(batch, c.x.elements, c.y.elements)) {}
+      : layer(std::move(l)), bytes(layer.workspace_bytes(batch, c.x.elements, c.y.elements)) {
+    constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
+    if constexpr (requires(const Layer& inner) { inner.workspace_bytes(extent2d{}); }) {
+      const std::size_t more = layer.inner().workspace_bytes(extent2d{c.x.extents.height, c.x.extents.width}) -
+                               layer.inner().workspace_bytes();
+      bytes = bytes > most - more ? most : bytes + more;
+    }
+  }
   const polymac::status& status() const noexcept { return layer.status(); }
   std::size_t workspace_bytes() const noexcept { return bytes; }
   text<511> explain() const noexcept { return layer.explain(); }
