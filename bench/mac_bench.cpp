@@ -119,9 +119,12 @@ void run_steps(const A* const* rows, const W* weights, const typename Atom::accu
     } else {
       typename Atom::template tile<row_count, panels> tile;
       Atom::start(tile, starts, Atom::columns);
-      for (std::size_t pass = 0; pass < passes; ++pass)
+      for (std::size_t pass = 0; pass < passes; ++pass) {
+        const A* pointers[row_count];
+        for (std::size_t r = 0; r < row_count; ++r) pointers[r] = rows[r];
         for (std::size_t g = 0; g < groups; ++g)
-          Atom::step(tile, rows, g * Atom::depth, weights + g * Atom::columns * Atom::depth, panel);
+          Atom::step(tile, pointers, g * Atom::depth, weights + g * Atom::columns * Atom::depth, panel);
+      }
       Atom::store(tile, sums);
     }
   }

@@ -7,7 +7,7 @@
 // name through memory.
 //
 // The operands are noise, as those of the cases are. Data costs power, and power costs clock: on the Xeon of
-// bench/README.md tdpbssd does 2240 GMAC/s on noise and 2550 to 2950 on zeros, for some milliseconds. A share says how
+// bench/machines/xeon_amx.md tdpbssd does 2240 GMAC/s on noise and 2550 to 2950 on zeros, for some milliseconds. A share says how
 // many of the instruction's slots a kernel fills at the clock that its work leads to; `operands::zero` is the other
 // measurement.
 #pragma once
