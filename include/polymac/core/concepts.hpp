@@ -71,6 +71,18 @@ struct sum_of<M> {
   using type = typename M::sum;
 };
 
+template <class M>
+struct chain_of {
+  static constexpr std::size_t length = 0;
+  using type = typename M::accumulator;
+};
+template <class M>
+requires requires { typename M::chain_accumulator; }
+struct chain_of<M> {
+  static constexpr std::size_t length = M::chain;
+  using type = typename M::chain_accumulator;
+};
+
 }  // namespace detail
 
 /// What an arithmetic says of itself, with the defaults for what it leaves out.
@@ -91,6 +103,19 @@ struct mac_traits {
   /// Products that are added together, the last of them first: `M::group`, else one. Says what the order of a sum is
   /// where that matters; atoms of inexact arithmetics keep it.
   static constexpr std::size_t group = detail::group_of<M>();
+  /// Products that are added in a type of their own, `M::chain_accumulator`, before M::spill adds what they are to the
+  /// accumulator: `M::chain`, a multiple of the group; 0: there are no chains.
+  static constexpr std::size_t chain = detail::chain_of<M>::length;
+  using chain_accumulator = typename detail::chain_of<M>::type;
 };
+
+/// What the epilogue gets of an accumulator that is finished: M::total(accumulator), else the accumulator itself.
+template <Mac M>
+constexpr POLYMAC_INLINE typename mac_traits<M>::sum total(const typename M::accumulator& c) noexcept {
+  if constexpr (requires { M::total(c); })
+    return M::total(c);
+  else
+    return static_cast<typename mac_traits<M>::sum>(c);
+}
 
 POLYMAC_END

@@ -130,6 +130,32 @@ inline constexpr std::size_t most_rows = [] {
     return Atom::max_rows;
 }();
 
+namespace detail {
+template <class Atom>
+struct panel_format {
+  using element = typename Atom::weight;
+  static constexpr bool encodes = false;
+  static constexpr std::size_t group_elements = Atom::columns * Atom::depth;
+};
+template <class Atom>
+requires requires { typename Atom::packed; }
+struct panel_format<Atom> {
+  using element = typename Atom::packed;
+  static constexpr bool encodes = true;
+  static constexpr std::size_t group_elements = Atom::group_elements;
+};
+}  // namespace detail
+
+/// What the panels of an atom are made of: its weights as they are, or `Atom::packed`.
+template <class Atom>
+using packed_of = typename detail::panel_format<Atom>::element;
+/// Elements of one group of k of one panel.
+template <class Atom>
+inline constexpr std::size_t group_elements = detail::panel_format<Atom>::group_elements;
+/// Are weights encoded for the panels?
+template <class Atom>
+inline constexpr bool encodes_weights = detail::panel_format<Atom>::encodes;
+
 /// May code for I be compiled in this translation unit?
 template <Isa I>
 inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
@@ -168,6 +194,14 @@ inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 ///                                  rows `stride` apart; may write up to 63 elements more behind each. The kernel does
 ///                                  so once for a tile of rows. `prepared` then has resume(tile, sums, stride), which takes
 ///                                  up what store has left, for rows that are prepared piece by piece
+///
+///                                  The activations of `prepared` may be of another type: floats for halves
+///   packed, group_elements, encode(weights, to)
+///                                  another type of the panels' elements, so many of them for a group, and how a group
+///                                  of columns x depth weights becomes such: halves as floats, codes of a few bits
+///   padding_weight                 (integers) what encoded zeros beyond the depth are multiplied as, if not as 0
+///   chain_groups, spill(tile)      sums that are gathered in another type after so many groups, and by `store`:
+///                                  mac::dfp
 ///
 /// An atom may bring a second shape that reads the same panels: `tiles`, a matrix register file for many rows at once.
 /// See isa/amx_tiles.hpp for what it holds and kernel/contract_tiles.hpp for who uses it.

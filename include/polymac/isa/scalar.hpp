@@ -9,7 +9,8 @@
 //   row 2   a[2][k]   c  c  c  c  c  c           golden model allows it
 //   row 3   a[3][k]   c  c  c  c  c  c
 //
-// One k deep; of arithmetics that add their products in groups (mac_traits::group) one group deep.
+// One k deep; of arithmetics that add their products in groups (mac_traits::group) one group deep. Where products are
+// added in chains (mac_traits::chain), a chain's sums stand beside the accumulators.
 #pragma once
 
 #include "polymac/isa/isa.hpp"
@@ -31,16 +32,33 @@ struct atom<M, scalar> {
   static constexpr std::size_t max_rows = 4;
   static constexpr std::size_t max_panels = 1;
   static constexpr int activation_offset = 0;
+  using sum_of_steps = typename mac_traits<M>::chain_accumulator;
+  static constexpr bool in_chains = mac_traits<M>::chain > 0;
+  static constexpr std::size_t chain_groups = mac_traits<M>::chain / depth;
+  static_assert(mac_traits<M>::chain % depth == 0, "polymac: a chain is a multiple of the group of the arithmetic");
 
+  struct nothing {};
+  template <std::size_t Rows>
+  struct totals {
+    accumulator of[Rows][columns];
+  };
   template <std::size_t Rows, std::size_t Panels>
   struct tile {
-    accumulator sums[Rows][columns];
+    sum_of_steps sums[Rows][columns];
+    [[no_unique_address]] std::conditional_t<in_chains, totals<Rows>, nothing> spilled;
   };
 
   template <std::size_t Rows, std::size_t Panels>
   static constexpr void start(tile<Rows, Panels>& t, const accumulator* starts, std::size_t) noexcept {
     for (std::size_t r = 0; r < Rows; ++r)
-      for (std::size_t c = 0; c < columns; ++c) t.sums[r][c] = starts[c];
+      for (std::size_t c = 0; c < columns; ++c) {
+        if constexpr (in_chains) {
+          t.spilled.of[r][c] = starts[c];
+          t.sums[r][c] = sum_of_steps{};
+        } else {
+          t.sums[r][c] = starts[c];
+        }
+      }
   }
 
   template <std::size_t Rows, std::size_t Panels, class Places>
@@ -62,11 +80,26 @@ struct atom<M, scalar> {
     }
   }
 
+  /// Ends a chain.
+  template <std::size_t Rows, std::size_t Panels>
+  static constexpr void spill(tile<Rows, Panels>& t) noexcept requires in_chains {
+    for (std::size_t r = 0; r < Rows; ++r)
+      for (std::size_t c = 0; c < columns; ++c) {
+        t.spilled.of[r][c] = M::spill(t.spilled.of[r][c], t.sums[r][c]);
+        t.sums[r][c] = sum_of_steps{};
+      }
+  }
+
   template <std::size_t Rows, std::size_t Panels>
   static constexpr void store(const tile<Rows, Panels>& t, accumulator* sums,
                               std::size_t stride = Panels * columns) noexcept {
     for (std::size_t r = 0; r < Rows; ++r)
-      for (std::size_t c = 0; c < columns; ++c) sums[r * stride + c] = t.sums[r][c];
+      for (std::size_t c = 0; c < columns; ++c) {
+        if constexpr (in_chains)
+          sums[r * stride + c] = M::spill(t.spilled.of[r][c], t.sums[r][c]);
+        else
+          sums[r * stride + c] = t.sums[r][c];
+      }
   }
 };
 

@@ -119,6 +119,15 @@ struct atom<mac::float32, I> {
     }
   }
 
+  /// Takes up sums that `store` has left.
+  template <std::size_t Rows, std::size_t Panels>
+  static POLYMAC_INLINE void resume(tile<Rows, Panels>& t, const accumulator* sums,
+                                    std::size_t stride = Panels * columns) noexcept {
+    POLYMAC_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) POLYMAC_UNROLL
+    for (std::size_t p = 0; p < Panels; ++p) t.sums[r][p] = batch::load_unaligned(sums + r * stride + p * columns);
+  }
+
   template <std::size_t Rows, std::size_t Panels, class Places>
   static POLYMAC_INLINE void step(tile<Rows, Panels>& t, const Places& rows, std::size_t offset, const weight* weights,
                                   std::size_t stride) noexcept {

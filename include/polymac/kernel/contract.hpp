@@ -189,7 +189,10 @@ class loop_nest {
   using wide = typename traits::wide;
   using sum = typename traits::sum;
   using stepper = typename stepping<Atom>::type;
-  static constexpr std::size_t group_size = Atom::columns * Atom::depth;
+  static_assert(std::is_same_v<isa::packed_of<Atom>, isa::packed_of<stepper>>);
+  /// What steps read: activations as they are, or as they have been prepared.
+  using step_activation = typename stepper::activation;
+  static constexpr std::size_t group_size = isa::group_elements<Atom>;
   static constexpr bool prepares = !std::is_same_v<stepper, Atom>;
   static constexpr std::size_t max_rows = Atom::max_rows;
   /// The sum type may be wider than the accumulator: then pack() has asked for wide sums always.
@@ -198,8 +201,10 @@ class loop_nest {
   static constexpr bool hands_on_sums =
       std::is_same_v<Epilogue, epilogue::identity> && std::is_same_v<sum, accumulator> &&
       std::is_same_v<std::remove_cvref_t<decltype(*std::declval<const Output&>().row(0))>, accumulator>;
+  /// Is the accumulator something else than what the epilogue takes?
+  static constexpr bool has_totals = requires(const accumulator& c) { M::total(c); };
   /// Prepared rows of a tile: with the weights of a step or two well within L1.
-  static constexpr std::size_t prepared_depth = 1024;
+  static constexpr std::size_t prepared_depth = sizeof(step_activation) == 1 ? 1024 : 2048 / sizeof(step_activation);
   static constexpr std::size_t prepared_elements = Atom::max_rows * (prepared_depth + 64);
   /// Groups that fit it in any case.
   static constexpr std::size_t least_groups = prepared_depth / Atom::depth;
@@ -237,7 +242,7 @@ class loop_nest {
     bool cold = false;  ///< the activations may be far away: this is the first tile that reads them
   };
   using part_of_depth = std::conditional_t<prepares, piece, whole_depth>;
-  using tile_rows = std::conditional_t<prepares, even_rows<Atom>, source_rows>;
+  using tile_rows = std::conditional_t<prepares, even_rows<stepper>, source_rows>;
   using sums_of_tile = tile_sums<stepper, tile_rows, KSource>;
 
  public:
@@ -253,7 +258,7 @@ class loop_nest {
     const std::size_t last_row = polymac::detail::smaller(range.end, source.rows());
     if (range.begin >= last_row) return;
     const std::size_t panels = weights.panels();
-    const std::size_t panel_bytes = weights.panel_stride() * sizeof(typename traits::weight);
+    const std::size_t panel_bytes = weights.panel_stride() * sizeof(isa::packed_of<Atom>);
     std::size_t block = panels;
     // Rows that make one tile read the weights once in any case. (No division where it can be avoided: it would take as
     // long as a small product.)
@@ -391,20 +396,21 @@ class loop_nest {
   /// Prepares the activations, as much of the depth as the block holds, before the panels read them.
   POLYMAC_INLINE void in_pieces(const tiles_of_height& tiles, std::size_t row, const source_rows& rows,
                                 std::size_t panel, std::size_t panel_end) const noexcept {
-    alignas(64) activation block[prepared_elements];
+    alignas(64) step_activation block[prepared_elements];
     const std::size_t term_groups = rows.segments * rows.segment_groups;
     if (term_groups > least_groups) return piece_by_piece(tiles, row, rows, block, panel, panel_end);
-    even_rows<Atom> prepared;
+    even_rows<stepper> prepared;
     prepare(rows, tiles.rows, {}, term_groups, block, prepared);
     piece part;
     part.groups = weights.groups();
     panels_from(tiles, row, prepared, panel, panel_end, part);
   }
   POLYMAC_NOINLINE void piece_by_piece(const tiles_of_height& tiles, std::size_t row, const source_rows& rows,
-                                       activation* block, std::size_t panel, std::size_t panel_end) const noexcept {
+                                       step_activation* block, std::size_t panel,
+                                      std::size_t panel_end) const noexcept {
     const std::size_t most_groups = (prepared_elements / tiles.rows / 64 - 1) * 64 / Atom::depth;
     const std::size_t term_groups = rows.segments * rows.segment_groups;
-    even_rows<Atom> prepared;
+    even_rows<stepper> prepared;
     piece part;
     if (term_groups <= most_groups) {
       prepare(rows, tiles.rows, {}, term_groups, block, prepared);
@@ -427,8 +433,8 @@ class loop_nest {
 
   /// Writes `groups` groups of `count` rows, from `at` on, as the atom wants them; returns where the next ones begin.
   POLYMAC_INLINE depth_position prepare(const source_rows& rows, std::size_t count, depth_position at,
-                                        std::size_t groups, activation* block,
-                                        even_rows<Atom>& prepared) const noexcept {
+                                        std::size_t groups, step_activation* block,
+                                        even_rows<stepper>& prepared) const noexcept {
     // Whole registers are written; rows of a stride that is a power of two would share a few sets of L1.
     const std::size_t stride = polymac::detail::round_up(groups * Atom::depth, std::size_t{64}) + 64;
     prepared.first = block;
@@ -597,6 +603,11 @@ class loop_nest {
   constexpr POLYMAC_INLINE void finish(std::size_t row, std::size_t panel, const Value* sums) const noexcept {
     constexpr std::size_t width = Panels * Atom::columns;
     const std::size_t column = panel * Atom::columns;
+    if constexpr (has_totals && std::is_same_v<Value, accumulator>) {
+      sum totals[Rows * width];
+      for (std::size_t i = 0; i < Rows * width; ++i) totals[i] = total<M>(sums[i]);
+      return finish<Rows, Panels>(row, panel, &totals[0]);
+    }
     if constexpr (Atom::columns == isa::lane_columns && finishes_in_lanes<typename Atom::isa, Value, Epilogue>()) {
       if (!std::is_constant_evaluated() && regular_rows(output, row) >= Rows)
         return finish_in_lanes<Rows, Panels>(row, panel, sums);

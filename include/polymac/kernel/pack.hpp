@@ -155,7 +155,8 @@ namespace detail {
 /// How the weights of a product are cut up for an atom, as far as it follows from the shape.
 template <Mac M, class Atom>
 struct panel_counts {
-  static constexpr std::size_t group_size = Atom::columns * Atom::depth;
+  /// Elements of a panel for one group of k.
+  static constexpr std::size_t group_size = isa::group_elements<Atom>;
   static constexpr std::size_t max_depth = mac_traits<M>::max_depth;
   static_assert(max_depth >= Atom::depth, "polymac: an atom must not take more k in a step than max_depth allows");
   /// Groups of k whose sum is safe in one accumulator.
@@ -191,12 +192,12 @@ struct panel_counts {
         if (groups % n == 0) return n;
     return least;
   }
-  /// Distance of two panels. Not a multiple of 4 KiB: one row reads eight panels at a time, and their lines would share
+  /// Distance of two panels in elements. Not a multiple of 4 KiB: one row reads eight panels at a time, and their lines would share
   /// a set of L1, and of L2.
   constexpr std::size_t panel_weights() const noexcept {
-    constexpr std::size_t page = 4096 / sizeof(typename mac_traits<M>::weight), line = page / 64;
-    const std::size_t weights = held_groups * group_size;
-    return weights % page == 0 && weights > 0 ? weights + line : weights;
+    constexpr std::size_t page = 4096 / sizeof(isa::packed_of<Atom>), line = page / 64;
+    const std::size_t elements = held_groups * group_size;
+    return elements % page == 0 && elements > 0 ? elements + line : elements;
   }
   /// Columns of one set, filled up to whole panels.
   constexpr std::size_t held_columns() const noexcept { return panels * Atom::columns; }
@@ -221,6 +222,8 @@ class packed_weights {
   using wide = typename traits::wide;
   using weight = typename traits::weight;
   using activation = typename traits::activation;
+  /// What panels are made of: weights, or what the atom makes of them.
+  using panel_element = isa::packed_of<Atom>;
 
   /// Elements that packed weights hold.
   struct extent {
@@ -228,7 +231,7 @@ class packed_weights {
   };
 
   constexpr packed_weights() noexcept = default;
-  constexpr packed_weights(lent_buffer<weight> weights, lent_buffer<accumulator> starts, lent_buffer<wide> bias,
+  constexpr packed_weights(lent_buffer<panel_element> weights, lent_buffer<accumulator> starts, lent_buffer<wide> bias,
                            lent_buffer<accumulator> tile_starts) noexcept requires std::is_same_v<Memory, lent_memory>
       : panels_data_(weights), starts_(starts), bias_(bias) {
     if constexpr (has_tiles)
@@ -288,7 +291,7 @@ class packed_weights {
     if constexpr (has_tiles)
       if (status s = tile_starts_.resize_for_overwrite(size.tile_starts); !s.ok()) return s;
 
-    if (std::is_constant_evaluated() || !adds_up || shape.terms != 1) plain.data = nullptr;
+    if (std::is_constant_evaluated() || !adds_up || encodes || shape.terms != 1) plain.data = nullptr;
     bool fits = counts_.chunks == 1 && sizeof(typename traits::sum) <= sizeof(accumulator);
     // Rows of several panels share a cache line.
     const std::size_t together = plain.data != nullptr && plain.by_depth && line_columns > Atom::columns
@@ -297,9 +300,16 @@ class packed_weights {
     for (std::size_t set = 0; set < shape.sets; ++set)
       for (std::size_t p = 0; p < counts_.panels; p += together) {
         const std::size_t end = polymac::detail::smaller(p + together, counts_.panels);
-        if (plain.data != nullptr) copy_panels(set, p, end, plain);
-        for (std::size_t i = p; i < end; ++i)
-          if (!pack_panel(set, i, weight_of, bias_of, zero_point, plain.data != nullptr, fits)) fits = false;
+        if constexpr (!encodes)
+          if (plain.data != nullptr) copy_panels(set, p, end, plain);
+        for (std::size_t i = p; i < end; ++i) {
+          bool panel_fits = false;
+          if constexpr (encodes)
+            panel_fits = encode_panel(set, i, weight_of, bias_of, zero_point);
+          else
+            panel_fits = pack_panel(set, i, weight_of, bias_of, zero_point, plain.data != nullptr, fits);
+          fits = fits && panel_fits;
+        }
       }
     wide_ = traits::integer && !fits;
     finish_starts();
@@ -317,11 +327,11 @@ class packed_weights {
   static constexpr std::size_t chunk_groups() noexcept { return safe_groups; }
   /// Are sums gathered in 64 bits? True where a sum might leave 32 bits.
   constexpr bool wide_sums() const noexcept { return wide_; }
-  /// Distance of two panels in weights, and of their start values in accumulators.
+  /// Distance of two panels in elements, and of their start values in accumulators.
   constexpr std::size_t panel_stride() const noexcept { return counts_.panel_weights(); }
   constexpr std::size_t start_stride() const noexcept { return counts_.chunks * Atom::columns; }
 
-  constexpr const weight* panel(std::size_t set, std::size_t p) const noexcept {
+  constexpr const panel_element* panel(std::size_t set, std::size_t p) const noexcept {
     return panels_data_.data() + (set * counts_.panels + p) * panel_stride();
   }
   constexpr const accumulator* starts(std::size_t set, std::size_t p, std::size_t chunk) const noexcept {
@@ -345,7 +355,7 @@ class packed_weights {
   }
   /// Bytes this object holds for weights, start values and bias.
   constexpr std::size_t bytes() const noexcept {
-    return panels_data_.size() * sizeof(weight) + (starts_.size() + tile_starts_.size()) * sizeof(accumulator) +
+    return panels_data_.size() * sizeof(panel_element) + (starts_.size() + tile_starts_.size()) * sizeof(accumulator) +
            bias_.size() * sizeof(wide);
   }
 
@@ -355,14 +365,15 @@ class packed_weights {
   static constexpr bool adds_up = !traits::integer || (std::is_integral_v<activation> && std::is_integral_v<weight> &&
                                                        M::linear && traits::weight_linear);
   static constexpr std::size_t line_columns = 64 / sizeof(weight);
+  static constexpr bool encodes = isa::encodes_weights<Atom>;
 
-  constexpr weight* panel_data(std::size_t set, std::size_t p) noexcept {
+  constexpr panel_element* panel_data(std::size_t set, std::size_t p) noexcept {
     return panels_data_.data() + (set * counts_.panels + p) * panel_stride();
   }
 
   /// Writes the panels [p, end) from weights in memory.
   constexpr void copy_panels(std::size_t set, std::size_t p, std::size_t end,
-                             const plain_weights<weight>& plain) noexcept {
+                             const plain_weights<weight>& plain) noexcept requires(!encodes) {
     using I = typename Atom::isa;
     const auto from = [&](std::size_t panel, std::size_t k) {
       return plain.at(set * shape_.columns + panel * Atom::columns, k);
@@ -393,8 +404,8 @@ class packed_weights {
   /// where some activations could carry a sum out of 32 bits. `exactly`: does that matter still?
   template <class WeightOf, class BiasOf>
   constexpr bool pack_panel(std::size_t set, std::size_t p, const WeightOf& weight_of, const BiasOf& bias_of,
-                            activation zero_point, bool copied, bool exactly) noexcept {
-    weight* const data = panel_data(set, p);
+                            activation zero_point, bool copied, bool exactly) noexcept requires(!encodes) {
+    panel_element* const data = panel_data(set, p);
     wide* const bias = bias_.data() + (set * counts_.panels + p) * Atom::columns;
     const std::size_t first = p * Atom::columns;
     const std::size_t count = polymac::detail::smaller(Atom::columns, shape_.columns - first);
@@ -439,6 +450,54 @@ class packed_weights {
     }
     return fits;
   }
+
+  /// The same for an atom that has panels of its own making.
+  template <class WeightOf, class BiasOf>
+  constexpr bool encode_panel(std::size_t set, std::size_t p, const WeightOf& weight_of, const BiasOf& bias_of,
+                              activation zero_point) noexcept {
+    panel_element* const data = panel_data(set, p);
+    const std::size_t first = p * Atom::columns;
+    const std::size_t count = polymac::detail::smaller(Atom::columns, shape_.columns - first);
+    bool fits = true;
+    for (std::size_t lane = 0; lane < Atom::columns; ++lane) {
+      wide& bias = bias_.data()[(set * counts_.panels + p) * Atom::columns + lane];
+      bias = wide{};
+      if (lane >= count) continue;
+      detail::folded_bias<M> folded(bias_of(set, first + lane), zero_point);
+      for (std::size_t term = 0; term < shape_.terms; ++term)
+        for (std::size_t k = 0; k < shape_.depth; ++k) folded.add(weight_of(set, first + lane, term, k));
+      bias = folded.value();
+      fits = fits && folded.fits();
+    }
+    for (std::size_t chunk = 0; chunk < counts_.chunks; ++chunk) {
+      const std::size_t begin = chunk * safe_groups;
+      const std::size_t end = polymac::detail::smaller(begin + safe_groups, counts_.groups);
+      std::int64_t sums[Atom::columns]{};
+      for (std::size_t g = begin; g < end; ++g) {
+        weight group[Atom::columns * Atom::depth]{};
+        const std::size_t term = g / counts_.term_groups, from = g % counts_.term_groups * Atom::depth;
+        const std::size_t deep = polymac::detail::smaller(Atom::depth, shape_.depth - from);
+        for (std::size_t lane = 0; lane < count; ++lane)
+          for (std::size_t d = 0; d < deep; ++d)
+            group[lane * Atom::depth + d] = weight_of(set, first + lane, term, from + d);
+        Atom::encode(group, data + g * group_size);
+        if constexpr (traits::integer && Atom::activation_offset != 0)
+          for (std::size_t i = 0; i < Atom::columns * Atom::depth; ++i)
+            sums[i / Atom::depth] += group[i] == weight{} ? padding_weight : std::int64_t{group[i]};
+      }
+      accumulator* const start = starts_.data() + ((set * counts_.panels + p) * counts_.chunks + chunk) * Atom::columns;
+      for (std::size_t lane = 0; lane < Atom::columns; ++lane)
+        start[lane] = detail::wrap<accumulator>(-std::int64_t{Atom::activation_offset} * sums[lane]);
+    }
+    for (std::size_t rest = counts_.groups * group_size; rest < panel_stride(); ++rest) data[rest] = panel_element{};
+    return fits;
+  }
+  static constexpr std::int64_t padding_weight = [] {
+    if constexpr (requires { Atom::padding_weight; })
+      return Atom::padding_weight;
+    else
+      return std::int64_t{0};
+  }();
 
   /// Writes one column and its folded bias; false where some activations could carry its sum out of 32 bits.
   template <class WeightOf, class BiasOf>
@@ -510,7 +569,7 @@ class packed_weights {
   product_shape shape_{};
   counts counts_;
   bool wide_ = false;
-  typename Memory::template elements<weight, panel_extent> panels_data_;
+  typename Memory::template elements<panel_element, panel_extent> panels_data_;
   typename Memory::template elements<accumulator, start_extent> starts_;
   typename Memory::template elements<wide, bias_extent> bias_;
   struct nothing {

@@ -22,8 +22,8 @@ namespace detail {
 /// What a tile adds up, beside its rows.
 template <class Atom>
 struct tile_operands {
-  const typename Atom::weight* weights;      ///< of the first panel, the first group
-  std::size_t panel_stride;                  ///< distance of two panels, in weights
+  const isa::packed_of<Atom>* weights;       ///< of the first panel, the first group
+  std::size_t panel_stride;                  ///< distance of two panels, in elements
   const typename Atom::accumulator* starts;  ///< of the first panel
   std::size_t start_stride;
   std::size_t groups;                        ///< of k, all segments and terms
@@ -34,10 +34,17 @@ struct tile_operands {
 template <class Atom, class TileRows, class KSource>
 struct tile_sums {
   using activation = typename Atom::activation;
-  using weight = typename Atom::weight;
+  using weight = isa::packed_of<Atom>;
   using accumulator = typename Atom::accumulator;
   using operands = tile_operands<Atom>;
-  static constexpr std::size_t group_size = Atom::columns * Atom::depth;
+  static constexpr std::size_t group_size = isa::group_elements<Atom>;
+  /// Groups after which the atom spills its sums, 0: never.
+  static constexpr std::size_t chain_groups = [] {
+    if constexpr (requires { Atom::chain_groups; })
+      return std::size_t{Atom::chain_groups};
+    else
+      return std::size_t{0};
+  }();
   /// Groups of a row in a line of the cache.
   static constexpr std::size_t line_groups = 64 / sizeof(activation) / Atom::depth > 0
                                                  ? 64 / sizeof(activation) / Atom::depth
@@ -79,9 +86,10 @@ struct tile_sums {
     typename Atom::template tile<Rows, Panels> t;
     Atom::start(t, of.starts, of.start_stride);
     const weight* w = of.weights;
+    std::size_t room = chain_groups;
     for (std::size_t left = of.groups; left > 0;) {
       const std::size_t end = polymac::detail::smaller(at.group + left, rows.segment_groups);
-      add_up<Rows, Panels>(t, rows, at.segment, at.group, end, w, of.panel_stride, false, k_source);
+      add_up<Rows, Panels>(t, rows, at.segment, at.group, end, w, of.panel_stride, false, k_source, room);
       left -= end - at.group;
       advance(rows, at, end - at.group);
     }
@@ -98,7 +106,28 @@ struct tile_sums {
   template <std::size_t Rows, std::size_t Panels>
   static constexpr POLYMAC_INLINE void add_up(typename Atom::template tile<Rows, Panels>& t, const TileRows& rows,
                                               std::size_t segment, std::size_t from, std::size_t to, const weight*& w,
-                                              std::size_t stride, bool cold, const KSource& k_source) noexcept {
+                                              std::size_t stride, bool cold, const KSource& k_source,
+                                              std::size_t& room) noexcept {
+    if constexpr (chain_groups == 0) {
+      add_up_run<Rows, Panels>(t, rows, segment, from, to, w, stride, cold, k_source);
+    } else {
+      while (from < to) {
+        const std::size_t end = polymac::detail::smaller(from + room, to);
+        add_up_run<Rows, Panels>(t, rows, segment, from, end, w, stride, cold, k_source);
+        room -= end - from;
+        from = end;
+        if (room > 0) continue;
+        Atom::spill(t);
+        room = chain_groups;
+      }
+    }
+  }
+  /// The same, and no chain of products ends on the way.
+  template <std::size_t Rows, std::size_t Panels>
+  static constexpr POLYMAC_INLINE void add_up_run(typename Atom::template tile<Rows, Panels>& t, const TileRows& rows,
+                                                  std::size_t segment, std::size_t from, std::size_t to,
+                                                  const weight*& w, std::size_t stride, bool cold,
+                                                  const KSource& k_source) noexcept {
     const std::size_t whole = polymac::detail::smaller(to, rows.whole_groups);
     auto places = rows.template find<Rows>(segment, from * Atom::depth);
     for (std::size_t g = from, end = whole; g < whole; g = end) {
@@ -133,11 +162,12 @@ struct tile_sums {
                           rows.segment_groups >= last_groups && of.last_columns == Atom::columns;
     const std::size_t last_end = finishes ? rows.segment_groups - last_groups : rows.segment_groups;
     const weight* w = of.weights;
+    std::size_t room = chain_groups;
     std::size_t segment = 0;
     for (std::size_t left = of.groups; left > 0; left -= rows.segment_groups) {
       const bool is_last = left == rows.segment_groups;
       add_up<Rows, Panels>(t, rows, segment, 0, is_last ? last_end : rows.segment_groups, w, of.panel_stride, of.cold,
-                           k_source);
+                           k_source, room);
       if (is_last) break;
       if constexpr (leaves_out) {
         if (rows.of->taps == 1 || (segment + 1) % rows.of->taps == 0)

@@ -55,7 +55,7 @@ class product_plan {
   constexpr std::size_t columns() const noexcept { return columns_; }
   constexpr const polymac::status& status() const noexcept { return status_; }
   constexpr std::size_t bytes() const noexcept {
-    return bytes_of<typename packed::weight>(size_.weights) + bytes_of<typename packed::accumulator>(size_.starts) +
+    return bytes_of<typename packed::panel_element>(size_.weights) + bytes_of<typename packed::accumulator>(size_.starts) +
            bytes_of<typename packed::wide>(size_.bias) + bytes_of<typename packed::accumulator>(size_.tile_starts) +
            line;
   }
@@ -68,7 +68,7 @@ class product_plan {
       at += bytes_of<T>(count);
       return taken;
     };
-    using weight = typename packed::weight;
+    using weight = typename packed::panel_element;
     using accumulator = typename packed::accumulator;
     using wide = typename packed::wide;
     const auto weights = take(static_cast<weight*>(nullptr), size_.weights);
