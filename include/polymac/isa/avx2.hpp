@@ -56,6 +56,8 @@ struct ymm {
   }
   static POLYMAC_INLINE void store(void* to, type v) noexcept { _mm256_storeu_si256(static_cast<__m256i*>(to), v); }
   static POLYMAC_INLINE type broadcast(std::int32_t v) noexcept { return _mm256_set1_epi32(v); }
+  static POLYMAC_INLINE type zero() noexcept { return _mm256_setzero_si256(); }
+  static POLYMAC_INLINE __m256 to_float(type v) noexcept { return _mm256_cvtepi32_ps(v); }
   static POLYMAC_INLINE type add(type a, type b) noexcept { return _mm256_add_epi32(a, b); }
   static POLYMAC_INLINE type multiply_pairs(type a, type b) noexcept { return _mm256_madd_epi16(a, b); }
   static POLYMAC_INLINE type even_i8(type v) noexcept { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); }
@@ -73,6 +75,7 @@ struct ymm_float {
   static constexpr std::size_t registers = 16;
   static POLYMAC_INLINE type load(const float* from) noexcept { return _mm256_loadu_ps(from); }
   static POLYMAC_INLINE void store(float* to, type v) noexcept { _mm256_storeu_ps(to, v); }
+  static POLYMAC_INLINE type add(type a, type b) noexcept { return _mm256_add_ps(a, b); }
   static POLYMAC_INLINE type multiply_add(type a, type b, type c) noexcept { return _mm256_fmadd_ps(a, b, c); }
   static POLYMAC_INLINE pairs load_pairs(const bfloat16* from) noexcept {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));

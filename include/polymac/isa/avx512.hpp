@@ -50,6 +50,8 @@ struct zmm {
     _mm512_mask_storeu_epi32(to, static_cast<__mmask16>((1u << count) - 1), v);
   }
   static POLYMAC_INLINE type broadcast(std::int32_t v) noexcept { return _mm512_set1_epi32(v); }
+  static POLYMAC_INLINE type zero() noexcept { return _mm512_setzero_si512(); }
+  static POLYMAC_INLINE __m512 to_float(type v) noexcept { return _mm512_cvtepi32_ps(v); }
   static POLYMAC_INLINE type add(type a, type b) noexcept { return _mm512_add_epi32(a, b); }
   static POLYMAC_INLINE type multiply_pairs(type a, type b) noexcept { return _mm512_madd_epi16(a, b); }
   static POLYMAC_INLINE type even_i8(type v) noexcept { return _mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8); }
@@ -67,6 +69,7 @@ struct zmm_float {
   static constexpr std::size_t registers = 32;
   static POLYMAC_INLINE type load(const float* from) noexcept { return _mm512_loadu_ps(from); }
   static POLYMAC_INLINE void store(float* to, type v) noexcept { _mm512_storeu_ps(to, v); }
+  static POLYMAC_INLINE type add(type a, type b) noexcept { return _mm512_add_ps(a, b); }
   static POLYMAC_INLINE type multiply_add(type a, type b, type c) noexcept { return _mm512_fmadd_ps(a, b, c); }
   static POLYMAC_INLINE pairs load_pairs(const bfloat16* from) noexcept { return _mm512_loadu_si512(from); }
   static POLYMAC_INLINE pairs broadcast_pair(std::int32_t pair) noexcept { return _mm512_set1_epi32(pair); }

@@ -211,6 +211,12 @@ template <Mac M, Isa I>
 struct atom;
 
 namespace detail {
+/// The atom of an arithmetic that multiplies as M does: the same registers and panels under its name.
+template <class M, class Atom>
+struct renamed_atom : Atom {
+  using mac = M;
+};
+
 template <class M, class I>
 struct find_atom : find_atom<M, typename I::base> {};
 template <class M, class I>
@@ -218,9 +224,15 @@ requires requires { sizeof(atom<M, I>); }
 struct find_atom<M, I> {
   using type = atom<M, I>;
 };
+template <class M, class I>
+requires(!requires { sizeof(atom<M, I>); } && requires { sizeof(atom<typename M::computed_as, I>); })
+struct find_atom<M, I> {
+  using type = renamed_atom<M, atom<typename M::computed_as, I>>;
+};
 }  // namespace detail
 
-/// The atom that runs arithmetic M where instruction set I may be used.
+/// The atom that runs arithmetic M where instruction set I may be used: its own, or that of the arithmetic whose
+/// products are the same for the operands that M has, `M::computed_as`; of two the one nearer to I.
 template <Mac M, Isa I>
 using best_atom = typename detail::find_atom<M, I>::type;
 
