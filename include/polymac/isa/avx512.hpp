@@ -53,6 +53,10 @@ struct zmm {
   static POLYMAC_INLINE type zero() noexcept { return _mm512_setzero_si512(); }
   static POLYMAC_INLINE __m512 to_float(type v) noexcept { return _mm512_cvtepi32_ps(v); }
   static POLYMAC_INLINE type add(type a, type b) noexcept { return _mm512_add_epi32(a, b); }
+  template <int Bits>
+  static POLYMAC_INLINE type shift_right(type v) noexcept {
+    return _mm512_srai_epi32(v, Bits);
+  }
   static POLYMAC_INLINE type multiply_pairs(type a, type b) noexcept { return _mm512_madd_epi16(a, b); }
   static POLYMAC_INLINE type even_i8(type v) noexcept { return _mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8); }
   static POLYMAC_INLINE type odd_i8(type v) noexcept { return _mm512_srai_epi16(v, 8); }

@@ -51,6 +51,17 @@ struct zmm_dot : zmm {
   static POLYMAC_INLINE type add_dot_u8i8(type sums, type a, type w) noexcept {
     return _mm512_dpbusd_epi32(sums, a, w);
   }
+  template <int Bits>
+  static POLYMAC_INLINE type shift_left(type v) noexcept {
+    return _mm512_slli_epi32(v, Bits);
+  }
+  template <int Bits>
+  static POLYMAC_INLINE type upper_bits(type v) noexcept {
+    return _mm512_and_si512(v, _mm512_set1_epi8(static_cast<char>(0xFF << (8 - Bits))));
+  }
+  static POLYMAC_INLINE type signs_as_64(type v) noexcept {  // (v & 0x80) ^ 0x40
+    return _mm512_ternarylogic_epi32(v, _mm512_set1_epi8(-128), _mm512_set1_epi8(64), 0x6A);
+  }
   static POLYMAC_INLINE type add_dot_i16(type sums, type a, type w) noexcept { return _mm512_dpwssd_epi32(sums, a, w); }
 };
 

@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 POLYMAC_BEGIN
 namespace isa {
@@ -105,7 +106,13 @@ POLYMAC_INLINE void for_each_finished(const First& first, const Last& last) noex
 /// Product: `mac`, `depth`, `activation_offset`; the register types `weights` and `activations`;
 ///          `load(const weight*)`         the group of one register: lanes x depth weights, no more
 ///          `broadcast(const activation*)` the group of one row in all lanes: depth activations, no more
-///          `multiply_add(sums, activations, weights)`.
+///          `multiply_add(sums, activations, weights)`;
+///          optional, for weights that are packed as codes of a few bits:
+///          `packed`, `encode`            elements of the panels, see isa.hpp
+///          `codes`, `parts`, `part<j>(codes)`
+///                                        `load` gives the codes of `parts` groups of depth / parts, which become
+///                                        weights one group after the other
+///          `scale_bits`                  weights are so many bits too high, and so are the sums, until they are stored
 /// Registers: registers that make up one panel. MaxRows x MaxPanels x Registers sums, the weights of all panels and the
 /// activations of one row must fit into the register file; the file of the instruction set says how they do.
 /// Panels for a tile of `rows` rows: as many as leave room for the sums, the weights of a step and four more registers.
@@ -121,13 +128,52 @@ constexpr std::size_t panels_that_fit(std::size_t rows, std::size_t registers_of
   return panels;
 }
 
+/// What a Product says of codes.
+template <class Product>
+struct codes_of {
+  using type = typename Product::weights;
+  using element = typename Product::mac::weight;
+  static constexpr std::size_t parts = 1;
+  static constexpr int scale_bits = 0;
+  template <std::size_t Lanes>
+  static constexpr std::size_t register_elements = Lanes* Product::depth;
+};
+template <class Product>
+requires requires { Product::parts; }
+struct codes_of<Product> {
+  using type = typename Product::codes;
+  using element = typename Product::packed;
+  static constexpr std::size_t parts = Product::parts;
+  static constexpr int scale_bits = Product::scale_bits;
+  template <std::size_t Lanes>
+  static constexpr std::size_t register_elements = Product::template register_elements<Lanes>;
+};
+/// The panels of a tile of codes.
+template <class Product, std::size_t Columns>
+struct panel_of_codes {};
+template <class Product, std::size_t Columns>
+requires requires { typename Product::packed; }
+struct panel_of_codes<Product, Columns> {
+  using packed = typename Product::packed;
+  static constexpr std::size_t group_elements = Product::template register_elements<Columns>;
+  static constexpr std::int64_t padding_weight = Product::padding_weight;
+  static constexpr std::size_t max_depth = Product::max_depth;
+  static constexpr void encode(const typename Product::mac::weight* group, packed* to) noexcept {
+    Product::template encode<Columns>(group, to);
+  }
+};
+
 template <class I, class Vector, class Product, std::size_t Registers, std::size_t MaxRows, std::size_t MaxPanels>
-struct lane_tile {
+struct lane_tile : panel_of_codes<Product, Vector::lanes * Registers> {
   using mac = typename Product::mac;
   using isa = I;
   using activation = typename mac::activation;
   using weight = typename mac::weight;
   using accumulator = typename mac::accumulator;
+  using coding = codes_of<Product>;
+  using panel_element = typename coding::element;
+  static constexpr std::size_t register_elements = coding::template register_elements<Vector::lanes>;
+  static constexpr bool is_scaled = coding::scale_bits > 0;
   static constexpr std::size_t columns = Vector::lanes * Registers;
   static constexpr std::size_t depth = Product::depth;
   static constexpr std::size_t max_rows = MaxRows;
@@ -147,13 +193,21 @@ struct lane_tile {
     return panels > MaxPanels ? panels : MaxPanels;
   }
 
+  /// What is added to sums when they have come down to their places.
+  struct addends {
+    const accumulator* of;
+    std::size_t row_stride, panel_stride;
+  };
+  struct nothing {};
   template <std::size_t Rows, std::size_t Panels>
   struct tile {
     typename Vector::type sums[Rows][Panels * Registers];
+    [[no_unique_address]] std::conditional_t<is_scaled, addends, nothing> added;
   };
 
   template <std::size_t Rows, std::size_t Panels>
   static POLYMAC_INLINE void start(tile<Rows, Panels>& t, const accumulator* starts, std::size_t stride) noexcept {
+    if constexpr (is_scaled) return start_scaled(t, {starts, 0, stride});
     POLYMAC_UNROLL
     for (std::size_t i = 0; i < Panels * Registers; ++i) {
       const auto first = Vector::load(starts + i / Registers * stride + i % Registers * Vector::lanes);
@@ -166,6 +220,7 @@ struct lane_tile {
   template <std::size_t Rows, std::size_t Panels>
   static POLYMAC_INLINE void resume(tile<Rows, Panels>& t, const accumulator* sums,
                                     std::size_t stride = Panels * columns) noexcept {
+    if constexpr (is_scaled) return start_scaled(t, {sums, stride, columns});
     POLYMAC_UNROLL
     for (std::size_t r = 0; r < Rows; ++r) {
       POLYMAC_UNROLL
@@ -175,28 +230,30 @@ struct lane_tile {
   }
 
   template <std::size_t Rows, std::size_t Panels, class Places>
-  static POLYMAC_INLINE void step(tile<Rows, Panels>& t, const Places& rows, std::size_t offset, const weight* weights,
-                                  std::size_t stride) noexcept {
-    typename Product::weights w[Panels * Registers];
+  static POLYMAC_INLINE void step(tile<Rows, Panels>& t, const Places& rows, std::size_t offset,
+                                  const panel_element* weights, std::size_t stride) noexcept {
+    typename coding::type codes[Panels * Registers];
     POLYMAC_UNROLL
     for (std::size_t i = 0; i < Panels * Registers; ++i)
-      w[i] = Product::load(weights + i / Registers * stride + i % Registers * Vector::lanes * depth);
-    POLYMAC_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r) {
-      const typename Product::activations a = Product::broadcast(rows[r] + offset);
-      POLYMAC_UNROLL
-      for (std::size_t i = 0; i < Panels * Registers; ++i) t.sums[r][i] = Product::multiply_add(t.sums[r][i], a, w[i]);
-    }
+      codes[i] = Product::load(weights + i / Registers * stride + i % Registers * register_elements);
+    if constexpr (coding::parts == 1)
+      multiply(t, rows, offset, codes);
+    else
+      [&]<std::size_t... j>(std::index_sequence<j...>) POLYMAC_INLINE_LAMBDA {
+        (step_part<j>(t, rows, offset, codes), ...);
+      }
+    (std::make_index_sequence<coding::parts>{});
   }
 
   /// Are there registers for `finish`: the sums, two groups of weights, two of activations, a constant?
-  static constexpr bool finishes_tiles = sizeof(typename Product::weights) == sizeof(typename Vector::type) &&
+  static constexpr bool finishes_tiles = coding::parts == 1 && !is_scaled &&
+                                         sizeof(typename Product::weights) == sizeof(typename Vector::type) &&
                                          detail::keeps_order_of<sizeof(typename Vector::type)>;
   /// The last two steps and the store.
   template <std::size_t Rows, std::size_t Panels, class Places>
   static POLYMAC_INLINE void finish(tile<Rows, Panels>& t, const Places& rows, std::size_t offset,
                                     const weight* weights, std::size_t stride, accumulator* sums,
-                                    std::size_t sums_stride) noexcept {
+                                    std::size_t sums_stride) noexcept requires(coding::parts == 1) {
     constexpr std::size_t registers = Panels * Registers;
     typename Product::weights w[2][registers];
     POLYMAC_UNROLL
@@ -234,8 +291,8 @@ struct lane_tile {
     POLYMAC_UNROLL
     for (std::size_t r = 0; r < Rows; ++r) {
       POLYMAC_UNROLL
-      for (std::size_t i = 0; i + 1 < Panels; ++i) Vector::store(sums + r * stride + i * Vector::lanes, t.sums[r][i]);
-      Vector::store_part(sums + r * stride + (Panels - 1) * Vector::lanes, t.sums[r][Panels - 1], last);
+      for (std::size_t i = 0; i + 1 < Panels; ++i) Vector::store(sums + r * stride + i * Vector::lanes, sum_of(t, r, i));
+      Vector::store_part(sums + r * stride + (Panels - 1) * Vector::lanes, sum_of(t, r, Panels - 1), last);
     }
   }
 
@@ -246,8 +303,48 @@ struct lane_tile {
     for (std::size_t r = 0; r < Rows; ++r) {
       POLYMAC_UNROLL
       for (std::size_t i = 0; i < Panels * Registers; ++i)
-        Vector::store(sums + r * stride + i * Vector::lanes, t.sums[r][i]);
+        Vector::store(sums + r * stride + i * Vector::lanes, sum_of(t, r, i));
     }
+  }
+
+ private:
+  template <std::size_t Rows, std::size_t Panels, class Places>
+  static POLYMAC_INLINE void multiply(tile<Rows, Panels>& t, const Places& rows, std::size_t offset,
+                                      const typename Product::weights (&w)[Panels * Registers]) noexcept {
+    POLYMAC_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) {
+      const typename Product::activations a = Product::broadcast(rows[r] + offset);
+      POLYMAC_UNROLL
+      for (std::size_t i = 0; i < Panels * Registers; ++i) t.sums[r][i] = Product::multiply_add(t.sums[r][i], a, w[i]);
+    }
+  }
+  template <std::size_t Part, std::size_t Rows, std::size_t Panels, class Places>
+  static POLYMAC_INLINE void step_part(tile<Rows, Panels>& t, const Places& rows, std::size_t offset,
+                                       const typename coding::type (&codes)[Panels * Registers]) noexcept {
+    typename Product::weights w[Panels * Registers];
+    POLYMAC_UNROLL
+    for (std::size_t i = 0; i < Panels * Registers; ++i) w[i] = Product::template part<Part>(codes[i]);
+    multiply(t, rows, offset + Part * (depth / coding::parts), w);
+  }
+  template <std::size_t Rows, std::size_t Panels>
+  static POLYMAC_INLINE void start_scaled(tile<Rows, Panels>& t, const addends& added) noexcept {
+    if constexpr (is_scaled) t.added = added;
+    POLYMAC_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) {
+      POLYMAC_UNROLL
+      for (std::size_t i = 0; i < Panels * Registers; ++i) t.sums[r][i] = Vector::zero();
+    }
+  }
+  /// A finished sum of column register i.
+  template <std::size_t Rows, std::size_t Panels>
+  static POLYMAC_INLINE typename Vector::type sum_of(const tile<Rows, Panels>& t, std::size_t r,
+                                                     std::size_t i) noexcept {
+    if constexpr (is_scaled)
+      return Vector::add(Vector::template shift_right<coding::scale_bits>(t.sums[r][i]),
+                         Vector::load(t.added.of + r * t.added.row_stride + i / Registers * t.added.panel_stride +
+                                      i % Registers * Vector::lanes));
+    else
+      return t.sums[r][i];
   }
 };
 

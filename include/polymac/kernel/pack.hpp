@@ -157,7 +157,13 @@ template <Mac M, class Atom>
 struct panel_counts {
   /// Elements of a panel for one group of k.
   static constexpr std::size_t group_size = isa::group_elements<Atom>;
-  static constexpr std::size_t max_depth = mac_traits<M>::max_depth;
+  /// Of the arithmetic, and of what the atom makes of it.
+  static constexpr std::size_t max_depth = [] {
+    if constexpr (requires { Atom::max_depth; })
+      return polymac::detail::smaller(mac_traits<M>::max_depth, Atom::max_depth);
+    else
+      return mac_traits<M>::max_depth;
+  }();
   static_assert(max_depth >= Atom::depth, "polymac: an atom must not take more k in a step than max_depth allows");
   /// Groups of k whose sum is safe in one accumulator.
   static constexpr std::size_t safe_groups = max_depth / Atom::depth;
