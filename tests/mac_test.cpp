@@ -2,6 +2,7 @@
 // The laws of the arithmetics: zero absorbs, the product is linear, and max_depth is the last safe depth.
 #include "catch.hpp"
 #include "polymac/mac/bf16.hpp"
+#include "polymac/mac/dfp.hpp"
 #include "polymac/mac/float32.hpp"
 #include "polymac/mac/int16x8.hpp"
 #include "polymac/mac/int8.hpp"
@@ -20,8 +21,9 @@ namespace mac = polymac::mac;
 namespace {
 
 using integer_macs = std::tuple<mac::int8, mac::uint8, mac::int16x8>;
-using inexact_macs = std::tuple<mac::float32, mac::bf16>;
-using all_macs = std::tuple<mac::int8, mac::uint8, mac::int16x8, mac::float32, mac::bf16>;
+using chained_macs = std::tuple<mac::dfp<std::int8_t>, mac::dfp<std::int16_t>, mac::dfp<std::int16_t, 3>>;
+using inexact_macs = decltype(std::tuple_cat(std::tuple<mac::float32, mac::bf16>{}, chained_macs{}));
+using all_macs = decltype(std::tuple_cat(integer_macs{}, inexact_macs{}));
 
 static_assert(mac::int8::multiply_add(1, -128, -128) == 16385);
 static_assert(mac::int8::multiply_add(-5, 127, -128) == -16261);

@@ -63,10 +63,20 @@ struct weight_reader {
   }
 
   /// Finds how many terms every weight of columns x depth can be written in; fails where these are too many, or more
-  /// than one while M is not linear in its weights.
+  /// than one while M is not linear in its weights, and where M refuses a weight (M::check_weight).
   constexpr status count_terms(const char* who, std::size_t columns, std::size_t depth,
                                std::size_t& terms) const noexcept {
     terms = 1;
+    if constexpr (requires(const weight& w) { M::check_weight(w); })
+      for (std::size_t c = 0; c < columns; ++c)
+        for (std::size_t k = 0; k < depth; ++k) {
+          const auto w = static_cast<weight>(value(c, k));
+          if (M::check_weight(w)) continue;
+          auto s =
+              status::make(errc::parameter, who, ": ", M::name, " has no such weight as that of column ", c, ", k ", k);
+          if constexpr (std::is_integral_v<weight>) s.append(": "), s.append(w);
+          return s;
+        }
     if constexpr (has_integer_weights<M>) {
       using stored = std::remove_cvref_t<decltype(read(std::size_t{}, std::size_t{}))>;
       using range = std::numeric_limits<stored>;
