@@ -4,6 +4,7 @@
 #include "polymac/mac/bf16.hpp"
 #include "polymac/mac/dfp.hpp"
 #include "polymac/mac/float32.hpp"
+#include "polymac/mac/fp16.hpp"
 #include "polymac/mac/int16x8.hpp"
 #include "polymac/mac/int8.hpp"
 #include "support/random.hpp"
@@ -22,7 +23,7 @@ namespace {
 
 using integer_macs = std::tuple<mac::int8, mac::uint8, mac::int16x8>;
 using chained_macs = std::tuple<mac::dfp<std::int8_t>, mac::dfp<std::int16_t>, mac::dfp<std::int16_t, 3>>;
-using inexact_macs = decltype(std::tuple_cat(std::tuple<mac::float32, mac::bf16>{}, chained_macs{}));
+using inexact_macs = decltype(std::tuple_cat(std::tuple<mac::float32, mac::bf16, mac::fp16>{}, chained_macs{}));
 using all_macs = decltype(std::tuple_cat(integer_macs{}, inexact_macs{}));
 
 static_assert(mac::int8::multiply_add(1, -128, -128) == 16385);
@@ -44,13 +45,18 @@ std::vector<T> values(int step = 1) {
   return all;
 }
 
-/// All bytes; of words every 257th and the last.
+/// All bytes; of words every 257th and the last; of floats those that are finite in T.
 template <class T>
 std::vector<T> operands() {
-  if constexpr (!std::is_integral_v<T>)
-    return {T(0.0f), T(-0.0f), T(1.0f), T(-1.5f), T(3.0e-39f), T(0x1p-126f), T(-1.0e30f), T(0x1.fep127f)};
-  else
+  if constexpr (!std::is_integral_v<T>) {
+    std::vector<T> finite;
+    for (const float v :
+         {0.0f, -0.0f, 1.0f, -1.5f, 3.0e-39f, 0x1p-126f, 0x1p-16f, -0x1p-24f, 448.0f, -57344.0f, -1.0e30f, 0x1.fep127f})
+      if (std::isfinite(static_cast<float>(T(v)))) finite.push_back(T(v));
+    return finite;
+  } else {
     return values<T>(sizeof(T) == 1 ? 1 : 257);
+  }
 }
 
 }  // namespace

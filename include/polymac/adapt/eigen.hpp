@@ -3,6 +3,7 @@
 #pragma once
 
 #include "polymac/core/bfloat16.hpp"
+#include "polymac/core/float16.hpp"
 #include "polymac/core/view.hpp"
 
 // Before Eigen, which includes the same header of the compiler without its false warnings being silenced.
@@ -28,10 +29,12 @@ constexpr void require_rows() {
   static_assert(Derived::InnerStrideAtCompileTime == 1, "polymac: the elements of a row must be contiguous");
 }
 
-/// Eigen::bfloat16 is seen as polymac's, whose bytes are the same.
+/// Eigen::bfloat16 and Eigen::half are seen as polymac's, whose bytes are the same.
 template <class T>
-using element = std::conditional_t<std::is_same_v<T, Eigen::bfloat16>, bfloat16, T>;
+using element = std::conditional_t<std::is_same_v<T, Eigen::bfloat16>, bfloat16,
+                                   std::conditional_t<std::is_same_v<T, Eigen::half>, float16, T>>;
 static_assert(sizeof(Eigen::bfloat16) == sizeof(bfloat16) && std::is_trivially_copyable_v<Eigen::bfloat16>);
+static_assert(sizeof(Eigen::half) == sizeof(float16) && std::is_trivially_copyable_v<Eigen::half>);
 
 template <class Derived>
 auto* data_of(Derived& m) {
@@ -58,7 +61,9 @@ std::size_t row_stride(const Derived& m) {
 }  // namespace detail
 
 /// A row-major Eigen matrix, block or Map, or a vector (rows x 1 or 1 x columns), as a view. The matrix must outlive
-/// the view. Elements are those of the matrix; Eigen::bfloat16 becomes polymac::bfloat16. Eigen's types may be aligned differently in translation units of different flags: the view does not care.
+/// the view. Elements are those of the matrix; Eigen::bfloat16 and Eigen::half become polymac::bfloat16 and
+/// polymac::float16. Eigen's types may be aligned differently in translation units of different flags: the view does not
+/// care.
 template <class Derived>
 matrix_view<detail::element<typename Derived::Scalar>> view(Eigen::DenseBase<Derived>& m) {
   detail::require_rows<Derived>();
