@@ -204,7 +204,7 @@ class loop_nest {
   /// Is the accumulator something else than what the epilogue takes?
   static constexpr bool has_totals = requires(const accumulator& c) { M::total(c); };
   /// Prepared rows of a tile: with the weights of a step or two well within L1.
-  static constexpr std::size_t prepared_depth = sizeof(step_activation) == 1 ? 1024 : 2048 / sizeof(step_activation);
+  static constexpr std::size_t prepared_depth = sizeof(step_activation) == 1 ? 1024 : 4608 / sizeof(step_activation);
   static constexpr std::size_t prepared_elements = Atom::max_rows * (prepared_depth + 64);
   /// Groups that fit it in any case.
   static constexpr std::size_t least_groups = prepared_depth / Atom::depth;
