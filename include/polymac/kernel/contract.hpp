@@ -330,7 +330,7 @@ class loop_nest {
   }
   /// The same for sums in 64 bits, which spend their time elsewhere: fewer heights, for the sake of the compiler.
   template <std::size_t Rows>
-  constexpr void wide_rows_from(const strip<activation>& of, std::size_t row, std::size_t panel,
+  POLYMAC_NOINLINE constexpr void wide_rows_from(const strip<activation>& of, std::size_t row, std::size_t panel,
                                 std::size_t panel_end) const noexcept {
     for (; row + Rows <= of.rows; row += Rows) {
       source_rows rows;
