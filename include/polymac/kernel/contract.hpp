@@ -250,21 +250,43 @@ class loop_nest {
   KSource k_source;
   scratch<activation> memory;
 
-  constexpr void run(row_range range) const noexcept {
+  constexpr POLYMAC_INLINE void run(row_range range) const noexcept {
     const std::size_t last_row = polymac::detail::smaller(range.end, source.rows());
     if (range.begin >= last_row) return;
+    if constexpr (one_stretch && !prepares && sums_fit) {
+      // Rows of one tile: none of the loops but the one over panels. A small product is no longer than what these need.
+      const std::size_t rows = last_row - range.begin;
+      if (rows <= tall_rows && !weights.wide_sums()) {
+        const tiles_of_height& tiles = tile_table<loop_nest>::tiles.of[rows];
+        if (tiles.rows != 0 && (rows <= max_rows || weights.panels() == 1))
+          return source.strips(range.begin, last_row, [&](const strip<activation>& all) POLYMAC_INLINE_LAMBDA {
+            tile_of_rows(tiles, all, 0, 0, weights.panels(), is_far(rows));
+          });
+      }
+    }
+    run_blocks(range.begin, last_row);
+  }
+
+ private:
+  friend tile_table<loop_nest>;
+
+  /// Are so many rows of activations too much to be near?
+  constexpr POLYMAC_INLINE bool is_far(std::size_t rows) const noexcept {
+    if (std::is_constant_evaluated() || several_stretches || in_lines) return false;  // windows share most of what they read
+    return rows * weights.shape().depth > near_bytes / sizeof(activation);
+  }
+
+  constexpr POLYMAC_NOINLINE void run_blocks(std::size_t first_row, std::size_t last_row) const noexcept {
     const std::size_t panels = weights.panels();
     const std::size_t panel_bytes = weights.panel_stride() * sizeof(typename traits::weight);
     std::size_t block = panels;
     // Rows that make one tile read the weights once in any case. (No division where it can be avoided: it would take as
     // long as a small product.)
-    if (last_row - range.begin > Atom::max_rows && panels * panel_bytes > panel_block_bytes) {
+    if (last_row - first_row > Atom::max_rows && panels * panel_bytes > panel_block_bytes) {
       block = panel_block_bytes / panel_bytes;
       block = block < Atom::max_panels ? Atom::max_panels : block / Atom::max_panels * Atom::max_panels;
     }
-    bool far = false;
-    if (!std::is_constant_evaluated() && !several_stretches && !in_lines)  // windows share most of what they read
-      far = (last_row - range.begin) * weights.shape().depth > near_bytes / sizeof(activation);
+    const bool far = is_far(last_row - first_row);
     for (std::size_t p = 0; p < panels; p += block) {
       const std::size_t panel_end = polymac::detail::smaller(p + block, panels);
       const auto rows_of = [&](const strip<activation>& rows) POLYMAC_INLINE_LAMBDA {
@@ -274,18 +296,15 @@ class loop_nest {
         if constexpr (sums_fit) rows_from(rows, p, panel_end, far);
       };
       if constexpr (has_strips) {
-        source.strips(range.begin, last_row, rows_of);
+        source.strips(first_row, last_row, rows_of);
       } else {
         strip<activation> all;
-        all.rows = last_row - range.begin;
-        all.output_row = range.begin;
+        all.rows = last_row - first_row;
+        all.output_row = first_row;
         rows_of(all);
       }
     }
   }
-
- private:
-  friend tile_table<loop_nest>;
 
   static constexpr std::size_t panels_for(std::size_t rows) {
     if constexpr (requires { Atom::panels_for(rows); })
@@ -324,16 +343,21 @@ class loop_nest {
     for (std::size_t row = 0; row < of.rows; row += tiles->rows) {
       const std::size_t left = of.rows - row;
       tiles = &tile_table<loop_nest>::tiles.of[tall ? heights::next_tall(left) : heights::next(left)];
-      source_rows rows;
-      find_rows(of, row, tiles->rows, rows);
-      const std::size_t output_row =
-          of.output_row + row + (several_stretches ? row / of.width * of.output_gap : std::size_t{0});
-      if constexpr (prepares) {
-        in_pieces(*tiles, output_row, rows, panel, panel_end);
-      } else {
-        whole_depth all{far};
-        panels_from(*tiles, output_row, rows, panel, panel_end, all);
-      }
+      tile_of_rows(*tiles, of, row, panel, panel_end, far);
+    }
+  }
+  /// Rows of one tile, from row number `row` of the strip on.
+  constexpr POLYMAC_INLINE void tile_of_rows(const tiles_of_height& tiles, const strip<activation>& of, std::size_t row,
+                                             std::size_t panel, std::size_t panel_end, bool far) const noexcept {
+    source_rows rows;
+    find_rows(of, row, tiles.rows, rows);
+    const std::size_t output_row =
+        of.output_row + row + (several_stretches ? row / of.width * of.output_gap : std::size_t{0});
+    if constexpr (prepares) {
+      in_pieces(tiles, output_row, rows, panel, panel_end);
+    } else {
+      whole_depth all{far};
+      panels_from(tiles, output_row, rows, panel, panel_end, all);
     }
   }
   /// The same for sums in 64 bits, which spend their time elsewhere: fewer heights, for the sake of the compiler.
