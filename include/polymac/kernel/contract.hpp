@@ -264,7 +264,9 @@ class loop_nest {
           });
       }
     }
-    run_blocks(range.begin, last_row);
+    // A copy: of what is handed to a function the compiler would keep all in memory, also on the way above.
+    const loop_nest all(*this);
+    all.run_blocks(range.begin, last_row);
   }
 
  private:
@@ -484,7 +486,7 @@ class loop_nest {
   constexpr POLYMAC_INLINE void panels_from(const tiles_of_height& tiles, std::size_t row, const tile_rows& rows,
                                             std::size_t panel, std::size_t panel_end,
                                             part_of_depth& part) const noexcept {
-    tile_operands<stepper> of{weights.panel(set, panel), weights.panel_stride(), weights.starts(set, panel, 0),
+    tile_operands<stepper> of{weights.panel(set, panel), weights.starts(set, panel, 0), weights.panel_stride(),
                               weights.start_stride(), weights.groups()};
     if constexpr (prepares) {
       of.weights += part.first * group_size;
@@ -497,13 +499,19 @@ class loop_nest {
       }
     }
     if constexpr (hands_on_sums) {
-      if (stores_in_place(tiles.rows, row, rows, part))
+      if (stores_in_place(tiles.rows, row, rows, part)) {
+        // Nothing of the nest is asked between two tiles: they may have changed it, as far as the compiler knows.
+        std::size_t left = weights.shape().columns - panel * Atom::columns;
+        const std::size_t stride = row_stride(output);
+        auto* to = output.row(row) + set * weights.shape().columns + panel * Atom::columns;
         return for_each_tile(tiles, panel, panel_end, of, [&](const auto& t) POLYMAC_INLINE_LAMBDA {
-          const std::size_t first = panel * Atom::columns, width = t.panels * Atom::columns;
-          const std::size_t left = weights.shape().columns - first;
+          const std::size_t width = t.panels * Atom::columns;
           of.last_columns = left < width ? left + Atom::columns - width : Atom::columns;
-          t.sums(rows, of, k_source, output.row(row) + set * weights.shape().columns + first, row_stride(output));
+          t.sums(rows, of, k_source, to, stride);
+          left -= width;
+          to += width;
         });
+      }
     }
     if constexpr (prepares) {
       if (part.waiting != nullptr)
@@ -574,8 +582,8 @@ class loop_nest {
     for (std::size_t chunk = 0; chunk < weights.chunks(); ++chunk) {
       const std::size_t first = chunk * Packed::chunk_groups();
       const std::size_t last = polymac::detail::smaller(first + Packed::chunk_groups(), weights.groups());
-      const tile_operands<Atom> of{weights.panel(set, panel) + first * group_size, weights.panel_stride(),
-                                   weights.starts(set, panel, chunk), weights.start_stride(), last - first};
+      const tile_operands<Atom> of{weights.panel(set, panel) + first * group_size, weights.starts(set, panel, chunk),
+                                   weights.panel_stride(), weights.start_stride(), last - first};
       tile_sums<Atom, source_rows, KSource>::template run_from<Rows, Panels>(rows, at, of, k_source, sums, width);
       for (std::size_t left = last - first; left > 0;) {
         const std::size_t groups = polymac::detail::smaller(left, rows.segment_groups - at.group);
@@ -654,7 +662,7 @@ template <class Nest>
 struct tile_table {
   /// Adds up the sums of a tile; goes on with those of the pieces of depth before.
   using sum_function = void(const typename Nest::tile_rows&, const typename Nest::sums_of_tile::operands&,
-                            const typename Nest::k_source_type&, typename Nest::accumulator*, std::size_t) noexcept;
+                            typename Nest::k_source_type, typename Nest::accumulator*, std::size_t) noexcept;
   using finish_function = void(const Nest&, std::size_t row, const typename Nest::tile_rows&, std::size_t panel,
                                const typename Nest::accumulator*) noexcept;
   struct tile {

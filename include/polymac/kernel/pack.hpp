@@ -172,6 +172,7 @@ struct panel_counts {
   /// Distance of two panels. Not a multiple of 4 KiB: one row reads eight panels at a time, and their lines would share
   /// a set of L1, and of L2.
   std::size_t panel_weights = 0;
+  std::size_t start_values = 0;  ///< distance of the start values of two panels
 
   constexpr panel_counts() noexcept = default;
   constexpr explicit panel_counts(const product_shape& shape) noexcept
@@ -186,6 +187,7 @@ struct panel_counts {
     constexpr std::size_t page = 4096 / sizeof(typename mac_traits<M>::weight), line = page / 64;
     panel_weights = held_groups * group_size;
     if (panel_weights % page == 0 && panel_weights > 0) panel_weights += line;
+    start_values = chunks * Atom::columns;
   }
   /// As few as possible. Floats may meet infinities beyond the depth, times zero: their steps end with it, if that does
   /// not make them much shorter.
@@ -318,7 +320,7 @@ class packed_weights {
   constexpr bool wide_sums() const noexcept { return wide_; }
   /// Distance of two panels in weights, and of their start values in accumulators.
   constexpr std::size_t panel_stride() const noexcept { return counts_.panel_weights; }
-  constexpr std::size_t start_stride() const noexcept { return counts_.chunks * Atom::columns; }
+  constexpr std::size_t start_stride() const noexcept { return counts_.start_values; }
 
   constexpr const weight* panel(std::size_t set, std::size_t p) const noexcept {
     return panels_data_.data() + (set * counts_.panels + p) * panel_stride();
