@@ -57,7 +57,8 @@ class text {
   }
 
  private:
-  std::size_t length_ = 0;
+  /// A byte where that is enough: code, length and the zero of a status that says "ok" are one store then.
+  std::conditional_t<(Capacity < 256), unsigned char, std::size_t> length_ = 0;
   char characters_[Capacity + 1];  ///< up to the zero
 };
 

@@ -244,6 +244,7 @@ class loop_nest {
   using part_of_depth = std::conditional_t<prepares, piece, whole_depth>;
   using tile_rows = std::conditional_t<prepares, even_rows<stepper>, source_rows>;
   using sums_of_tile = tile_sums<stepper, tile_rows, KSource>;
+  using k_source_type = KSource;
 
  public:
   const Packed& weights;
@@ -254,21 +255,45 @@ class loop_nest {
   KSource k_source;
   scratch<activation> memory;
 
-  constexpr void run(row_range range) const noexcept {
+  constexpr POLYMAC_INLINE void run(row_range range) const noexcept {
     const std::size_t last_row = polymac::detail::smaller(range.end, source.rows());
     if (range.begin >= last_row) return;
+    if constexpr (one_stretch && !prepares && sums_fit) {
+      // Rows of one tile: none of the loops but the one over panels. A small product is no longer than what these need.
+      const std::size_t rows = last_row - range.begin;
+      if (rows <= tall_rows && !weights.wide_sums()) {
+        const tiles_of_height& tiles = tile_table<loop_nest>::tiles.of[rows];
+        if (tiles.rows != 0 && (rows <= max_rows || weights.panels() == 1))
+          return source.strips(range.begin, last_row, [&](const strip<activation>& all) POLYMAC_INLINE_LAMBDA {
+            tile_of_rows(tiles, all, 0, 0, weights.panels(), is_far(rows));
+          });
+      }
+    }
+    // A copy: of what is handed to a function the compiler would keep all in memory, also on the way above.
+    const loop_nest all(*this);
+    all.run_blocks(range.begin, last_row);
+  }
+
+ private:
+  friend tile_table<loop_nest>;
+
+  /// Are so many rows of activations too much to be near?
+  constexpr POLYMAC_INLINE bool is_far(std::size_t rows) const noexcept {
+    if (std::is_constant_evaluated() || several_stretches || in_lines) return false;  // windows share most of what they read
+    return rows * weights.shape().depth > near_bytes / sizeof(activation);
+  }
+
+  constexpr POLYMAC_NOINLINE void run_blocks(std::size_t first_row, std::size_t last_row) const noexcept {
     const std::size_t panels = weights.panels();
     const std::size_t panel_bytes = weights.panel_stride() * sizeof(isa::packed_of<Atom>);
     std::size_t block = panels;
     // Rows that make one tile read the weights once in any case. (No division where it can be avoided: it would take as
     // long as a small product.)
-    if (last_row - range.begin > Atom::max_rows && panels * panel_bytes > panel_block_bytes) {
+    if (last_row - first_row > Atom::max_rows && panels * panel_bytes > panel_block_bytes) {
       block = panel_block_bytes / panel_bytes;
       block = block < Atom::max_panels ? Atom::max_panels : block / Atom::max_panels * Atom::max_panels;
     }
-    bool far = false;
-    if (!std::is_constant_evaluated() && !several_stretches && !in_lines)  // windows share most of what they read
-      far = (last_row - range.begin) * weights.shape().depth > near_bytes / sizeof(activation);
+    const bool far = is_far(last_row - first_row);
     for (std::size_t p = 0; p < panels; p += block) {
       const std::size_t panel_end = polymac::detail::smaller(p + block, panels);
       const auto rows_of = [&](const strip<activation>& rows) POLYMAC_INLINE_LAMBDA {
@@ -278,18 +303,15 @@ class loop_nest {
         if constexpr (sums_fit) rows_from(rows, p, panel_end, far);
       };
       if constexpr (has_strips) {
-        source.strips(range.begin, last_row, rows_of);
+        source.strips(first_row, last_row, rows_of);
       } else {
         strip<activation> all;
-        all.rows = last_row - range.begin;
-        all.output_row = range.begin;
+        all.rows = last_row - first_row;
+        all.output_row = first_row;
         rows_of(all);
       }
     }
   }
-
- private:
-  friend tile_table<loop_nest>;
 
   static constexpr std::size_t panels_for(std::size_t rows) {
     if constexpr (requires { Atom::panels_for(rows); })
@@ -313,6 +335,13 @@ class loop_nest {
                                                    : tile_cuts::table,
                                tall_rows>;
   using tiles_of_height = typename tile_table<loop_nest>::tiles_of_height;
+  /// Of the largest tile.
+  static constexpr std::size_t most_sums = [] {
+    std::size_t most = tall_rows;
+    for (std::size_t rows = 1; rows <= max_rows; ++rows)
+      most = polymac::detail::greater(most, rows * panels_for(rows));
+    return most * Atom::columns;
+  }();
 
   constexpr POLYMAC_INLINE void rows_from(const strip<activation>& of, std::size_t panel, std::size_t panel_end,
                                           bool far) const noexcept {
@@ -321,21 +350,26 @@ class loop_nest {
     for (std::size_t row = 0; row < of.rows; row += tiles->rows) {
       const std::size_t left = of.rows - row;
       tiles = &tile_table<loop_nest>::tiles.of[tall ? heights::next_tall(left) : heights::next(left)];
-      source_rows rows;
-      find_rows(of, row, tiles->rows, rows);
-      const std::size_t output_row =
-          of.output_row + row + (several_stretches ? row / of.width * of.output_gap : std::size_t{0});
-      if constexpr (prepares) {
-        in_pieces(*tiles, output_row, rows, panel, panel_end);
-      } else {
-        whole_depth all{far};
-        panels_from(*tiles, output_row, rows, panel, panel_end, all);
-      }
+      tile_of_rows(*tiles, of, row, panel, panel_end, far);
+    }
+  }
+  /// Rows of one tile, from row number `row` of the strip on.
+  constexpr POLYMAC_INLINE void tile_of_rows(const tiles_of_height& tiles, const strip<activation>& of, std::size_t row,
+                                             std::size_t panel, std::size_t panel_end, bool far) const noexcept {
+    source_rows rows;
+    find_rows(of, row, tiles.rows, rows);
+    const std::size_t output_row =
+        of.output_row + row + (several_stretches ? row / of.width * of.output_gap : std::size_t{0});
+    if constexpr (prepares) {
+      in_pieces(tiles, output_row, rows, panel, panel_end);
+    } else {
+      whole_depth all{far};
+      panels_from(tiles, output_row, rows, panel, panel_end, all);
     }
   }
   /// The same for sums in 64 bits, which spend their time elsewhere: fewer heights, for the sake of the compiler.
   template <std::size_t Rows>
-  constexpr void wide_rows_from(const strip<activation>& of, std::size_t row, std::size_t panel,
+  POLYMAC_NOINLINE constexpr void wide_rows_from(const strip<activation>& of, std::size_t row, std::size_t panel,
                                 std::size_t panel_end) const noexcept {
     for (; row + Rows <= of.rows; row += Rows) {
       source_rows rows;
@@ -458,14 +492,57 @@ class loop_nest {
   constexpr POLYMAC_INLINE void panels_from(const tiles_of_height& tiles, std::size_t row, const tile_rows& rows,
                                             std::size_t panel, std::size_t panel_end,
                                             part_of_depth& part) const noexcept {
+    tile_operands<stepper> of{weights.panel(set, panel), weights.starts(set, panel, 0), weights.panel_stride(),
+                              weights.start_stride(), weights.groups()};
+    if constexpr (prepares) {
+      of.weights += part.first * group_size;
+      of.groups = part.groups;
+    } else {
+      of.cold = part.cold;
+      if constexpr (several_stretches) {
+        of.weights += rows.of->skipped_before / Atom::depth * group_size;
+        of.groups = rows.segments * rows.segment_groups;
+      }
+    }
+    if constexpr (hands_on_sums) {
+      if (stores_in_place(tiles.rows, row, rows, part)) {
+        // Nothing of the nest is asked between two tiles: they may have changed it, as far as the compiler knows.
+        std::size_t left = weights.shape().columns - panel * Atom::columns;
+        const std::size_t stride = row_stride(output);
+        auto* to = output.row(row) + set * weights.shape().columns + panel * Atom::columns;
+        return for_each_tile(tiles, panel, panel_end, of, [&](const auto& t) POLYMAC_INLINE_LAMBDA {
+          const std::size_t width = t.panels * Atom::columns;
+          of.last_columns = left < width ? left + Atom::columns - width : Atom::columns;
+          t.sums(rows, of, k_source, to, stride);
+          left -= width;
+          to += width;
+        });
+      }
+    }
+    if constexpr (prepares) {
+      if (part.waiting != nullptr)
+        return for_each_tile(tiles, panel, panel_end, of, [&](const auto& t) POLYMAC_INLINE_LAMBDA {
+          (part.first > 0 ? t.more_sums : t.sums)(rows, of, k_source, part.waiting, t.panels * Atom::columns);
+          if (part.last) t.finish(*this, row, rows, panel, part.waiting);
+          part.waiting += tiles.rows * t.panels * Atom::columns;
+        });
+    }
+    alignas(64) accumulator sums[most_sums];
+    for_each_tile(tiles, panel, panel_end, of, [&](const auto& t) POLYMAC_INLINE_LAMBDA {
+      t.sums(rows, of, k_source, sums, t.panels * Atom::columns);
+      t.finish(*this, row, rows, panel, sums);
+    });
+  }
+  /// Calls f(tile) for tiles that make up the panels [panel, panel_end), and moves `panel` and the operands with them.
+  template <class Function>
+  constexpr POLYMAC_INLINE void for_each_tile(const tiles_of_height& tiles, std::size_t& panel, std::size_t panel_end,
+                                              tile_operands<stepper>& of, const Function& f) const noexcept {
     for (const auto* t = tiles.of; panel < panel_end; ++t)
       for (; panel + t->panels <= panel_end; panel += t->panels) {
-        t->run(*this, row, rows, panel, part);
-        if constexpr (prepares) {
-          if (part.waiting != nullptr) part.waiting += tiles.rows * t->panels * Atom::columns;
-        } else {
-          part.cold = false;
-        }
+        f(*t);
+        of.cold = false;
+        of.weights += t->panels * of.panel_stride;
+        of.starts += t->panels * of.start_stride;
       }
   }
   template <std::size_t Rows, std::size_t Panels>
@@ -476,69 +553,27 @@ class loop_nest {
       if (panel < panel_end) wide_panels_from<Rows, Panels - 1>(row, rows, panel, panel_end);
   }
 
-  template <std::size_t Rows, std::size_t Panels>
-  static POLYMAC_NOINLINE constexpr void run_tile(const loop_nest& nest, std::size_t row, const tile_rows& rows,
-                                                  std::size_t panel, const part_of_depth& part) noexcept {
-    nest.template tile<Rows, Panels>(row, rows, panel, part);
-  }
-  template <std::size_t Rows, std::size_t Panels>
-  constexpr POLYMAC_INLINE void tile(std::size_t row, const tile_rows& rows, std::size_t panel,
-                                     const part_of_depth& part) const noexcept {
-    tile_operands<stepper> of{weights.panel(set, panel), weights.panel_stride(), weights.starts(set, panel, 0),
-                              weights.start_stride(), weights.groups()};
-    constexpr std::size_t width = Panels * Atom::columns;
-    if constexpr (prepares) {
-      of.weights += part.first * group_size;
-      of.groups = part.groups;
-      if (part.first > 0 || !part.last) return piece_of_tile<Rows, Panels>(row, rows, panel, part, of);
-    } else {
-      of.cold = part.cold;
-      if constexpr (several_stretches) {
-        of.weights += rows.of->skipped_before / Atom::depth * group_size;
-        of.groups = rows.segments * rows.segment_groups;
-      }
-    }
-    if constexpr (hands_on_sums) {
-      const std::size_t columns = weights.shape().columns - panel * Atom::columns;
-      if constexpr (sums_of_tile::stores_parts)
-        if (columns < width) of.last_columns = columns - (Panels - 1) * Atom::columns;
-      if ((columns >= width || sums_of_tile::stores_parts) && in_one_line<Rows>(row, rows))
-        return sums_of_tile::template run<Rows, Panels>(
-            rows, of, k_source, output.row(row) + set * weights.shape().columns + panel * Atom::columns,
-            row_stride(output));
-    }
-    of.last_columns = Atom::columns;
-    alignas(64) accumulator sums[Rows * width];
-    sums_of_tile::template run<Rows, Panels>(rows, of, k_source, sums, width);
-    finish_tile<Rows, Panels>(row, rows, panel, sums);
-  }
-  /// A tile whose depth is added up piece by piece, with its sums in memory between them.
-  template <std::size_t Rows, std::size_t Panels>
-  POLYMAC_INLINE void piece_of_tile(std::size_t row, const tile_rows& rows, std::size_t panel,
-                                    const part_of_depth& part, const tile_operands<stepper>& of) const noexcept {
-    constexpr std::size_t width = Panels * Atom::columns;
-    if (part.first > 0)
-      sums_of_tile::template go_on<Rows, Panels>(rows, of, k_source, part.waiting, width);
-    else
-      sums_of_tile::template run<Rows, Panels>(rows, of, k_source, part.waiting, width);
-    if (part.last) finish_tile<Rows, Panels>(row, rows, panel, part.waiting);
-  }
-  /// Are the rows of a tile equally far apart in the output?
-  template <std::size_t Rows>
-  constexpr POLYMAC_INLINE bool in_one_line(std::size_t row, const tile_rows& rows) const noexcept {
+  /// Can a tile store its sums where the output is?
+  constexpr POLYMAC_INLINE bool stores_in_place(std::size_t count, std::size_t row, const tile_rows& rows,
+                                                const part_of_depth& part) const noexcept {
+    if constexpr (prepares)
+      if (part.waiting != nullptr) return false;
     if constexpr (several_stretches && !prepares)
-      if (rows.column + Rows > rows.of->width) return false;
-    return regular_rows(output, row) >= Rows;
+      if (rows.column + count > rows.of->width) return false;
+    return (sums_of_tile::stores_parts || weights.shape().columns % Atom::columns == 0) &&
+           regular_rows(output, row) >= count;
   }
+  /// Brings the sums of a tile through the epilogue to the output.
   template <std::size_t Rows, std::size_t Panels>
-  constexpr POLYMAC_INLINE void finish_tile(std::size_t row, const tile_rows& rows, std::size_t panel,
-                                            const accumulator* sums) const noexcept {
-    if constexpr (several_stretches) {
-      if (rows.column + Rows > rows.of->width) return finish_lines<Rows, Panels>(row, rows, panel, sums);
+  static POLYMAC_NOINLINE constexpr void finish_tile(const loop_nest& nest, std::size_t row, const tile_rows& rows,
+                                                     std::size_t panel, const accumulator* sums) noexcept {
+    if constexpr (several_stretches && !prepares) {
+      if (rows.column + Rows > rows.of->width)
+        return nest.template finish_lines<Rows, Panels>(row, rows, panel, sums);
     } else {
       static_cast<void>(rows);
     }
-    finish<Rows, Panels>(row, panel, sums);
+    nest.template finish<Rows, Panels>(row, panel, sums);
   }
 
   template <std::size_t Rows, std::size_t Panels>
@@ -553,8 +588,8 @@ class loop_nest {
     for (std::size_t chunk = 0; chunk < weights.chunks(); ++chunk) {
       const std::size_t first = chunk * Packed::chunk_groups();
       const std::size_t last = polymac::detail::smaller(first + Packed::chunk_groups(), weights.groups());
-      const tile_operands<Atom> of{weights.panel(set, panel) + first * group_size, weights.panel_stride(),
-                                   weights.starts(set, panel, chunk), weights.start_stride(), last - first};
+      const tile_operands<Atom> of{weights.panel(set, panel) + first * group_size, weights.starts(set, panel, chunk),
+                                   weights.panel_stride(), weights.start_stride(), last - first};
       tile_sums<Atom, source_rows, KSource>::template run_from<Rows, Panels>(rows, at, of, k_source, sums, width);
       for (std::size_t left = last - first; left > 0;) {
         const std::size_t groups = polymac::detail::smaller(left, rows.segment_groups - at.group);
@@ -636,14 +671,19 @@ class loop_nest {
 /// for every height, the way to the first product of a small matrix would take longer than all of its products.
 template <class Nest>
 struct tile_table {
-  using tile_function = void(const Nest&, std::size_t row, const typename Nest::tile_rows&, std::size_t panel,
-                             const typename Nest::part_of_depth&) noexcept;
+  /// Adds up the sums of a tile; goes on with those of the pieces of depth before.
+  using sum_function = void(const typename Nest::tile_rows&, const typename Nest::sums_of_tile::operands&,
+                            typename Nest::k_source_type, typename Nest::accumulator*, std::size_t) noexcept;
+  using finish_function = void(const Nest&, std::size_t row, const typename Nest::tile_rows&, std::size_t panel,
+                               const typename Nest::accumulator*) noexcept;
+  struct tile {
+    std::size_t panels = 0;
+    sum_function *sums = nullptr, *more_sums = nullptr;
+    finish_function* finish = nullptr;
+  };
   struct tiles_of_height {
     std::size_t rows = 0;
-    struct {
-      std::size_t panels = 0;
-      tile_function* run = nullptr;
-    } of[5] = {};  ///< 8, 4, 3, 2, 1 panels at most
+    tile of[5] = {};  ///< 8, 4, 3, 2, 1 panels at most
   };
 
  private:
@@ -653,7 +693,9 @@ struct tile_table {
   template <std::size_t Rows, std::size_t Panels>
   static constexpr void add_panels(tiles_of_height& of, std::size_t at) {
     of.of[at].panels = Panels;
-    of.of[at].run = &Nest::template run_tile<Rows, Panels>;
+    of.of[at].sums = &Nest::sums_of_tile::template run<Rows, Panels>;
+    if constexpr (Nest::prepares) of.of[at].more_sums = &Nest::sums_of_tile::template go_on<Rows, Panels>;
+    of.of[at].finish = &Nest::template finish_tile<Rows, Panels>;
     if constexpr (Panels > 1) add_panels<Rows, Nest::fewer_panels(Panels)>(of, at + 1);
   }
   template <std::size_t Rows>

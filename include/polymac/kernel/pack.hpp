@@ -176,6 +176,10 @@ struct panel_counts {
   /// tile, and filled up with zeros to whole steps.
   std::size_t steps = 1;
   std::size_t held_groups = 0;  ///< groups of a panel, filled up
+  /// Distance of two panels. Not a multiple of 4 KiB: one row reads eight panels at a time, and their lines would share
+  /// a set of L1, and of L2.
+  std::size_t panel_weights = 0;
+  std::size_t start_values = 0;  ///< distance of the start values of two panels
 
   constexpr panel_counts() noexcept = default;
   constexpr explicit panel_counts(const product_shape& shape) noexcept
@@ -187,6 +191,10 @@ struct panel_counts {
     if constexpr (has_tiles<Atom>)
       if (shape.tile_steps == 0 && groups > 0) steps = steps_of(groups);
     held_groups = polymac::detail::round_up(groups, steps);
+    constexpr std::size_t page = 4096 / sizeof(isa::packed_of<Atom>), line = page / 64;
+    panel_weights = held_groups * group_size;
+    if (panel_weights % page == 0 && panel_weights > 0) panel_weights += line;
+    start_values = chunks * Atom::columns;
   }
   /// As few as possible. Floats may meet infinities beyond the depth, times zero: their steps end with it, if that does
   /// not make them much shorter.
@@ -197,13 +205,6 @@ struct panel_counts {
       for (std::size_t n = least; 2 * groups >= n * most; ++n)
         if (groups % n == 0) return n;
     return least;
-  }
-  /// Distance of two panels in elements. Not a multiple of 4 KiB: one row reads eight panels at a time, and their lines would share
-  /// a set of L1, and of L2.
-  constexpr std::size_t panel_weights() const noexcept {
-    constexpr std::size_t page = 4096 / sizeof(isa::packed_of<Atom>), line = page / 64;
-    const std::size_t elements = held_groups * group_size;
-    return elements % page == 0 && elements > 0 ? elements + line : elements;
   }
   /// Columns of one set, filled up to whole panels.
   constexpr std::size_t held_columns() const noexcept { return panels * Atom::columns; }
@@ -276,7 +277,7 @@ class packed_weights {
       return status::make(errc::shape, "weights: ", shape.columns, " columns x ", shape.depth,
                           " deep exceed the address space");
     const std::size_t columns = shape.sets * n.held_columns();
-    out = {shape.sets * n.panels * n.panel_weights(), columns * n.chunks, columns, has_tiles ? columns : 0};
+    out = {shape.sets * n.panels * n.panel_weights, columns * n.chunks, columns, has_tiles ? columns : 0};
     return {};
   }
 
@@ -334,8 +335,8 @@ class packed_weights {
   /// Are sums gathered in 64 bits? True where a sum might leave 32 bits.
   constexpr bool wide_sums() const noexcept { return wide_; }
   /// Distance of two panels in elements, and of their start values in accumulators.
-  constexpr std::size_t panel_stride() const noexcept { return counts_.panel_weights(); }
-  constexpr std::size_t start_stride() const noexcept { return counts_.chunks * Atom::columns; }
+  constexpr std::size_t panel_stride() const noexcept { return counts_.panel_weights; }
+  constexpr std::size_t start_stride() const noexcept { return counts_.start_values; }
 
   constexpr const panel_element* panel(std::size_t set, std::size_t p) const noexcept {
     return panels_data_.data() + (set * counts_.panels + p) * panel_stride();
@@ -568,7 +569,7 @@ class packed_weights {
 
   static constexpr counts static_counts = is_static ? counts({1, Columns, Depth}) : counts();
   static constexpr std::size_t extent_of(std::size_t elements) { return is_static ? elements : dynamic; }
-  static constexpr std::size_t panel_extent = extent_of(static_counts.panels * static_counts.panel_weights());
+  static constexpr std::size_t panel_extent = extent_of(static_counts.panels * static_counts.panel_weights);
   static constexpr std::size_t start_extent = extent_of(static_counts.held_columns() * static_counts.chunks);
   static constexpr std::size_t bias_extent = extent_of(static_counts.held_columns());
 

@@ -97,8 +97,14 @@ struct stretches {
   constexpr POLYMAC_INLINE void set(std::size_t count, std::size_t depth, const Places& places) noexcept {
     segment_groups = polymac::detail::divide_up(depth, Atom::depth);
     whole_groups = depth / Atom::depth;
+    if (depth % Atom::depth != 0) copy_ends(count, depth, places);
+  }
+
+ private:
+  /// Not in the way of rows that have no ends.
+  template <class Places>
+  POLYMAC_NOINLINE constexpr void copy_ends(std::size_t count, std::size_t depth, const Places& places) noexcept {
     const std::size_t rest = depth % Atom::depth;
-    if (rest == 0) return;
     // As it is; g++ 12 for NEON doubts it.
     const std::size_t rows = polymac::detail::smaller(count, isa::most_rows<Atom>);
     for (std::size_t r = 0; r < rows; ++r)

@@ -23,8 +23,8 @@ namespace detail {
 template <class Atom>
 struct tile_operands {
   const isa::packed_of<Atom>* weights;       ///< of the first panel, the first group
-  std::size_t panel_stride;                  ///< distance of two panels, in elements
   const typename Atom::accumulator* starts;  ///< of the first panel
+  std::size_t panel_stride;                  ///< distance of two panels, in elements
   std::size_t start_stride;
   std::size_t groups;                        ///< of k, all segments and terms
   std::size_t last_columns = Atom::columns;  ///< of the last panel that are stored (all, if not stores_parts)
@@ -64,7 +64,7 @@ struct tile_sums {
 
   /// Start values plus the products of all groups: Rows rows of Panels x columns sums, `stride` apart, from `to` on.
   template <std::size_t Rows, std::size_t Panels>
-  static POLYMAC_NOINLINE constexpr void run(const TileRows& rows, const operands& of, const KSource& k_source,
+  static POLYMAC_NOINLINE constexpr void run(const TileRows& rows, const operands& of, KSource k_source,
                                              accumulator* to, std::size_t stride) noexcept {
     typename Atom::template tile<Rows, Panels> t;
     Atom::start(t, of.starts, of.start_stride);
@@ -72,7 +72,7 @@ struct tile_sums {
   }
   /// The same, begun with the sums that are there.
   template <std::size_t Rows, std::size_t Panels>
-  static POLYMAC_NOINLINE constexpr void go_on(const TileRows& rows, const operands& of, const KSource& k_source,
+  static POLYMAC_NOINLINE constexpr void go_on(const TileRows& rows, const operands& of, KSource k_source,
                                                accumulator* to, std::size_t stride) noexcept {
     typename Atom::template tile<Rows, Panels> t;
     Atom::resume(t, to, stride);
@@ -81,7 +81,7 @@ struct tile_sums {
   /// As run(), for a part of the depth that begins at `at`, anywhere in a segment.
   template <std::size_t Rows, std::size_t Panels>
   static POLYMAC_NOINLINE constexpr void run_from(const TileRows& rows, depth_position at, const operands& of,
-                                                  const KSource& k_source, accumulator* to,
+                                                  KSource k_source, accumulator* to,
                                                   std::size_t stride) noexcept {
     typename Atom::template tile<Rows, Panels> t;
     Atom::start(t, of.starts, of.start_stride);
@@ -106,7 +106,7 @@ struct tile_sums {
   template <std::size_t Rows, std::size_t Panels>
   static constexpr POLYMAC_INLINE void add_up(typename Atom::template tile<Rows, Panels>& t, const TileRows& rows,
                                               std::size_t segment, std::size_t from, std::size_t to, const weight*& w,
-                                              std::size_t stride, bool cold, const KSource& k_source,
+                                              std::size_t stride, bool cold, KSource k_source,
                                               std::size_t& room) noexcept {
     if constexpr (chain_groups == 0) {
       add_up_run<Rows, Panels>(t, rows, segment, from, to, w, stride, cold, k_source);
@@ -127,7 +127,7 @@ struct tile_sums {
   static constexpr POLYMAC_INLINE void add_up_run(typename Atom::template tile<Rows, Panels>& t, const TileRows& rows,
                                                   std::size_t segment, std::size_t from, std::size_t to,
                                                   const weight*& w, std::size_t stride, bool cold,
-                                                  const KSource& k_source) noexcept {
+                                                  KSource k_source) noexcept {
     const std::size_t whole = polymac::detail::smaller(to, rows.whole_groups);
     auto places = rows.template find<Rows>(segment, from * Atom::depth);
     for (std::size_t g = from, end = whole; g < whole; g = end) {
@@ -155,7 +155,7 @@ struct tile_sums {
   /// All segments, and once more for each term of the weights, and stores the sums.
   template <std::size_t Rows, std::size_t Panels>
   static constexpr POLYMAC_INLINE void add_up_all(typename Atom::template tile<Rows, Panels>& t, const TileRows& rows,
-                                                  const operands& of, const KSource& k_source, accumulator* to,
+                                                  const operands& of, KSource k_source, accumulator* to,
                                                   std::size_t stride) noexcept {
     // The products of the last groups and the stores are one; so nothing but whole groups may be left there.
     const bool finishes = last_groups > 0 && rows.whole_groups == rows.segment_groups &&

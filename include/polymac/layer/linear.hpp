@@ -79,12 +79,9 @@ class linear {
   /// Computes the rows of `rows` (all by default). x: rows x depth; y: rows x columns; they must not overlap.
   constexpr polymac::status operator()(matrix_view<const activation> x, matrix_view<output> y,
                                        row_range rows = {}) const noexcept {
-    if (!status_.ok()) return status_;
-    if (x.columns != depth() || y.columns != columns() || x.rows != y.rows)
-      return polymac::status::make(errc::shape, "linear: expected x of n x ", depth(), " and y of n x ", columns(),
-                                   ", got ", x.rows, " x ", x.columns, " and ", y.rows, " x ", y.columns);
-    if (x.rows == 0) return {};
-    if (auto s = detail::check_memory("linear", x, y); !s.ok()) return s;
+    if (!status_.ok() || x.columns != depth() || y.columns != columns() || x.rows != y.rows ||
+        !detail::plainly_fit(x, y))
+      if (const auto s = check_call(x, y); !s.ok() || x.rows == 0) return s;
     detail::multiply_rows<atom>(weights_, x, epilogue_, y, rows, tiles_permitted_);
     return {};
   }
@@ -105,6 +102,16 @@ class linear {
   template <class Packed>
   constexpr linear(const Packed& weights, column_range columns, E stages, const polymac::status& s, bool tiles) noexcept
       : weights_(weights, columns), epilogue_(std::move(stages)), status_(s), tiles_permitted_(tiles) {}
+
+  /// Says what is wrong with a call. Not in the way of those that are right: what makes texts fills many registers.
+  POLYMAC_NOINLINE constexpr polymac::status check_call(const matrix_view<const activation>& x,
+                                                        const matrix_view<output>& y) const noexcept {
+    if (!status_.ok()) return status_;
+    if (x.columns != depth() || y.columns != columns() || x.rows != y.rows)
+      return polymac::status::make(errc::shape, "linear: expected x of n x ", depth(), " and y of n x ", columns(),
+                                   ", got ", x.rows, " x ", x.columns, " and ", y.rows, " x ", y.columns);
+    return x.rows == 0 ? polymac::status{} : detail::check_memory("linear", x, y);
+  }
 
   template <class Weights, class Bias>
   constexpr polymac::status construct(const Weights& weights, std::span<const Bias> bias,

@@ -45,6 +45,15 @@ constexpr bool has_data(T* data) noexcept {
   return std::is_constant_evaluated() || data != nullptr;
 }
 
+/// Are these beyond doubt two matrices with rows, memory, and strides that keep the rows apart? What a call asks first,
+/// in few branches; where the answer is no, the checks above and below say what is wrong, if anything is.
+template <class X, class Y>
+constexpr POLYMAC_INLINE bool plainly_fit(const matrix_view<X>& x, const matrix_view<Y>& y) noexcept {
+  constexpr std::size_t small = std::size_t{1} << (std::numeric_limits<std::size_t>::digits / 2 - 4);
+  return has_data(x.data) && has_data(y.data) && x.rows > 0 && x.stride >= x.columns && y.stride >= y.columns &&
+         (x.rows | y.rows | x.stride | y.stride) < small;
+}
+
 /// Says what is wrong with the memory of x and y, of which the extents are right.
 template <class X, class Y>
 constexpr status check_memory(const char* who, const X& x, const Y& y) noexcept {
