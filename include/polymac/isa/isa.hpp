@@ -152,6 +152,33 @@ using packed_of = typename detail::panel_format<Atom>::element;
 /// Elements of one group of k of one panel.
 template <class Atom>
 inline constexpr std::size_t group_elements = detail::panel_format<Atom>::group_elements;
+namespace detail {
+struct no_summary {};
+template <class Atom>
+struct summary_of {
+  using type = no_summary;
+};
+template <class Atom>
+requires requires { typename Atom::summary; }
+struct summary_of<Atom> {
+  using type = typename Atom::summary;
+};
+}  // namespace detail
+
+/// What an atom wants to know of all weights, and of the activations of a tile of rows.
+template <class Atom>
+using summary_of = typename detail::summary_of<Atom>::type;
+template <class Atom>
+inline constexpr bool has_summary = !std::is_same_v<summary_of<Atom>, detail::no_summary>;
+/// Ways to do its steps that an atom has.
+template <class Atom>
+inline constexpr std::size_t modes_of = [] {
+  if constexpr (requires { Atom::modes; })
+    return std::size_t{Atom::modes};
+  else
+    return std::size_t{1};
+}();
+
 /// Are weights encoded for the panels?
 template <class Atom>
 inline constexpr bool encodes_weights = detail::panel_format<Atom>::encodes;
@@ -200,6 +227,11 @@ inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 ///                                  another type of the panels' elements, so many of them for a group, and how a group
 ///                                  of columns x depth weights becomes such: halves as floats, codes of a few bits
 ///   padding_weight                 (integers) what encoded zeros beyond the depth are multiplied as, if not as 0
+///   summary, modes, mode(weights, activations), step_in<Mode>(...)
+///                                  data with special cases: encode(weights, columns, to, summary) and prepare(..., stride,
+///                                  summary of the weights, summary) note what there is; `prepared` has as many ways to
+///                                  do a step, and the kernel takes the one that mode() of both summaries says for a
+///                                  tile of rows
 ///   chain_groups, spill(tile)      sums that are gathered in another type after so many groups, and by `store`:
 ///                                  mac::dfp
 ///

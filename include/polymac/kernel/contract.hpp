@@ -236,6 +236,7 @@ class loop_nest {
     std::size_t first = 0, groups = 0;  ///< the groups that the rows hold, and the number of the first in the panel
     accumulator* waiting = nullptr;     ///< sums of the pieces before and of this one; none where it is the only one
     bool last = true;
+    std::size_t mode = 0;  ///< of the atom's steps
   };
   /// All of it.
   struct whole_depth {
@@ -434,8 +435,8 @@ class loop_nest {
     const std::size_t term_groups = rows.segments * rows.segment_groups;
     if (term_groups > least_groups) return piece_by_piece(tiles, row, rows, block, panel, panel_end);
     even_rows<stepper> prepared;
-    prepare(rows, tiles.rows, {}, term_groups, block, prepared);
     piece part;
+    prepare(rows, tiles.rows, {}, term_groups, block, prepared, part.mode);
     part.groups = weights.groups();
     panels_from(tiles, row, prepared, panel, panel_end, part);
   }
@@ -447,7 +448,7 @@ class loop_nest {
     even_rows<stepper> prepared;
     piece part;
     if (term_groups <= most_groups) {
-      prepare(rows, tiles.rows, {}, term_groups, block, prepared);
+      prepare(rows, tiles.rows, {}, term_groups, block, prepared, part.mode);
       part.groups = weights.groups();
       return panels_from(tiles, row, prepared, panel, panel_end, part);
     }
@@ -459,33 +460,39 @@ class loop_nest {
         part.waiting = waiting;
         part.groups = polymac::detail::smaller(most_groups, weights.groups() - first);
         part.last = first + part.groups == weights.groups();
-        at = prepare(rows, tiles.rows, at, part.groups, block, prepared);
+        at = prepare(rows, tiles.rows, at, part.groups, block, prepared, part.mode);
         panels_from(tiles, row, prepared, panel, polymac::detail::smaller(panel + waiting_panels, panel_end), part);
       }
     }
   }
 
   /// Writes `groups` groups of `count` rows, from `at` on, as the atom wants them; returns where the next ones begin.
+  /// `mode`: how the atom does its steps with these rows.
   POLYMAC_INLINE depth_position prepare(const source_rows& rows, std::size_t count, depth_position at,
-                                        std::size_t groups, step_activation* block,
-                                        even_rows<stepper>& prepared) const noexcept {
+                                        std::size_t groups, step_activation* block, even_rows<stepper>& prepared,
+                                        std::size_t& mode) const noexcept {
     // Whole registers are written; rows of a stride that is a power of two would share a few sets of L1.
     const std::size_t stride = polymac::detail::round_up(groups * Atom::depth, std::size_t{64}) + 64;
     prepared.first = block;
     prepared.distance = static_cast<std::ptrdiff_t>(stride);
     prepared.segment_groups = prepared.whole_groups = groups;
+    isa::summary_of<Atom> summary{};
+    const auto write = [&](const auto& from, std::size_t offset, std::size_t depth) POLYMAC_INLINE_LAMBDA {
+      if constexpr (isa::has_summary<Atom>)
+        Atom::prepare(from, count, offset, depth, block, stride, weights.summary(), summary);
+      else
+        Atom::prepare(from, count, offset, depth, block, stride);
+      block += depth;
+    };
     for (std::size_t left = groups; left > 0;) {
       const std::size_t end = polymac::detail::smaller(at.group + left, rows.segment_groups);
       const std::size_t whole = polymac::detail::smaller(end, rows.whole_groups) - at.group;
-      Atom::prepare(rows.from(at.segment, count), count, at.group * Atom::depth, whole * Atom::depth, block, stride);
-      block += whole * Atom::depth;
-      if (end > rows.whole_groups) {
-        Atom::prepare(rows.ends, count, 0, Atom::depth, block, stride);
-        block += Atom::depth;
-      }
+      write(rows.from(at.segment, count), at.group * Atom::depth, whole * Atom::depth);
+      if (end > rows.whole_groups) write(rows.ends, 0, Atom::depth);
       left -= end - at.group;
       advance(rows, at, end - at.group);
     }
+    if constexpr (isa::has_summary<Atom>) mode = Atom::mode(weights.summary(), summary);
     return at;
   }
 
@@ -497,6 +504,7 @@ class loop_nest {
     if constexpr (prepares) {
       of.weights += part.first * group_size;
       of.groups = part.groups;
+      of.mode = part.mode;
     } else {
       of.cold = part.cold;
       if constexpr (several_stretches) {

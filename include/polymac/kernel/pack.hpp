@@ -258,6 +258,7 @@ class packed_weights {
     shape_.whole_columns = whole.shape().whole_columns > 0 ? whole.shape().whole_columns : whole.shape().columns;
     counts_ = counts(shape_);
     const std::size_t first = columns.begin / Atom::columns, held = counts_.held_columns();
+    summary_ = whole.summary();
     panels_data_ = {whole.panel(0, first), counts_.panels * panel_stride()};
     starts_ = {whole.starts(0, first, 0), counts_.panels * start_stride()};
     bias_ = {whole.bias(0, first), held};
@@ -292,6 +293,7 @@ class packed_weights {
     if (status s = measure(shape, size); !s.ok()) return s;
     shape_ = shape;
     counts_ = counts(shape);
+    summary_ = {};
     if (status s = panels_data_.resize_for_overwrite(size.weights); !s.ok()) return s;
     if (status s = bias_.resize_for_overwrite(size.bias); !s.ok()) return s;
     if (status s = starts_.resize_for_overwrite(size.starts); !s.ok()) return s;
@@ -348,6 +350,8 @@ class packed_weights {
   constexpr const wide* bias(std::size_t set, std::size_t p) const noexcept {
     return bias_.data() + (set * counts_.panels + p) * Atom::columns;
   }
+  /// What the atom wants to know of all weights.
+  constexpr const auto& summary() const noexcept { return summary_; }
   /// Steps of a tile in a panel, and groups in each.
   constexpr std::size_t steps() const noexcept { return counts_.steps; }
   constexpr std::size_t step_groups() const noexcept { return counts_.held_groups / counts_.steps; }
@@ -373,6 +377,7 @@ class packed_weights {
                                                        M::linear && traits::weight_linear);
   static constexpr std::size_t line_columns = 64 / sizeof(weight);
   static constexpr bool encodes = isa::encodes_weights<Atom>;
+  static constexpr bool has_summary = isa::has_summary<Atom>;
 
   constexpr panel_element* panel_data(std::size_t set, std::size_t p) noexcept {
     return panels_data_.data() + (set * counts_.panels + p) * panel_stride();
@@ -487,7 +492,10 @@ class packed_weights {
         for (std::size_t lane = 0; lane < count; ++lane)
           for (std::size_t d = 0; d < deep; ++d)
             group[lane * Atom::depth + d] = weight_of(set, first + lane, term, from + d);
-        Atom::encode(group, data + g * group_size);
+        if constexpr (has_summary)
+          Atom::encode(group, count, data + g * group_size, summary_);
+        else
+          Atom::encode(group, data + g * group_size);
         if constexpr (traits::integer && Atom::activation_offset != 0)
           for (std::size_t i = 0; i < Atom::columns * Atom::depth; ++i)
             sums[i / Atom::depth] += group[i] == weight{} ? padding_weight : std::int64_t{group[i]};
@@ -585,6 +593,7 @@ class packed_weights {
   [[no_unique_address]] std::conditional_t<has_tiles, typename Memory::template elements<accumulator, bias_extent>,
                                            nothing>
       tile_starts_;
+  [[no_unique_address]] isa::summary_of<Atom> summary_{};
   static constexpr auto configuration_of(std::size_t groups) noexcept {
     if constexpr (has_tiles)
       return Atom::tiles::configuration(groups);

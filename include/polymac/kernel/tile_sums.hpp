@@ -29,6 +29,7 @@ struct tile_operands {
   std::size_t groups;                        ///< of k, all segments and terms
   std::size_t last_columns = Atom::columns;  ///< of the last panel that are stored (all, if not stores_parts)
   bool cold = false;  ///< the activations may be far away: this is the first tile that reads them
+  std::size_t mode = 0;  ///< of the atom's steps
 };
 
 template <class Atom, class TileRows, class KSource>
@@ -68,7 +69,9 @@ struct tile_sums {
                                              accumulator* to, std::size_t stride) noexcept {
     typename Atom::template tile<Rows, Panels> t;
     Atom::start(t, of.starts, of.start_stride);
-    add_up_all<Rows, Panels>(t, rows, of, k_source, to, stride);
+    in_mode_of(of, [&](auto mode) POLYMAC_INLINE_LAMBDA {
+      add_up_all<Rows, Panels, mode>(t, rows, of, k_source, to, stride);
+    });
   }
   /// The same, begun with the sums that are there.
   template <std::size_t Rows, std::size_t Panels>
@@ -76,7 +79,9 @@ struct tile_sums {
                                                accumulator* to, std::size_t stride) noexcept {
     typename Atom::template tile<Rows, Panels> t;
     Atom::resume(t, to, stride);
-    add_up_all<Rows, Panels>(t, rows, of, k_source, to, stride);
+    in_mode_of(of, [&](auto mode) POLYMAC_INLINE_LAMBDA {
+      add_up_all<Rows, Panels, mode>(t, rows, of, k_source, to, stride);
+    });
   }
   /// As run(), for a part of the depth that begins at `at`, anywhere in a segment.
   template <std::size_t Rows, std::size_t Panels>
@@ -89,7 +94,7 @@ struct tile_sums {
     std::size_t room = chain_groups;
     for (std::size_t left = of.groups; left > 0;) {
       const std::size_t end = polymac::detail::smaller(at.group + left, rows.segment_groups);
-      add_up<Rows, Panels>(t, rows, at.segment, at.group, end, w, of.panel_stride, false, k_source, room);
+      add_up<Rows, Panels, 0>(t, rows, at.segment, at.group, end, w, of.panel_stride, false, k_source, room);
       left -= end - at.group;
       advance(rows, at, end - at.group);
     }
@@ -97,23 +102,38 @@ struct tile_sums {
   }
 
  private:
+  /// Calls f(std::integral_constant) of the mode.
+  template <std::size_t Mode = 0, class Function>
+  static constexpr POLYMAC_INLINE void in_mode_of(const operands& of, const Function& f) noexcept {
+    if constexpr (Mode + 1 < isa::modes_of<Atom>)
+      if (of.mode != Mode) return in_mode_of<Mode + 1>(of, f);
+    f(std::integral_constant<std::size_t, Mode>{});
+  }
+  template <std::size_t Mode, std::size_t Rows, std::size_t Panels, class Places>
+  static constexpr POLYMAC_INLINE void step(typename Atom::template tile<Rows, Panels>& t, const Places& places,
+                                            std::size_t offset, const weight* w, std::size_t stride) noexcept {
+    if constexpr (isa::modes_of<Atom> > 1)
+      Atom::template step_in<Mode>(t, places, offset, w, stride);
+    else
+      Atom::step(t, places, offset, w, stride);
+  }
   template <std::size_t Count, class Function>
   static constexpr POLYMAC_INLINE void for_each_of(const Function& f) noexcept {
     [&]<std::size_t... i>(std::index_sequence<i...>) POLYMAC_INLINE_LAMBDA { (f(i), ...); }
     (std::make_index_sequence<Count>{});
   }
   /// Adds the products of groups [from, to) of a segment, with the weights from `w` on, and moves w behind them.
-  template <std::size_t Rows, std::size_t Panels>
+  template <std::size_t Rows, std::size_t Panels, std::size_t Mode>
   static constexpr POLYMAC_INLINE void add_up(typename Atom::template tile<Rows, Panels>& t, const TileRows& rows,
                                               std::size_t segment, std::size_t from, std::size_t to, const weight*& w,
                                               std::size_t stride, bool cold, KSource k_source,
                                               std::size_t& room) noexcept {
     if constexpr (chain_groups == 0) {
-      add_up_run<Rows, Panels>(t, rows, segment, from, to, w, stride, cold, k_source);
+      add_up_run<Rows, Panels, Mode>(t, rows, segment, from, to, w, stride, cold, k_source);
     } else {
       while (from < to) {
         const std::size_t end = polymac::detail::smaller(from + room, to);
-        add_up_run<Rows, Panels>(t, rows, segment, from, end, w, stride, cold, k_source);
+        add_up_run<Rows, Panels, Mode>(t, rows, segment, from, end, w, stride, cold, k_source);
         room -= end - from;
         from = end;
         if (room > 0) continue;
@@ -123,7 +143,7 @@ struct tile_sums {
     }
   }
   /// The same, and no chain of products ends on the way.
-  template <std::size_t Rows, std::size_t Panels>
+  template <std::size_t Rows, std::size_t Panels, std::size_t Mode>
   static constexpr POLYMAC_INLINE void add_up_run(typename Atom::template tile<Rows, Panels>& t, const TileRows& rows,
                                                   std::size_t segment, std::size_t from, std::size_t to,
                                                   const weight*& w, std::size_t stride, bool cold,
@@ -139,7 +159,7 @@ struct tile_sums {
       k_source.visit(g, end, [&](auto ahead, auto run) POLYMAC_INLINE_LAMBDA {
         for_each_of<run>([&](std::size_t i) POLYMAC_INLINE_LAMBDA {
           places.keep();
-          Atom::step(t, places, (ahead + i) * Atom::depth, w + i * group_size, stride);
+          step<Mode>(t, places, (ahead + i) * Atom::depth, w + i * group_size, stride);
         });
         places.move((ahead + run) * Atom::depth);
         w += run * group_size;
@@ -147,13 +167,13 @@ struct tile_sums {
     }
     if constexpr (Atom::depth > 1) {
       if (to > rows.whole_groups) {
-        Atom::step(t, even_places<activation, Rows>(rows.ends[0], Atom::depth), 0, w, stride);
+        step<Mode>(t, even_places<activation, Rows>(rows.ends[0], Atom::depth), 0, w, stride);
         w += group_size;
       }
     }
   }
   /// All segments, and once more for each term of the weights, and stores the sums.
-  template <std::size_t Rows, std::size_t Panels>
+  template <std::size_t Rows, std::size_t Panels, std::size_t Mode>
   static constexpr POLYMAC_INLINE void add_up_all(typename Atom::template tile<Rows, Panels>& t, const TileRows& rows,
                                                   const operands& of, KSource k_source, accumulator* to,
                                                   std::size_t stride) noexcept {
@@ -166,7 +186,7 @@ struct tile_sums {
     std::size_t segment = 0;
     for (std::size_t left = of.groups; left > 0; left -= rows.segment_groups) {
       const bool is_last = left == rows.segment_groups;
-      add_up<Rows, Panels>(t, rows, segment, 0, is_last ? last_end : rows.segment_groups, w, of.panel_stride, of.cold,
+      add_up<Rows, Panels, Mode>(t, rows, segment, 0, is_last ? last_end : rows.segment_groups, w, of.panel_stride, of.cold,
                            k_source, room);
       if (is_last) break;
       if constexpr (leaves_out) {
