@@ -4,6 +4,7 @@
 #include "polymac/mac/bf16.hpp"
 #include "polymac/mac/float32.hpp"
 #include "polymac/mac/fp16.hpp"
+#include "polymac/mac/fp8.hpp"
 #include "polymac/mac/int16x8.hpp"
 #include "polymac/mac/int8.hpp"
 #include "support/random.hpp"
@@ -21,8 +22,9 @@ namespace mac = polymac::mac;
 namespace {
 
 using integer_macs = std::tuple<mac::int8, mac::uint8, mac::int16x8>;
-using inexact_macs = std::tuple<mac::float32, mac::bf16, mac::fp16>;
-using all_macs = std::tuple<mac::int8, mac::uint8, mac::int16x8, mac::float32, mac::bf16, mac::fp16>;
+using inexact_macs = std::tuple<mac::float32, mac::bf16, mac::fp16, mac::fp8<polymac::e4m3fn>, mac::fp8<polymac::e5m2>>;
+using all_macs = std::tuple<mac::int8, mac::uint8, mac::int16x8, mac::float32, mac::bf16, mac::fp16,
+                            mac::fp8<polymac::e4m3fn>, mac::fp8<polymac::e5m2>>;
 
 static_assert(mac::int8::multiply_add(1, -128, -128) == 16385);
 static_assert(mac::int8::multiply_add(-5, 127, -128) == -16261);
