@@ -5,8 +5,10 @@
 #include "polymac/mac/dfp.hpp"
 #include "polymac/mac/float32.hpp"
 #include "polymac/mac/fp16.hpp"
+#include "polymac/mac/fp8.hpp"
 #include "polymac/mac/int16x8.hpp"
 #include "polymac/mac/int8.hpp"
+#include "polymac/mac/l_mul.hpp"
 #include "support/random.hpp"
 
 #include <algorithm>
@@ -23,8 +25,11 @@ namespace {
 
 using integer_macs = std::tuple<mac::int8, mac::uint8, mac::int16x8>;
 using chained_macs = std::tuple<mac::dfp<std::int8_t>, mac::dfp<std::int16_t>, mac::dfp<std::int16_t, 3>>;
-using inexact_macs = decltype(std::tuple_cat(std::tuple<mac::float32, mac::bf16, mac::fp16>{}, chained_macs{}));
-using all_macs = decltype(std::tuple_cat(integer_macs{}, inexact_macs{}));
+using float_macs = std::tuple<mac::float32, mac::bf16, mac::fp16, mac::fp8<polymac::e4m3fn>, mac::fp8<polymac::e5m2>>;
+using approximate_macs =
+    std::tuple<mac::l_mul<>, mac::l_mul_on<polymac::bfloat16>, mac::l_mul_on<polymac::e4m3fn>, mac::l_mul_literal<>>;
+using inexact_macs = decltype(std::tuple_cat(float_macs{}, chained_macs{}));
+using all_macs = decltype(std::tuple_cat(integer_macs{}, inexact_macs{}, approximate_macs{}));
 
 static_assert(mac::int8::multiply_add(1, -128, -128) == 16385);
 static_assert(mac::int8::multiply_add(-5, 127, -128) == -16261);
