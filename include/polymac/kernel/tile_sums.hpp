@@ -67,20 +67,16 @@ struct tile_sums {
   template <std::size_t Rows, std::size_t Panels>
   static POLYMAC_NOINLINE constexpr void run(const TileRows& rows, const operands& of, KSource k_source,
                                              accumulator* to, std::size_t stride) noexcept {
-    typename Atom::template tile<Rows, Panels> t;
-    Atom::start(t, of.starts, of.start_stride);
     in_mode_of(of, [&](auto mode) POLYMAC_INLINE_LAMBDA {
-      add_up_all<Rows, Panels, mode>(t, rows, of, k_source, to, stride);
+      run_in<Rows, Panels, mode, false>(rows, of, k_source, to, stride);
     });
   }
   /// The same, begun with the sums that are there.
   template <std::size_t Rows, std::size_t Panels>
   static POLYMAC_NOINLINE constexpr void go_on(const TileRows& rows, const operands& of, KSource k_source,
                                                accumulator* to, std::size_t stride) noexcept {
-    typename Atom::template tile<Rows, Panels> t;
-    Atom::resume(t, to, stride);
     in_mode_of(of, [&](auto mode) POLYMAC_INLINE_LAMBDA {
-      add_up_all<Rows, Panels, mode>(t, rows, of, k_source, to, stride);
+      run_in<Rows, Panels, mode, true>(rows, of, k_source, to, stride);
     });
   }
   /// As run(), for a part of the depth that begins at `at`, anywhere in a segment.
@@ -102,6 +98,30 @@ struct tile_sums {
   }
 
  private:
+  /// One mode. Where there are several each is a function of its own, for the sake of its registers.
+  template <std::size_t Rows, std::size_t Panels, std::size_t Mode, bool GoesOn>
+  static constexpr POLYMAC_INLINE void sums_in(const TileRows& rows, const operands& of, KSource k_source,
+                                               accumulator* to, std::size_t stride) noexcept {
+    typename Atom::template tile<Rows, Panels> t;
+    if constexpr (GoesOn)
+      Atom::resume(t, to, stride);
+    else
+      Atom::start(t, of.starts, of.start_stride);
+    add_up_all<Rows, Panels, Mode>(t, rows, of, k_source, to, stride);
+  }
+  template <std::size_t Rows, std::size_t Panels, std::size_t Mode, bool GoesOn>
+  static POLYMAC_NOINLINE constexpr void sums_apart(const TileRows& rows, const operands& of, KSource k_source,
+                                                    accumulator* to, std::size_t stride) noexcept {
+    sums_in<Rows, Panels, Mode, GoesOn>(rows, of, k_source, to, stride);
+  }
+  template <std::size_t Rows, std::size_t Panels, std::size_t Mode, bool GoesOn>
+  static constexpr POLYMAC_INLINE void run_in(const TileRows& rows, const operands& of, KSource k_source,
+                                              accumulator* to, std::size_t stride) noexcept {
+    if constexpr (isa::modes_of<Atom> > 1)
+      sums_apart<Rows, Panels, Mode, GoesOn>(rows, of, k_source, to, stride);
+    else
+      sums_in<Rows, Panels, Mode, GoesOn>(rows, of, k_source, to, stride);
+  }
   /// Calls f(std::integral_constant) of the mode.
   template <std::size_t Mode = 0, class Function>
   static constexpr POLYMAC_INLINE void in_mode_of(const operands& of, const Function& f) noexcept {

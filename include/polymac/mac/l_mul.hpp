@@ -161,6 +161,8 @@ struct l_mul {
 
   /// Bits of an operand that are kept: sign, exponent, m bits of mantissa.
   static constexpr std::uint32_t mask = words::mask;
+  /// The magnitude of what overflows.
+  static constexpr std::uint32_t beyond = words::beyond;
   /// What is taken off the sum of two words: 1.0 less 2^-l. l = 4: 0x3F780000.
   static constexpr std::uint32_t offset_word = 0x3F800000u - words::delta_bits;
 

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT
+// L-Mul on vectors: a product is the 32-bit sum of two words (mac/l_mul.hpp), which is then added as a float.
+//
+//                       panel 0            panel 1 ...
+//            k          w ... w            w ... w         words of weights, cut to m bits
+//   row 0    a, here    s ... s            s ... s         a: word of the activation less the constant; here: is it not 0?
+//
+//   sum += here ? float(a + w) : 0        vpaddd with zeroing, vaddps: as many instructions as a product and a sum
+//
+// The sum of two words is the product, signs included, unless an operand is 0 (or subnormal, which counts as 0), infinite
+// or NaN, or the exponent leaves its range. What there is of that is found out beforehand: of the weights when they are
+// packed, of the activations when the rows of a tile are prepared, which has to be done anyway to cut them to m bits. So
+// the steps of a tile have three modes:
+//
+//   0  no weight is 0, no product can leave the range         2 instructions for a product
+//   1  some weights are 0                                     the same, and the addition is masked
+//   2  anything                                               each product is checked
+//
+// Activations of 0 cost nothing: the mask of a row and k is prepared with its word. So are activations so small that none
+// of their products is a normal number.
+//
+// Found on Zen 4, in registers, of the rate of vpaddd and vaddps: 0.92 in mode 0 (6 rows x 4 panels; the masks are loaded
+// once for four panels), 0.78 in mode 1, 0.28 in mode 2. Tried for zeros: a factor of 0 or 1 in a vfmadd instead of the
+// addition, 0.79 (products and sums want the same two ports, where additions of floats have two of their own).
+#pragma once
+
+#include "polymac/core/extents.hpp"
+#include "polymac/isa/isa.hpp"
+#include "polymac/isa/lane_tile.hpp"
+#include "polymac/mac/l_mul.hpp"
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+POLYMAC_BEGIN
+namespace isa {
+namespace detail {
+
+/// An activation of a tile: its word less the constant, and what V makes of "is it not 0".
+struct l_mul_activation {
+  std::uint32_t word;
+  std::uint32_t here;
+};
+
+/// What weights or activations hold.
+struct l_mul_summary {
+  mac::exponent_range exponents;
+  bool zeros = false;
+};
+
+/// The steps of a tile. V, registers of floats:
+///   load, store, add, zero as elsewhere; `words` of 32-bit integers, `load_words`
+///   max_rows, max_panels, registers
+///   row(const l_mul_activation&)                 what a step takes of an activation
+///   product(row, words)                          the product, 0 where the activation is
+///   nonzero(words), add_where(nonzero, sums, product)
+///   checked_product<M>(row, words)               any product
+template <class M, class I, class V>
+struct l_mul_steps {
+  using mac = M;
+  using isa = I;
+  using activation = l_mul_activation;
+  using weight = typename M::weight;
+  using accumulator = float;
+  using packed = std::uint32_t;
+  static constexpr std::size_t columns = V::lanes;
+  static constexpr std::size_t depth = 1;
+  static constexpr std::size_t group_elements = columns;
+  static constexpr std::size_t max_rows = V::max_rows;
+  static constexpr std::size_t max_panels = V::max_panels;
+  static constexpr int activation_offset = 0;
+  static constexpr std::size_t modes = 3;
+  /// Panels of the best tile of so many rows.
+  static constexpr std::size_t panels_for(std::size_t rows) noexcept {
+    const std::size_t panels = panels_that_fit(rows, 1, 1, V::registers);
+    return rows <= max_rows / 2 && panels > max_panels ? panels : max_panels;
+  }
+
+  template <std::size_t Rows, std::size_t Panels>
+  struct tile {
+    typename V::type sums[Rows][Panels];
+  };
+
+  template <std::size_t Rows, std::size_t Panels>
+  static POLYMAC_INLINE void start(tile<Rows, Panels>& t, const accumulator* starts, std::size_t stride) noexcept {
+    POLYMAC_UNROLL
+    for (std::size_t p = 0; p < Panels; ++p) {
+      const auto first = V::load(starts + p * stride);
+      POLYMAC_UNROLL
+      for (std::size_t r = 0; r < Rows; ++r) t.sums[r][p] = first;
+    }
+  }
+  /// Takes up sums that `store` has left.
+  template <std::size_t Rows, std::size_t Panels>
+  static POLYMAC_INLINE void resume(tile<Rows, Panels>& t, const accumulator* sums,
+                                    std::size_t stride = Panels * columns) noexcept {
+    POLYMAC_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) {
+      POLYMAC_UNROLL
+      for (std::size_t p = 0; p < Panels; ++p) t.sums[r][p] = V::load(sums + r * stride + p * columns);
+    }
+  }
+
+  template <std::size_t Mode, std::size_t Rows, std::size_t Panels, class Places>
+  static POLYMAC_INLINE void step_in(tile<Rows, Panels>& t, const Places& rows, std::size_t offset,
+                                     const packed* weights, std::size_t stride) noexcept {
+    typename V::words w[Panels];
+    [[maybe_unused]] decltype(V::nonzero(w[0])) nonzero[Panels];
+    POLYMAC_UNROLL
+    for (std::size_t p = 0; p < Panels; ++p) {
+      w[p] = V::load_words(weights + p * stride);
+      if constexpr (Mode == 1) nonzero[p] = V::nonzero(w[p]);
+    }
+    POLYMAC_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) {
+      auto a = V::row(rows[r][offset]);
+      // In this order: g++ 12 would make the products of four steps first, and keep them on the stack.
+      detail::keep_in_order(a.word);
+      POLYMAC_UNROLL
+      for (std::size_t p = 0; p < Panels; ++p) {
+        if constexpr (Mode == 0)
+          t.sums[r][p] = V::add(t.sums[r][p], V::product(a, w[p]));
+        else if constexpr (Mode == 1)
+          t.sums[r][p] = V::add_where(nonzero[p], t.sums[r][p], V::product(a, w[p]));
+        else
+          t.sums[r][p] = V::add(t.sums[r][p], V::template checked_product<M>(a, w[p]));
+        detail::keep_in_order(t.sums[r][p]);
+      }
+    }
+  }
+
+  template <std::size_t Rows, std::size_t Panels>
+  static POLYMAC_INLINE void store(const tile<Rows, Panels>& t, accumulator* sums,
+                                   std::size_t stride = Panels * columns) noexcept {
+    POLYMAC_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) {
+      POLYMAC_UNROLL
+      for (std::size_t p = 0; p < Panels; ++p) V::store(sums + r * stride + p * columns, t.sums[r][p]);
+    }
+  }
+};
+
+/// V, for activations: preparation<M>(least exponent, summary), row(floats, count, to), which may write whole registers,
+/// and note(summary).
+template <class M, class I, class V>
+struct l_mul_atom : l_mul_steps<M, I, V> {
+  using activation = typename M::activation;
+  using weight = typename M::weight;
+  using prepared = l_mul_steps<M, I, V>;
+  using summary = l_mul_summary;
+  using packed = std::uint32_t;
+
+  /// Zeros and subnormals become +-0, what is beyond `columns` becomes 1: nobody takes its sums.
+  static void encode(const weight* group, std::size_t columns, packed* to, summary& seen) noexcept {
+    for (std::size_t c = 0; c < l_mul_steps<M, I, V>::columns; ++c) {
+      const float value = c < columns ? static_cast<float>(group[c]) : 1.0f;
+      const auto bits = std::bit_cast<std::uint32_t>(value);
+      const std::uint32_t magnitude = bits & 0x7FFFFFFFu;
+      const bool is_zero = magnitude < 0x00800000u;
+      to[c] = is_zero ? bits & 0x80000000u : magnitude >= 0x7F800000u ? bits : bits & M::mask;
+      if (c >= columns) continue;
+      seen.zeros = seen.zeros || is_zero;
+      seen.exponents.add(value);
+    }
+  }
+  template <class Rows>
+  static void prepare(const Rows& rows, std::size_t row_count, std::size_t offset, std::size_t count,
+                      l_mul_activation* to, std::size_t stride, const summary& weights, summary& seen) noexcept {
+    // With such exponents not even the largest weight makes a normal number: mantissas carry at most twice.
+    const int most = weights.exponents.most;
+    const int least = most >= 128 || most < -126 ? -126 : -126 - most - 2;
+    typename V::template preparation<M> p(least, seen);
+    for (std::size_t r = 0; r < row_count; ++r) {
+      const activation* from = rows[r] + offset;
+      if constexpr (std::is_same_v<activation, float>) {
+        p.row(from, count, to + r * stride);
+      } else {
+        constexpr std::size_t most = 64;
+        for (std::size_t k = 0; k < count; k += most) {
+          const std::size_t n = polymac::detail::smaller(most, count - k);
+          float floats[most];
+          for (std::size_t i = 0; i < n; ++i) floats[i] = static_cast<float>(from[k + i]);
+          p.row(floats, n, to + r * stride + k);
+        }
+      }
+    }
+    p.note(seen);
+  }
+  static constexpr std::size_t mode(const summary& weights, const summary& activations) noexcept {
+    if (!M::exponents_are_safe(activations.exponents, weights.exponents)) return 2;
+    return weights.zeros ? 1 : 0;
+  }
+};
+
+}  // namespace detail
+}  // namespace isa
+POLYMAC_END
