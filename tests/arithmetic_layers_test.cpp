@@ -12,6 +12,7 @@
 #include <polymac/mac/bit_planes.hpp>
 #include <polymac/mac/bit_weights.hpp>
 #include <polymac/mac/dfp.hpp>
+#include <polymac/mac/imc.hpp>
 #include <polymac/mac/sign.hpp>
 #include <polymac/mac/spike.hpp>
 
@@ -51,10 +52,13 @@ struct random_element {
       } else if constexpr (requires { v.set_code(0, 0); }) {
         v.scale = 0.25F + random.unit();
         for (std::size_t k = 0; k < M::group_size; ++k) v.set_code(k, static_cast<int>(random.integer(-1, 1)));
+      } else if constexpr (requires { v.magnitudes; }) {
+        v.sign = static_cast<std::int8_t>(random.integer(0, 1) == 0 ? 1 : -1);
+        for (auto& m : v.magnitudes) m = static_cast<std::uint8_t>(random.bits());
       } else if constexpr (requires { v.planes; }) {
         for (auto& p : v.planes) p = random.bits();
       } else {
-        for (auto& b : v.values) b = static_cast<std::int8_t>(random.bits());
+        for (auto& b : v.values) b = static_cast<typename T::value_type>(random.bits());
       }
       return v;
     }
@@ -69,7 +73,7 @@ std::vector<T> elements(polymac_test::random_source& random, std::size_t count) 
 
 using macs = std::tuple<mac::dfp<std::int16_t>, mac::dfp<std::int8_t>, mac::bit_weights<3, polymac::digits::naf>,
                         mac::bit_weights<polymac::ternary_bits, polymac::digits::en_t, 32>, mac::binary,
-                        mac::bit_planes<2, 2>, mac::sign, mac::spike>;
+                        mac::bit_planes<2, 2>, mac::sign, mac::spike, mac::imc<16, 3>, mac::forms<4>>;
 
 /// Equal, or with float sums (which a compiler may fuse) within the rounding of a few of them.
 template <class M>
