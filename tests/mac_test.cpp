@@ -2,6 +2,7 @@
 // The laws of the arithmetics: zero absorbs, the product is linear, and max_depth is the last safe depth.
 #include "catch.hpp"
 #include "polymac/mac/bf16.hpp"
+#include "polymac/mac/bit_weights.hpp"
 #include "polymac/mac/dfp.hpp"
 #include "polymac/mac/float32.hpp"
 #include "polymac/mac/fp16.hpp"
@@ -23,7 +24,8 @@ namespace mac = polymac::mac;
 
 namespace {
 
-using integer_macs = std::tuple<mac::int8, mac::uint8, mac::int16x8>;
+using integer_macs = std::tuple<mac::int8, mac::uint8, mac::int16x8, mac::bit_weights<polymac::ternary_bits>,
+                                mac::bit_weights<3, polymac::digits::en_t>, mac::bit_weights<8, polymac::digits::naf>>;
 using chained_macs = std::tuple<mac::dfp<std::int8_t>, mac::dfp<std::int16_t>, mac::dfp<std::int16_t, 3>>;
 using float_macs = std::tuple<mac::float32, mac::bf16, mac::fp16, mac::fp8<polymac::e4m3fn>, mac::fp8<polymac::e5m2>>;
 using approximate_macs =
@@ -39,6 +41,22 @@ static_assert(mac::int16x8::multiply_add(7, -32768, -128) == 4194311);
 static_assert(mac::int16x8::multiply_add(0, 32767, 127) == 4161409);
 static_assert(mac::float32::multiply_add(1.0f, 0.5f, -4.0f) == -1.0f);
 static_assert(mac::int8::max_depth == 131071 && mac::uint8::max_depth == 65793 && mac::int16x8::max_depth == 511);
+
+/// The smallest and the largest weight: of the type, or of the arithmetic's codes.
+template <class M>
+constexpr auto least_weight() {
+  if constexpr (requires { M::weight_min; })
+    return M::weight_min;
+  else
+    return std::numeric_limits<typename M::weight>::min();
+}
+template <class M>
+constexpr auto largest_weight() {
+  if constexpr (requires { M::weight_max; })
+    return M::weight_max;
+  else
+    return std::numeric_limits<typename M::weight>::max();
+}
 
 /// All values of an integer type, or every `step`-th.
 template <class T>
@@ -126,8 +144,7 @@ TEMPLATE_LIST_TEST_CASE("max_depth products fit the accumulator, one more need n
   std::int64_t smallest = 0;
   for (const std::int64_t a :
        {std::numeric_limits<typename M::activation>::min(), std::numeric_limits<typename M::activation>::max()})
-    for (const std::int64_t w :
-         {std::numeric_limits<typename M::weight>::min(), std::numeric_limits<typename M::weight>::max()}) {
+    for (const std::int64_t w : {least_weight<M>(), largest_weight<M>()}) {
       largest = std::max(largest, a * w);
       smallest = std::min(smallest, a * w);
     }
@@ -140,7 +157,7 @@ TEMPLATE_LIST_TEST_CASE("max_depth products fit the accumulator, one more need n
 
   // The golden model itself at the bound: the compiler's checks of overflow (UBSan) see every step.
   const bool negative = -smallest > largest;
-  const auto w = std::numeric_limits<typename M::weight>::min();
+  const auto w = least_weight<M>();
   const auto a = negative ? std::numeric_limits<typename M::activation>::max()
                           : std::numeric_limits<typename M::activation>::min();
   typename M::accumulator sum = 0;

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "polymac/core/error.hpp"
+#include "polymac/core/round.hpp"
 
 #include <bit>
 #include <concepts>
@@ -42,29 +43,12 @@ constexpr float product_scale(int exponent_a, int exponent_w) noexcept {
 
 namespace detail {
 
-constexpr bool is_finite(float value) noexcept {
-  return (std::bit_cast<std::uint32_t>(value) & 0x7F800000u) != 0x7F800000u;
-}
-constexpr const char* name_of(float value) noexcept { return value != value ? "NaN" : value > 0 ? "inf" : "-inf"; }
-
 /// e of value = m 2^e, m in [1/2, 1); 0 for 0. Subnormals as well, whatever the mode of the thread.
 constexpr int frexp_exponent(float value) noexcept {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFu;
   if (bits == 0) return 0;
   const int field = static_cast<int>(bits >> 23);
   return field > 0 ? field - 126 : static_cast<int>(std::bit_width(bits)) - 149;
-}
-
-/// The integer at or below x, |x| < 2^31.
-constexpr std::int64_t floor_of(double x) noexcept {
-  const auto truncated = static_cast<std::int64_t>(x);
-  return static_cast<double>(truncated) > x ? truncated - 1 : truncated;
-}
-constexpr std::int64_t round_of(double x, rounding how) noexcept {
-  const std::int64_t below = floor_of(x);
-  const double rest = x - static_cast<double>(below);
-  if (rest != 0.5) return rest > 0.5 ? below + 1 : below;
-  return how == rounding::half_away ? (x < 0 ? below : below + 1) : below + (below & 1);
 }
 
 }  // namespace detail
@@ -93,11 +77,13 @@ struct format {
   }
   /// The code of a finite value; saturates.
   static constexpr Storage encode(float value, int exponent, rounding how = rounding::nearest_even) noexcept {
-    return saturate(detail::round_of(scaled(value, exponent), how));
+    return saturate(how == rounding::half_away ? polymac::detail::round_half_away(scaled(value, exponent))
+                                               : polymac::detail::round_to_even(scaled(value, exponent)));
   }
   /// Rounds down with `random` = 2^32 - 1, up with 0 wherever there is a rest; unbiased for uniform random bits.
   static constexpr Storage encode_stochastic(float value, int exponent, std::uint32_t random) noexcept {
-    return saturate(detail::floor_of(scaled(value, exponent) + 1.0 - (static_cast<double>(random) + 1.0) * 0x1p-32));
+    return saturate(
+        polymac::detail::floor_of(scaled(value, exponent) + 1.0 - (static_cast<double>(random) + 1.0) * 0x1p-32));
   }
   static constexpr float decode(Storage code, int exponent) noexcept {
     return static_cast<float>(static_cast<double>(code) * power_of_two(exponent));
@@ -166,9 +152,9 @@ struct format {
     if (values.size() != codes.size()) return sizes_differ("encode", values.size(), codes.size());
     float maximum = 0.0f;
     for (std::size_t i = 0; i < values.size(); ++i) {
-      if (!detail::is_finite(values[i]))
+      if (!polymac::detail::is_finite(values[i]))
         return status::make(errc::parameter, "dynamic_fixed_point::encode: expected finite values, value ", i, " is ",
-                            detail::name_of(values[i]));
+                            polymac::detail::name_of_non_finite(values[i]));
       const float magnitude = values[i] < 0.0f ? -values[i] : values[i];
       maximum = maximum < magnitude ? magnitude : maximum;
     }

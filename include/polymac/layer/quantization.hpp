@@ -70,11 +70,11 @@ struct weight_reader {
     if constexpr (requires(const weight& w) { M::check_weight(w); })
       for (std::size_t c = 0; c < columns; ++c)
         for (std::size_t k = 0; k < depth; ++k) {
-          const auto w = static_cast<weight>(value(c, k));
-          if (M::check_weight(w)) continue;
+          const auto v = value(c, k);
+          if (M::check_weight(static_cast<weight>(v))) continue;
           auto s =
               status::make(errc::parameter, who, ": ", M::name, " has no such weight as that of column ", c, ", k ", k);
-          if constexpr (std::is_integral_v<weight>) s.append(": "), s.append(w);
+          if constexpr (std::is_integral_v<weight>) s.append(": "), s.append(v);
           return s;
         }
     if constexpr (has_integer_weights<M>) {

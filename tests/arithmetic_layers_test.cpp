@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT
+// Arithmetics whose elements are blocks, bits or codes in the layers: linear, conv2d, depthwise_conv2d and product on
+// the generic atom, against plain loops over the golden model.
+#include "catch.hpp"
+#include "support/random.hpp"
+#include "support/reference.hpp"
+
+#include <polymac/layer/conv2d.hpp>
+#include <polymac/layer/depthwise_conv2d.hpp>
+#include <polymac/layer/linear.hpp>
+#include <polymac/layer/product.hpp>
+#include <polymac/mac/bit_planes.hpp>
+#include <polymac/mac/bit_weights.hpp>
+#include <polymac/mac/dfp.hpp>
+#include <polymac/mac/imc.hpp>
+#include <polymac/mac/sign.hpp>
+#include <polymac/mac/spike.hpp>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <vector>
+
+namespace mac = polymac::mac;
+using polymac::image_view;
+using polymac::matrix_view;
+using polymac::isa::scalar;
+
+namespace {
+
+/// A valid random element.
+template <class M, class T>
+struct random_element {
+  static T make(polymac_test::random_source& random) {
+    if constexpr (std::is_integral_v<T>) {
+      for (;;) {
+        const auto v = static_cast<T>(random.bits());
+        if constexpr (requires { M::check_weight(v); })
+          if (!M::check_weight(v)) continue;
+        return v;
+      }
+    } else {
+      T v;
+      if constexpr (requires { v.bits; }) {
+        v.bits = random.bits();
+      } else if constexpr (requires { v.valid; }) {
+        v.valid = random.bits();
+        v.negative = random.bits() & v.valid;
+      } else if constexpr (requires { v.set_code(0, 0); }) {
+        v.scale = 0.25F + random.unit();
+        for (std::size_t k = 0; k < M::group_size; ++k) v.set_code(k, static_cast<int>(random.integer(-1, 1)));
+      } else if constexpr (requires { v.magnitudes; }) {
+        v.sign = static_cast<std::int8_t>(random.integer(0, 1) == 0 ? 1 : -1);
+        for (auto& m : v.magnitudes) m = static_cast<std::uint8_t>(random.bits());
+      } else if constexpr (requires { v.planes; }) {
+        for (auto& p : v.planes) p = random.bits();
+      } else {
+        for (auto& b : v.values) b = static_cast<typename T::value_type>(random.bits());
+      }
+      return v;
+    }
+  }
+};
+template <class M, class T>
+std::vector<T> elements(polymac_test::random_source& random, std::size_t count) {
+  std::vector<T> v(count);
+  for (T& e : v) e = random_element<M, T>::make(random);
+  return v;
+}
+
+using macs = std::tuple<mac::dfp<std::int16_t>, mac::dfp<std::int8_t>, mac::bit_weights<3, polymac::digits::naf>,
+                        mac::bit_weights<polymac::ternary_bits, polymac::digits::en_t, 32>, mac::binary,
+                        mac::bit_planes<2, 2>, mac::sign, mac::spike, mac::imc<16, 3>, mac::forms<4>>;
+
+/// Equal, or with float sums (which a compiler may fuse) within the rounding of a few of them.
+template <class M>
+std::size_t differing(const std::vector<typename M::accumulator>& y,
+                      const std::vector<typename M::accumulator>& expected) {
+  std::size_t wrong = y.size() != expected.size();
+  for (std::size_t i = 0; i < y.size() && i < expected.size(); ++i) {
+    if constexpr (std::is_integral_v<typename M::accumulator>)
+      wrong += y[i] != expected[i];
+    else
+      wrong += !(std::abs(y[i] - expected[i]) <= 1e-5F * (std::abs(expected[i]) + 1000.0F));
+  }
+  return wrong;
+}
+
+}  // namespace
+
+TEMPLATE_LIST_TEST_CASE("Layers sum what the golden model adds", "[layer][mac]", macs) {
+  using M = TestType;
+  using activation = typename M::activation;
+  using weight = typename M::weight;
+  using accumulator = typename M::accumulator;
+  INFO(M::name);
+  POLYMAC_RANDOM(random, 31);
+
+  // linear and product, 5 x 18 x 7
+  constexpr std::size_t rows = 5, columns = 18, depth = 7;
+  const auto x = elements<M, activation>(random, rows * depth);
+  const auto w = elements<M, weight>(random, columns * depth);
+  const auto bias = polymac_test::small_integers<accumulator>(random, columns);
+  std::vector<accumulator> y(rows * columns), expected(rows * columns), no_bias(rows * columns);
+  for (std::size_t r = 0; r < rows; ++r)
+    for (std::size_t c = 0; c < columns; ++c) {
+      accumulator with = bias[c], without{};
+      for (std::size_t k = 0; k < depth; ++k) {
+        with = M::multiply_add(with, x[r * depth + k], w[c * depth + k]);
+        without = M::multiply_add(without, x[r * depth + k], w[c * depth + k]);
+      }
+      expected[r * columns + c] = with;
+      no_bias[r * columns + c] = without;
+    }
+  const matrix_view<const activation> in(x.data(), rows, depth);
+  const matrix_view<accumulator> out(y.data(), rows, columns);
+  const auto fc = polymac::linear<M, scalar>(matrix_view<const weight>(w.data(), columns, depth), bias);
+  REQUIRE(fc(in, out).ok());
+  REQUIRE(differing<M>(y, expected) == 0);
+  std::vector<std::byte> memory(polymac::product_workspace_bytes<M, scalar>(columns, depth));
+  y.assign(y.size(), accumulator{77});
+  REQUIRE(polymac::product<M, scalar>(in, {w.data(), columns, depth}, out, polymac::workspace(memory)).ok());
+  REQUIRE(differing<M>(y, no_bias) == 0);
+
+  // conv2d: 1 x 4 x 5 x 2, 3 x 3, padding 1, 3 channels out
+  const polymac_test::image_shape image{1, 4, 5, 2};
+  polymac_test::window window;
+  window.kernel_height = window.kernel_width = 3;
+  window.pad_top = window.pad_bottom = window.pad_left = window.pad_right = 1;
+  const auto pixels = elements<M, activation>(random, image.count());
+  const auto filters = elements<M, weight>(random, 3 * 9 * 2);
+  const auto size = window.output(image, 3);
+  expected.assign(size.count(), accumulator{});
+  polymac_test::for_each_tap(image, size, window, [&](auto n, auto oy, auto ox, auto ky, auto kx, auto iy, auto ix) {
+    for (std::size_t o = 0; o < 3; ++o)
+      for (std::size_t i = 0; i < 2; ++i) {
+        auto& sum = expected[size.at(n, oy, ox, o)];
+        sum = M::multiply_add(sum, pixels[image.at(n, iy, ix, i)], filters[((o * 3 + ky) * 3 + kx) * 2 + i]);
+      }
+  });
+  const auto conv = polymac::conv2d<M, scalar>(
+      {.padding = {{1, 1, 1, 1}}}, image_view<const weight>(filters.data(), 3, 3, 3, 2), std::vector<accumulator>{});
+  for (const bool framed : {false, true}) {
+    memory.assign(framed ? conv.workspace_bytes({4, 5}) : conv.workspace_bytes(), std::byte{});
+    y.assign(size.count(), accumulator{77});
+    REQUIRE(conv(image_view<const activation>(pixels.data(), 1, 4, 5, 2), {y.data(), 1, 4, 5, 3},
+                 polymac::workspace(memory))
+                .ok());
+    REQUIRE(differing<M>(y, expected) == 0);
+  }
+
+  // depthwise: every element is a channel
+  const auto taps = elements<M, weight>(random, 9 * 2);
+  const auto dw_size = window.output(image, 2);
+  expected.assign(dw_size.count(), accumulator{});
+  polymac_test::for_each_tap(image, dw_size, window, [&](auto n, auto oy, auto ox, auto ky, auto kx, auto iy, auto ix) {
+    for (std::size_t o = 0; o < 2; ++o) {
+      auto& sum = expected[dw_size.at(n, oy, ox, o)];
+      sum = M::multiply_add(sum, pixels[image.at(n, iy, ix, o)], taps[(ky * 3 + kx) * 2 + o]);
+    }
+  });
+  const auto depthwise = polymac::depthwise_conv2d<M, scalar>(
+      {.padding = {{1, 1, 1, 1}}}, image_view<const weight>(taps.data(), 1, 3, 3, 2), std::vector<accumulator>{});
+  memory.assign(depthwise.workspace_bytes(), std::byte{});
+  y.assign(dw_size.count(), accumulator{77});
+  REQUIRE(depthwise(image_view<const activation>(pixels.data(), 1, 4, 5, 2), {y.data(), 1, 4, 5, 2},
+                    polymac::workspace(memory))
+              .ok());
+  REQUIRE(differing<M>(y, expected) == 0);
+}
