@@ -8,12 +8,14 @@
 #include "polymac/mac/int16x8.hpp"
 #include "polymac/mac/int8.hpp"
 #include "polymac/mac/l_mul.hpp"
+#include "polymac/mac/power.hpp"
 #include "support/random.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <ratio>
 #include <tuple>
 #include <type_traits>
 #include <vector>
@@ -24,9 +26,9 @@ namespace {
 
 using integer_macs = std::tuple<mac::int8, mac::uint8, mac::int16x8>;
 using inexact_macs = std::tuple<mac::float32, mac::bf16, mac::fp16, mac::fp8<polymac::e4m3fn>, mac::fp8<polymac::e5m2>>;
-using approximate_macs =
-    std::tuple<mac::l_mul<>, mac::l_mul_on<polymac::bfloat16>, mac::l_mul_on<polymac::e4m3fn>, mac::l_mul_literal<>>;
-using all_macs = decltype(std::tuple_cat(integer_macs{}, inexact_macs{}, approximate_macs{}));
+using other_macs = std::tuple<mac::l_mul<>, mac::l_mul_on<polymac::bfloat16>, mac::l_mul_on<polymac::e4m3fn>,
+                              mac::l_mul_literal<>, mac::power<std::ratio<1, 2>>, mac::power<std::ratio<13, 20>, 4>>;
+using all_macs = decltype(std::tuple_cat(integer_macs{}, inexact_macs{}, other_macs{}));
 
 static_assert(mac::int8::multiply_add(1, -128, -128) == 16385);
 static_assert(mac::int8::multiply_add(-5, 127, -128) == -16261);
