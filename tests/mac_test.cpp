@@ -10,12 +10,14 @@
 #include "polymac/mac/int16x8.hpp"
 #include "polymac/mac/int8.hpp"
 #include "polymac/mac/l_mul.hpp"
+#include "polymac/mac/power.hpp"
 #include "support/random.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <ratio>
 #include <tuple>
 #include <type_traits>
 #include <vector>
@@ -29,7 +31,8 @@ using integer_macs = std::tuple<mac::int8, mac::uint8, mac::int16x8, mac::bit_we
 using chained_macs = std::tuple<mac::dfp<std::int8_t>, mac::dfp<std::int16_t>, mac::dfp<std::int16_t, 3>>;
 using float_macs = std::tuple<mac::float32, mac::bf16, mac::fp16, mac::fp8<polymac::e4m3fn>, mac::fp8<polymac::e5m2>>;
 using approximate_macs =
-    std::tuple<mac::l_mul<>, mac::l_mul_on<polymac::bfloat16>, mac::l_mul_on<polymac::e4m3fn>, mac::l_mul_literal<>>;
+    std::tuple<mac::l_mul<>, mac::l_mul_on<polymac::bfloat16>, mac::l_mul_on<polymac::e4m3fn>, mac::l_mul_literal<>,
+               mac::power<std::ratio<1, 2>>, mac::power<std::ratio<13, 20>, 4>>;
 using inexact_macs = decltype(std::tuple_cat(float_macs{}, chained_macs{}));
 using all_macs = decltype(std::tuple_cat(integer_macs{}, inexact_macs{}, approximate_macs{}));
 

@@ -59,5 +59,12 @@ constexpr POLYMAC_INLINE double double_power_of_two(int exponent) noexcept {
   return std::bit_cast<double>(static_cast<std::uint64_t>(exponent + 1023) << 52);
 }
 
+/// A double rounded to float once; beyond the largest float an infinity, which the language leaves open.
+constexpr POLYMAC_INLINE float to_float(double value) noexcept {
+  if (value >= 0x1.ffffffp127) return std::numeric_limits<float>::infinity();
+  if (value <= -0x1.ffffffp127) return -std::numeric_limits<float>::infinity();
+  return static_cast<float>(value);
+}
+
 }  // namespace float_code
 }  // namespace polymac

@@ -9,6 +9,7 @@
 #include "polymac/core/round.hpp"
 #include "polymac/core/text.hpp"
 #include "polymac/core/view.hpp"
+#include "polymac/mac/int8.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -246,6 +247,8 @@ struct bit_weights<Bits, Encoding, 0> : private detail::bit_weights_checks<Bits,
   using activation = std::int8_t;
   using weight = std::int8_t;
   using accumulator = std::int32_t;
+  /// The products of its codes are those of int8.
+  using computed_as = int8;
   static constexpr bool linear = true;
   /// Sums of codes need not be codes: weights are not split into terms.
   static constexpr bool weight_linear = false;
