@@ -72,6 +72,10 @@ struct zmm_float {
   static constexpr std::size_t lanes = 16;
   static constexpr std::size_t registers = 32;
   static POLYMAC_INLINE type load(const float* from) noexcept { return _mm512_loadu_ps(from); }
+  static POLYMAC_INLINE type load_floats(const void* from) noexcept { return _mm512_loadu_ps(from); }
+  static POLYMAC_INLINE type zero() noexcept { return _mm512_setzero_ps(); }
+  static POLYMAC_INLINE type broadcast(float v) noexcept { return _mm512_set1_ps(v); }
+  static POLYMAC_INLINE type multiply(type a, type b) noexcept { return _mm512_mul_ps(a, b); }
   static POLYMAC_INLINE void store(float* to, type v) noexcept { _mm512_storeu_ps(to, v); }
   static POLYMAC_INLINE type add(type a, type b) noexcept { return _mm512_add_ps(a, b); }
   static POLYMAC_INLINE type multiply_add(type a, type b, type c) noexcept { return _mm512_fmadd_ps(a, b, c); }

@@ -51,6 +51,16 @@ struct zmm_dot : zmm {
   static POLYMAC_INLINE type add_dot_u8i8(type sums, type a, type w) noexcept {
     return _mm512_dpbusd_epi32(sums, a, w);
   }
+  /// Of every byte the bits [Shift, Shift + Bits).
+  template <unsigned Bits, unsigned Shift>
+  static POLYMAC_INLINE type field(type v) noexcept {
+    if constexpr (Shift > 0) v = _mm512_srli_epi32(v, Shift);
+    return Bits == 8 ? v : _mm512_and_si512(v, _mm512_set1_epi8(static_cast<char>((1u << Bits) - 1)));
+  }
+  /// 16 bytes as unsigned integers.
+  static POLYMAC_INLINE type load_bytes(const std::uint8_t* from) noexcept {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  }
   template <int Bits>
   static POLYMAC_INLINE type shift_left(type v) noexcept {
     return _mm512_slli_epi32(v, Bits);

@@ -140,7 +140,7 @@ class conv2d {
         const std::size_t of_tiles = layout(geometry, input, dense, static_cast<std::size_t>(-1)).elements;
         if (elements < of_tiles) elements = of_tiles;
       }
-    if (needed.block < elements) needed.block = elements;
+    if (elements > needed.block) needed.block = elements;
     return needed.bytes();
   }
   /// Height and width of the output for an input of that size; {0, 0} where the window does not fit.

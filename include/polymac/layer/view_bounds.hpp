@@ -23,7 +23,7 @@ constexpr bool strides_fit(const image_view<T>& v) noexcept {
   const auto extend = [&span](std::size_t count, std::size_t stride) {
     if (count <= 1) return span <= most;
     // A division takes as long as a small product; both factors below the root of the address space need none.
-    constexpr std::size_t small = std::size_t{1} << (std::numeric_limits<std::size_t>::digits / 2 - 4);
+    constexpr std::size_t small = std::size_t{1} << (std::numeric_limits<std::size_t>::digits / 2 - 8);
     static_assert(small <= most / small);
     if (stride < span || ((count | stride) >= small && stride > most / count)) return false;
     span += (count - 1) * stride;  // at most count * stride
@@ -49,7 +49,7 @@ constexpr bool has_data(T* data) noexcept {
 /// in few branches; where the answer is no, the checks above and below say what is wrong, if anything is.
 template <class X, class Y>
 constexpr POLYMAC_INLINE bool plainly_fit(const matrix_view<X>& x, const matrix_view<Y>& y) noexcept {
-  constexpr std::size_t small = std::size_t{1} << (std::numeric_limits<std::size_t>::digits / 2 - 4);
+  constexpr std::size_t small = std::size_t{1} << (std::numeric_limits<std::size_t>::digits / 2 - 8);
   return has_data(x.data) && has_data(y.data) && x.rows > 0 && x.stride >= x.columns && y.stride >= y.columns &&
          (x.rows | y.rows | x.stride | y.stride) < small;
 }
