@@ -24,7 +24,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cmath>
 #include <cstring>
 #include <limits>
 #include <type_traits>
@@ -66,8 +65,7 @@ POLYMAC_INLINE float mx_scale_of(const Block& block, bool zeros, int unit, bool 
   }
   if (zeros) return 1.0f;
   if (counts) seen.add(block.exponent());
-  // Exact: it is a float of the range, or subnormal, or (mode 1) rounded away with the product.
-  return static_cast<float>(std::ldexp(1.0, block.exponent() + unit));
+  return float_code::to_float(float_code::double_power_of_two(block.exponent() + unit));
 }
 /// Are all scales and their products with sums normal floats?
 template <class M>

@@ -205,7 +205,9 @@ class loop_nest {
   static constexpr bool has_totals = requires(const accumulator& c) { M::total(c); };
   /// Prepared rows of a tile: with the weights of a step or two well within L1.
   static constexpr std::size_t prepared_depth = sizeof(step_activation) == 1 ? 1024 : 4608 / sizeof(step_activation);
-  static constexpr std::size_t prepared_elements = Atom::max_rows * (prepared_depth + 64);
+  /// Elements behind a prepared row that may be written, too: whole registers.
+  static constexpr std::size_t prepared_slack = sizeof(step_activation) <= 8 ? 64 : 1;
+  static constexpr std::size_t prepared_elements = Atom::max_rows * (prepared_depth + prepared_slack);
   /// Groups that fit it in any case.
   static constexpr std::size_t least_groups = prepared_depth / Atom::depth;
   /// Panels whose sums wait in memory while the rows are prepared piece by piece.
@@ -443,7 +445,8 @@ class loop_nest {
   POLYMAC_NOINLINE void piece_by_piece(const tiles_of_height& tiles, std::size_t row, const source_rows& rows,
                                        step_activation* block, std::size_t panel,
                                       std::size_t panel_end) const noexcept {
-    const std::size_t most_groups = (prepared_elements / tiles.rows / 64 - 1) * 64 / Atom::depth;
+    constexpr std::size_t slack = prepared_slack;
+    const std::size_t most_groups = (prepared_elements / tiles.rows / slack - 1) * slack / Atom::depth;
     const std::size_t term_groups = rows.segments * rows.segment_groups;
     even_rows<stepper> prepared;
     piece part;
@@ -472,7 +475,7 @@ class loop_nest {
                                         std::size_t groups, step_activation* block, even_rows<stepper>& prepared,
                                         std::size_t& mode) const noexcept {
     // Whole registers are written; rows of a stride that is a power of two would share a few sets of L1.
-    const std::size_t stride = polymac::detail::round_up(groups * Atom::depth, std::size_t{64}) + 64;
+    const std::size_t stride = polymac::detail::round_up(groups * Atom::depth, prepared_slack) + prepared_slack;
     prepared.first = block;
     prepared.distance = static_cast<std::ptrdiff_t>(stride);
     prepared.segment_groups = prepared.whole_groups = groups;
