@@ -23,8 +23,8 @@ namespace detail {
 template <class Atom>
 struct tile_operands {
   const typename Atom::weight* weights;      ///< of the first panel, the first group
-  const typename Atom::accumulator* starts;  ///< of the first panel
   std::size_t panel_stride;                  ///< distance of two panels, in weights
+  const typename Atom::accumulator* starts;  ///< of the first panel
   std::size_t start_stride;
   std::size_t groups;                        ///< of k, all segments and terms
   std::size_t last_columns = Atom::columns;  ///< of the last panel that are stored (all, if not stores_parts)
@@ -74,8 +74,7 @@ struct tile_sums {
   /// As run(), for a part of the depth that begins at `at`, anywhere in a segment.
   template <std::size_t Rows, std::size_t Panels>
   static POLYMAC_NOINLINE constexpr void run_from(const TileRows& rows, depth_position at, const operands& of,
-                                                  KSource k_source, accumulator* to,
-                                                  std::size_t stride) noexcept {
+                                                  KSource k_source, accumulator* to, std::size_t stride) noexcept {
     typename Atom::template tile<Rows, Panels> t;
     Atom::start(t, of.starts, of.start_stride);
     const weight* w = of.weights;
