@@ -169,7 +169,7 @@ void run_finished_tile(const operands<A>& o) {
   typename A::accumulator apart[Rows * stride];
   for (auto& sum : apart) sum = 77;
   A::template finish<Rows, Panels>(tile, o.rows, (o.groups - 2) * A::depth, weights(o.groups - 2), o.weight_stride,
-                                   apart, stride);
+                                   apart, stride, pm::isa::detail::all_lanes{});
   for (std::size_t r = 0; r < Rows; ++r)
     for (std::size_t c = 0; c < stride; ++c) {
       if (c < width)

@@ -67,6 +67,10 @@ struct zmm_float {
   static constexpr std::size_t registers = 32;
   static POLYMAC_INLINE type load(const float* from) noexcept { return _mm512_loadu_ps(from); }
   static POLYMAC_INLINE void store(float* to, type v) noexcept { _mm512_storeu_ps(to, v); }
+  /// The first `count` lanes.
+  static POLYMAC_INLINE void store_part(float* to, type v, std::size_t count) noexcept {
+    _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), v);
+  }
   static POLYMAC_INLINE type multiply_add(type a, type b, type c) noexcept { return _mm512_fmadd_ps(a, b, c); }
   static POLYMAC_INLINE pairs load_pairs(const bfloat16* from) noexcept { return _mm512_loadu_si512(from); }
   static POLYMAC_INLINE pairs broadcast_pair(std::int32_t pair) noexcept { return _mm512_set1_epi32(pair); }

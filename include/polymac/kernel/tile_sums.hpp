@@ -128,8 +128,9 @@ struct tile_sums {
                                                   const operands& of, KSource k_source, accumulator* to,
                                                   std::size_t stride) noexcept {
     // The products of the last groups and the stores are one; so nothing but whole groups may be left there.
+    constexpr bool finishes_parts = Panels == 1 && stores_parts;
     const bool finishes = last_groups > 0 && rows.whole_groups == rows.segment_groups &&
-                          rows.segment_groups >= last_groups && of.last_columns == Atom::columns;
+                          rows.segment_groups >= last_groups && (finishes_parts || of.last_columns == Atom::columns);
     const std::size_t last_end = finishes ? rows.segment_groups - last_groups : rows.segment_groups;
     const weight* w = of.weights;
     std::size_t segment = 0;
@@ -148,13 +149,14 @@ struct tile_sums {
       if (finishes) {
         auto places = rows.template find<Rows>(segment, last_end * Atom::depth);
         places.keep();
-        Atom::finish(t, places, 0, w, of.panel_stride, to, stride);
-        return;
+        if constexpr (finishes_parts)
+          if (of.last_columns != Atom::columns)
+            return Atom::finish(t, places, 0, w, of.panel_stride, to, stride, of.last_columns);
+        return Atom::finish(t, places, 0, w, of.panel_stride, to, stride, isa::detail::all_lanes{});
       }
     }
-    if constexpr (stores_parts) {
+    if constexpr (stores_parts)
       if (of.last_columns != Atom::columns) return Atom::store_part(t, to, stride, of.last_columns);
-    }
     Atom::store(t, to, stride);
   }
 };
