@@ -498,45 +498,46 @@ class loop_nest {
     if constexpr (hands_on_sums) {
       if (stores_in_place(tiles.rows, row, rows, part)) {
         // Nothing of the nest is asked between two tiles: they may have changed it, as far as the compiler knows.
-        const std::size_t all = weights.shape().columns, stride = row_stride(output);
-        auto* to = output.row(row) + set * all + panel * Atom::columns;
-        std::size_t left = all - panel * Atom::columns;
-        return for_each_tile(tiles, panel, panel_end, of, [&](const auto& t) POLYMAC_INLINE_LAMBDA {
-          const std::size_t width = t.panels * Atom::columns;
-          of.last_columns = left < width ? left + Atom::columns - width : Atom::columns;
+        const std::size_t columns = weights.shape().columns, stride = row_stride(output);
+        auto* to = output.row(row) + set * columns + panel * Atom::columns;
+        const std::size_t last = polymac::detail::smaller(columns - (panel_end - 1) * Atom::columns, Atom::columns);
+        return for_each_tile(tiles, panel_end - panel, of, [&](const auto& t, bool is_last) POLYMAC_INLINE_LAMBDA {
+          of.last_columns = is_last ? last : Atom::columns;
           t.sums(rows, of, k_source, to, stride);
-          left -= width;
-          to += width;
+          to += t.panels * Atom::columns;
         });
       }
     }
     if constexpr (prepares) {
       if (part.waiting != nullptr)
-        return for_each_tile(tiles, panel, panel_end, of, [&](const auto& t) POLYMAC_INLINE_LAMBDA {
+        return for_each_tile(tiles, panel_end - panel, of, [&](const auto& t, bool) POLYMAC_INLINE_LAMBDA {
           const std::size_t width = t.panels * Atom::columns;
           (part.first > 0 ? t.more_sums : t.sums)(rows, of, k_source, part.waiting, width);
           if (part.last) t.finish(*this, row, rows, panel, part.waiting);
           part.waiting += tiles.rows * width;
+          panel += t.panels;
         });
     }
     alignas(64) accumulator sums[most_sums];
-    for_each_tile(tiles, panel, panel_end, of, [&](const auto& t) POLYMAC_INLINE_LAMBDA {
+    for_each_tile(tiles, panel_end - panel, of, [&](const auto& t, bool) POLYMAC_INLINE_LAMBDA {
       t.sums(rows, of, k_source, sums, t.panels * Atom::columns);
       t.finish(*this, row, rows, panel, sums);
+      panel += t.panels;
     });
   }
-  /// Calls f(tile) for tiles that make up the panels [panel, panel_end), and moves `panel` and the operands with them.
+  /// Calls f(tile, is it the last one) for tiles that make up so many panels, and moves the operands with them.
   template <class Function>
-  static constexpr POLYMAC_INLINE void for_each_tile(const tiles_of_height& tiles, std::size_t& panel,
-                                                     std::size_t panel_end, tile_operands<stepper>& of,
-                                                     const Function& f) noexcept {
-    for (const auto* t = tiles.of; panel < panel_end; ++t)
-      for (; panel + t->panels <= panel_end; panel += t->panels) {
-        f(*t);
-        of.cold = false;
-        of.weights += t->panels * of.panel_stride;
-        of.starts += t->panels * of.start_stride;
-      }
+  static constexpr POLYMAC_INLINE void for_each_tile(const tiles_of_height& tiles, std::size_t panels,
+                                                     tile_operands<stepper>& of, const Function& f) noexcept {
+    for (const auto* t = tiles.of;;) {
+      while (t->panels > panels) ++t;
+      panels -= t->panels;
+      f(*t, panels == 0);
+      if (panels == 0) return;
+      of.cold = false;
+      of.weights += t->panels * of.panel_stride;
+      of.starts += t->panels * of.start_stride;
+    }
   }
   template <std::size_t Rows, std::size_t Panels>
   constexpr void wide_panels_from(std::size_t row, const source_rows& rows, std::size_t panel,
