@@ -254,46 +254,30 @@ class loop_nest {
   /// than what those need. False: there are others.
   constexpr POLYMAC_INLINE bool run_one_tile(std::size_t first_row, std::size_t last_row) const noexcept {
     if constexpr (one_stretch && !prepares && sums_fit) {
-      const std::size_t rows = last_row - first_row;
-      if (rows > tall_rows || weights.wide_sums()) return false;
+      const std::size_t rows = last_row - first_row, panels = weights.panels();
+      if (rows > tall_rows || panels == 0 || weights.wide_sums()) return false;
       const tiles_of_height& tiles = tile_table<loop_nest>::tiles.of[rows];
-      if (tiles.rows == 0 || (rows > max_rows && weights.panels() != 1)) return false;
+      if (tiles.rows == 0 || (rows > max_rows && panels != 1)) return false;
       source.strips(first_row, last_row, [&](const strip<activation>& all) POLYMAC_INLINE_LAMBDA {
-        tile_of_rows(tiles, all, 0, 0, weights.panels(), is_far(rows));
+        tile_of_rows(tiles, all, 0, 0, panels, is_far(rows));
       });
       return true;
     } else {
       return false;
     }
   }
-  constexpr POLYMAC_NOINLINE void run(std::size_t first_row, std::size_t last_row) const noexcept {
-    const std::size_t panels = weights.panels();
-    const std::size_t panel_bytes = weights.panel_stride() * sizeof(typename traits::weight);
-    std::size_t block = panels;
-    // Rows that make one tile read the weights once in any case. (No division where it can be avoided: it would take as
-    // long as a small product.)
-    if (last_row - first_row > Atom::max_rows && panels * panel_bytes > panel_block_bytes) {
-      block = panel_block_bytes / panel_bytes;
-      block = block < Atom::max_panels ? Atom::max_panels : block / Atom::max_panels * Atom::max_panels;
-    }
+  constexpr POLYMAC_INLINE void run(std::size_t first_row, std::size_t last_row) const noexcept {
     const bool far = is_far(last_row - first_row);
-    for (std::size_t p = 0; p < panels; p += block) {
-      const std::size_t panel_end = polymac::detail::smaller(p + block, panels);
-      const auto rows_of = [&](const strip<activation>& rows) POLYMAC_INLINE_LAMBDA {
-        if constexpr (traits::integer) {
-          if (weights.wide_sums()) return wide_rows_from<Atom::max_rows>(rows, 0, p, panel_end);
-        }
-        if constexpr (sums_fit) rows_from(rows, p, panel_end, far);
-      };
-      if constexpr (has_strips) {
-        source.strips(first_row, last_row, rows_of);
-      } else {
-        strip<activation> all;
-        all.rows = last_row - first_row;
-        all.output_row = first_row;
-        rows_of(all);
-      }
-    }
+    for_each_block(first_row, last_row,
+                   [&](const strip<activation>& rows, std::size_t panel, std::size_t panel_end) POLYMAC_INLINE_LAMBDA {
+                     if constexpr (sums_fit) rows_from(rows, panel, panel_end, far);
+                   });
+  }
+  /// The same for sums in 64 bits.
+  constexpr POLYMAC_INLINE void run_wide(std::size_t first_row, std::size_t last_row) const noexcept {
+    for_each_block(first_row, last_row,
+                   [&](const strip<activation>& rows, std::size_t panel, std::size_t panel_end)
+                       POLYMAC_INLINE_LAMBDA { wide_rows_from<Atom::max_rows>(rows, 0, panel, panel_end); });
   }
 
  private:
@@ -304,6 +288,33 @@ class loop_nest {
     if (std::is_constant_evaluated() || several_stretches || in_lines)
       return false;  // windows share most of what they read
     return rows * weights.shape().depth > near_bytes / sizeof(activation);
+  }
+
+  /// Calls f(strip, panel, panel_end) for strips of rows and, of the panels, as many at a time as fit the cache.
+  template <class Function>
+  constexpr POLYMAC_INLINE void for_each_block(std::size_t first_row, std::size_t last_row,
+                                               const Function& f) const noexcept {
+    const std::size_t panels = weights.panels();
+    const std::size_t panel_bytes = weights.panel_stride() * sizeof(typename traits::weight);
+    std::size_t block = panels;
+    // Rows that make one tile read the weights once in any case. (No division where it can be avoided: it would take as
+    // long as a small product.)
+    if (last_row - first_row > Atom::max_rows && panels * panel_bytes > panel_block_bytes) {
+      block = panel_block_bytes / panel_bytes;
+      block = block < Atom::max_panels ? Atom::max_panels : block / Atom::max_panels * Atom::max_panels;
+    }
+    for (std::size_t p = 0; p < panels; p += block) {
+      const std::size_t panel_end = polymac::detail::smaller(p + block, panels);
+      if constexpr (has_strips) {
+        source.strips(first_row, last_row,
+                      [&](const strip<activation>& rows) POLYMAC_INLINE_LAMBDA { f(rows, p, panel_end); });
+      } else {
+        strip<activation> all;
+        all.rows = last_row - first_row;
+        all.output_row = first_row;
+        f(all, p, panel_end);
+      }
+    }
   }
 
   static constexpr std::size_t panels_for(std::size_t rows) {
@@ -711,6 +722,23 @@ struct tile_table {
   static constexpr all_tiles tiles = make();
 };
 
+/// The rows [first, last) of a nest.
+template <class Nest, class Packed, class Source, class Epilogue, class Output, class Scratch, class KSource>
+POLYMAC_NOINLINE constexpr void run_wide_nest(const Packed& weights, std::size_t set, const Source& source,
+                                              const Epilogue& epilogue, const Output& output, std::size_t first,
+                                              std::size_t last, const Scratch& memory, KSource k_source) noexcept {
+  Nest{weights, set, source, epilogue, output, k_source, memory}.run_wide(first, last);
+}
+template <class Nest, class Packed, class Source, class Epilogue, class Output, class Scratch, class KSource>
+POLYMAC_NOINLINE constexpr void run_nest(const Packed& weights, std::size_t set, const Source& source,
+                                         const Epilogue& epilogue, const Output& output, std::size_t first,
+                                         std::size_t last, const Scratch& memory, KSource k_source) noexcept {
+  if constexpr (mac_traits<typename Packed::mac>::integer)
+    if (weights.wide_sums())
+      return run_wide_nest<Nest>(weights, set, source, epilogue, output, first, last, memory, k_source);
+  Nest{weights, set, source, epilogue, output, k_source, memory}.run(first, last);
+}
+
 }  // namespace detail
 
 /// Computes output row r = epilogue(source row r x weights) for the rows of `range`, one set of the weights.
@@ -724,11 +752,10 @@ constexpr void contract(const Packed& weights, std::size_t set, const Source& so
   static_assert(epilogue::Stage<Epilogue>);
   const std::size_t last = polymac::detail::smaller(range.end, source.rows());
   if (range.begin >= last) return;
-  // Two of them: of what a function out of line sees, compilers keep all in memory.
+  // Each has a nest of its own: what a function out of line may see, compilers keep in memory.
   using nest = detail::loop_nest<M, Atom, Packed, Source, Epilogue, Output, KSource>;
   if (nest{weights, set, source, epilogue, output, k_source, memory}.run_one_tile(range.begin, last)) return;
-  const nest all{weights, set, source, epilogue, output, k_source, memory};
-  all.run(range.begin, last);
+  detail::run_nest<nest>(weights, set, source, epilogue, output, range.begin, last, memory, k_source);
 }
 
 }  // namespace kernel
