@@ -110,7 +110,7 @@ void run_steps(const A* const* rows, const W* weights, const typename Atom::accu
     from.first = rows[0];
     from.distance = static_cast<std::ptrdiff_t>(depth);
     from.segment_groups = from.whole_groups = groups;
-    const pm::kernel::detail::tile_operands<Atom> of{weights, starts, panel, Atom::columns, groups};
+    const pm::kernel::detail::tile_operands<Atom> of{weights, panel, starts, Atom::columns, groups};
     constexpr std::size_t width = panels * Atom::columns;
     if constexpr (requires(typename Atom::template tile<1, 1> t) { Atom::resume(t, sums, width); }) {
       tile_sums::template run<row_count, panels>(from, of, {}, sums, width);

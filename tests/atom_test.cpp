@@ -157,26 +157,33 @@ inline constexpr bool finishes_tiles = requires {
   requires A::finishes_tiles;
 };
 
-/// The same with the last two steps and the store in one, to rows that are farther apart.
+/// The same with the last two steps and the store in one, to rows that are farther apart; then the sums but for the last
+/// few columns once more.
 template <class A, std::size_t Rows, std::size_t Panels>
 void run_finished_tile(const operands<A>& o) {
-  constexpr std::size_t width = Panels * A::columns, stride = width + 5;
-  typename A::template tile<Rows, Panels> tile;
-  A::template start<Rows, Panels>(tile, o.starts, o.start_stride);
+  constexpr std::size_t width = Panels * A::columns, stride = width + 5, left_out = A::columns / 2 + 1;
   const auto weights = [&](std::size_t group) { return o.weights + group * A::columns * A::depth; };
-  for (std::size_t g = 0; g + 2 < o.groups; ++g)
-    A::template step<Rows, Panels>(tile, o.rows, g * A::depth, weights(g), o.weight_stride);
-  typename A::accumulator apart[Rows * stride];
-  for (auto& sum : apart) sum = 77;
-  A::template finish<Rows, Panels>(tile, o.rows, (o.groups - 2) * A::depth, weights(o.groups - 2), o.weight_stride,
-                                   apart, stride);
+  const auto finish = [&](auto last, std::size_t columns) {
+    typename A::template tile<Rows, Panels> tile;
+    A::template start<Rows, Panels>(tile, o.starts, o.start_stride);
+    for (std::size_t g = 0; g + 2 < o.groups; ++g)
+      A::template step<Rows, Panels>(tile, o.rows, g * A::depth, weights(g), o.weight_stride);
+    typename A::accumulator apart[Rows * stride];
+    for (auto& sum : apart) sum = 77;
+    A::template finish<Rows, Panels>(tile, o.rows, (o.groups - 2) * A::depth, weights(o.groups - 2), o.weight_stride,
+                                     apart, stride, last);
+    for (std::size_t r = 0; r < Rows; ++r)
+      for (std::size_t c = 0; c < stride; ++c) {
+        if (c < columns)
+          o.sums[r * width + c] = apart[r * stride + c];
+        else if (apart[r * stride + c] != 77)
+          FAIL("the tile wrote between its rows");
+      }
+  };
+  finish(polymac::isa::detail::all_lanes{}, width);
   for (std::size_t r = 0; r < Rows; ++r)
-    for (std::size_t c = 0; c < stride; ++c) {
-      if (c < width)
-        o.sums[r * width + c] = apart[r * stride + c];
-      else if (apart[r * stride + c] != 77)
-        FAIL("the tile wrote between its rows");
-    }
+    for (std::size_t c = 0; c + left_out < width; ++c) o.sums[r * width + c] = 0;
+  finish(A::columns - left_out, width - left_out);
 }
 
 /// One size of tile that the atom offers.

@@ -83,6 +83,10 @@ TEMPLATE_LIST_TEST_CASE("linear equals its golden model", "[linear]", all_cells)
   for (std::size_t rows = 1; rows <= 30; ++rows) {
     check(rows, any_size(), any_size());
     check(rows, 33, 5);
+    // One tile of rows has a way of its own: a part of a panel, a panel, and panels that need several tiles, with whole
+    // groups and without.
+    for (const std::size_t columns : {8u, 16u, 131u})
+      for (const std::size_t depth : {4u, 7u, 8u}) check(rows, columns, depth);
   }
   for (const std::size_t columns : sizes) {
     check(static_cast<std::size_t>(random.integer(1, 30)), columns, any_size());

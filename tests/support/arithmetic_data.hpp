@@ -5,6 +5,7 @@
 #include "support/arithmetics.hpp"
 #include "support/random.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -92,7 +93,10 @@ struct zero_points {
       if (random.integer(0, 1) == 0) return;
       weights.resize(random.integer(0, 1) == 0 ? 1 : columns);
       const auto reach = random.integer(0, 1) == 0 ? std::int32_t{8} : std::int32_t{256};
-      for (auto& z : weights) z = static_cast<std::int32_t>(random.integer(-reach, reach < most ? reach : most));
+      // 127 less the lowest one is 381, which is what three weights of 8 bits add up to.
+      for (auto& z : weights)
+        z = std::max(static_cast<std::int32_t>(random.integer(-reach, reach < most ? reach : most)),
+                     std::int32_t{-254});
     }
   }
 };

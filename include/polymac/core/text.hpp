@@ -42,8 +42,7 @@ class text {
     characters_[length_] = '\0';
   }
   template <std::integral Integer>
-    requires(!std::same_as<Integer, char>)
-  constexpr void append(Integer value) noexcept {
+  requires(!std::same_as<Integer, char>) constexpr void append(Integer value) noexcept {
     char digits[24]{};
     std::size_t n = 0;
     const bool negative = value < Integer{};

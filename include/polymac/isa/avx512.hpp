@@ -78,6 +78,10 @@ struct zmm_float {
   static POLYMAC_INLINE type multiply(type a, type b) noexcept { return _mm512_mul_ps(a, b); }
   static POLYMAC_INLINE void store(float* to, type v) noexcept { _mm512_storeu_ps(to, v); }
   static POLYMAC_INLINE type add(type a, type b) noexcept { return _mm512_add_ps(a, b); }
+  /// The first `count` lanes.
+  static POLYMAC_INLINE void store_part(float* to, type v, std::size_t count) noexcept {
+    _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), v);
+  }
   static POLYMAC_INLINE type multiply_add(type a, type b, type c) noexcept { return _mm512_fmadd_ps(a, b, c); }
   static POLYMAC_INLINE pairs load_pairs(const bfloat16* from) noexcept { return _mm512_loadu_si512(from); }
   static POLYMAC_INLINE pairs broadcast_pair(std::int32_t pair) noexcept { return _mm512_set1_epi32(pair); }

@@ -206,8 +206,8 @@ inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 ///   store(tile, sums, stride)      writes Rows x (Panels * columns) sums, rows `stride` apart (side by side if left out)
 ///   store_part(tile, sums, stride, last)
 ///                                  optional: of the last panel only the first `last` columns
-///   finishes_tiles, finish(tile, rows, offset, weights, stride, sums, sums_stride)
-///                                  optional: the last two steps and the store in one, where that pays
+///   finishes_tiles, finish(tile, rows, offset, weights, stride, sums, sums_stride, last)
+///                                  optional: the last two steps and store_part in one, where that pays
 /// and reads exactly depth activations per row and step: never past them.
 ///
 /// An atom may also bring

@@ -65,6 +65,10 @@ constexpr POLYMAC_INLINE void keep_value(Value& value) noexcept {
 
 namespace detail {
 
+/// All columns of the last panel, in the place of their number.
+struct all_lanes {};
+constexpr all_lanes lanes_below(all_lanes all) noexcept { return all; }
+
 // What compilers leave where it stands among products: a register, and a store of it.
 #if defined(__AVX512F__) && defined(__GNUC__)
 template <std::size_t Bytes>
@@ -73,17 +77,28 @@ template <class Register>
 POLYMAC_INLINE void keep_in_order(Register& v) noexcept {
   __asm__ volatile("" : "+v"(v));
 }
+/// Some of the lanes: as a mask.
+using some_lanes = std::uint16_t;
+POLYMAC_INLINE some_lanes lanes_below(std::size_t count) noexcept { return static_cast<some_lanes>((1u << count) - 1); }
 template <class Sum, class Register>
-POLYMAC_INLINE void store_in_order(Sum* to, const Register& v) noexcept {
+POLYMAC_INLINE void store_in_order(Sum* to, const Register& v, all_lanes = {}) noexcept {
   __asm__ volatile("vmovups %1, %0" : "=m"(*reinterpret_cast<char(*)[sizeof(Register)]>(to)) : "v"(v));
+}
+template <class Sum, class Register>
+POLYMAC_INLINE void store_in_order(Sum* to, const Register& v, some_lanes lanes) noexcept {
+  __asm__ volatile("vmovups %1, %0%{%2%}"
+                   : "+m"(*reinterpret_cast<char(*)[sizeof(Register)]>(to))
+                   : "v"(v), "Yk"(lanes));
 }
 #else
 template <std::size_t>
 inline constexpr bool keeps_order_of = false;
+struct some_lanes;
+some_lanes lanes_below(std::size_t) noexcept;
 template <class Register>
 POLYMAC_INLINE void keep_in_order(Register&) noexcept {}
-template <class Sum, class Register>
-void store_in_order(Sum*, const Register&) noexcept;
+template <class Sum, class Register, class Lanes = all_lanes>
+void store_in_order(Sum*, const Register&, Lanes = {}) noexcept;
 #endif
 
 /// The order of the last two products of Rows x Registers sums: first(row, register), and some products later
@@ -246,15 +261,17 @@ struct lane_tile : panel_of_codes<Product, Vector::lanes * Registers> {
   }
 
   /// Are there registers for `finish`: the sums, two groups of weights, two of activations, a constant?
-  static constexpr bool finishes_tiles = coding::parts == 1 && !is_scaled &&
+  static constexpr bool finishes_tiles = coding::parts == 1 && !is_scaled && Registers == 1 &&
                                          sizeof(typename Product::weights) == sizeof(typename Vector::type) &&
                                          detail::keeps_order_of<sizeof(typename Vector::type)>;
-  /// The last two steps and the store.
-  template <std::size_t Rows, std::size_t Panels, class Places>
+  /// The last two steps and the store, of the last panel the first `last` columns, or detail::all_lanes: masks cost
+  /// a tile of 24 sums as much as stores that wait.
+  template <std::size_t Rows, std::size_t Panels, class Places, class Last>
   static POLYMAC_INLINE void finish(tile<Rows, Panels>& t, const Places& rows, std::size_t offset,
                                     const weight* weights, std::size_t stride, accumulator* sums,
-                                    std::size_t sums_stride) noexcept requires(coding::parts == 1) {
+                                    std::size_t sums_stride, Last last) noexcept requires(coding::parts == 1) {
     constexpr std::size_t registers = Panels * Registers;
+    const auto lanes = detail::lanes_below(last);
     typename Product::weights w[2][registers];
     POLYMAC_UNROLL
     for (std::size_t i = 0; i < 2 * registers; ++i)
@@ -274,8 +291,10 @@ struct lane_tile : panel_of_codes<Product, Vector::lanes * Registers> {
         },
         [&](std::size_t row, std::size_t i) POLYMAC_INLINE_LAMBDA {
           take(1, row, i);
-          detail::store_in_order(to[0] + i * Vector::lanes, t.sums[row][i]);
-          if (i + 1 == registers) {
+          if (i + 1 < registers) {
+            detail::store_in_order(to[0] + i * Vector::lanes, t.sums[row][i]);
+          } else {
+            detail::store_in_order(to[0] + i * Vector::lanes, t.sums[row][i], lanes);
             to[0] += sums_stride;
             keep_pointers(to);
           }

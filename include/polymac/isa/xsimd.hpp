@@ -145,11 +145,12 @@ struct atom<mac::float32, I> {
   /// Are there registers for `finish`: the sums, two groups of weights, two activations?
   static constexpr bool finishes_tiles = detail::keeps_order_of<sizeof(batch)> &&
                                          max_rows * max_panels + 2 * max_panels + 2 <= detail::float_tile<I>::registers;
-  /// The last two steps and the store.
-  template <std::size_t Rows, std::size_t Panels, class Places>
+  /// The last two steps and the store, of the last panel the first `last` columns, or detail::all_lanes.
+  template <std::size_t Rows, std::size_t Panels, class Places, class Last>
   static POLYMAC_INLINE void finish(tile<Rows, Panels>& t, const Places& rows, std::size_t offset,
                                     const weight* weights, std::size_t stride, accumulator* sums,
-                                    std::size_t sums_stride) noexcept {
+                                    std::size_t sums_stride, Last last) noexcept {
+    const auto lanes = detail::lanes_below(last);
     batch w[2][Panels], a[2];
     POLYMAC_UNROLL
     for (std::size_t i = 0; i < 2 * Panels; ++i)
@@ -166,8 +167,10 @@ struct atom<mac::float32, I> {
         },
         [&](std::size_t row, std::size_t p) POLYMAC_INLINE_LAMBDA {
           take(1, row, p);
-          detail::store_in_order(to[0] + p * columns, t.sums[row][p].data);
-          if (p + 1 == Panels) {
+          if (p + 1 < Panels) {
+            detail::store_in_order(to[0] + p * columns, t.sums[row][p].data);
+          } else {
+            detail::store_in_order(to[0] + p * columns, t.sums[row][p].data, lanes);
             to[0] += sums_stride;
             keep_pointers(to);
           }

@@ -258,23 +258,34 @@ class loop_nest {
   KSource k_source;
   scratch<activation> memory;
 
-  constexpr POLYMAC_INLINE void run(row_range range) const noexcept {
-    const std::size_t last_row = polymac::detail::smaller(range.end, source.rows());
-    if (range.begin >= last_row) return;
+  /// Computes rows that are one tile, with none of the loops but the one over panels: a small product takes no longer
+  /// than what those need. False: there are others.
+  constexpr POLYMAC_INLINE bool run_one_tile(std::size_t first_row, std::size_t last_row) const noexcept {
     if constexpr (one_stretch && !prepares && sums_fit) {
-      // Rows of one tile: none of the loops but the one over panels. A small product is no longer than what these need.
-      const std::size_t rows = last_row - range.begin;
-      if (rows <= tall_rows && !weights.wide_sums()) {
-        const tiles_of_height& tiles = tile_table<loop_nest>::tiles.of[rows];
-        if (tiles.rows != 0 && (rows <= max_rows || weights.panels() == 1))
-          return source.strips(range.begin, last_row, [&](const strip<activation>& all) POLYMAC_INLINE_LAMBDA {
-            tile_of_rows(tiles, all, 0, 0, weights.panels(), is_far(rows));
-          });
-      }
+      const std::size_t rows = last_row - first_row, panels = weights.panels();
+      if (rows > tall_rows || panels == 0 || weights.wide_sums()) return false;
+      const tiles_of_height& tiles = tile_table<loop_nest>::tiles.of[rows];
+      if (tiles.rows == 0 || (rows > max_rows && panels != 1)) return false;
+      source.strips(first_row, last_row, [&](const strip<activation>& all) POLYMAC_INLINE_LAMBDA {
+        tile_of_rows(tiles, all, 0, 0, panels, is_far(rows));
+      });
+      return true;
+    } else {
+      return false;
     }
-    // A copy: of what is handed to a function the compiler would keep all in memory, also on the way above.
-    const loop_nest all(*this);
-    all.run_blocks(range.begin, last_row);
+  }
+  constexpr POLYMAC_INLINE void run(std::size_t first_row, std::size_t last_row) const noexcept {
+    const bool far = is_far(last_row - first_row);
+    for_each_block(first_row, last_row,
+                   [&](const strip<activation>& rows, std::size_t panel, std::size_t panel_end) POLYMAC_INLINE_LAMBDA {
+                     if constexpr (sums_fit) rows_from(rows, panel, panel_end, far);
+                   });
+  }
+  /// The same for sums in 64 bits.
+  constexpr POLYMAC_INLINE void run_wide(std::size_t first_row, std::size_t last_row) const noexcept {
+    for_each_block(first_row, last_row,
+                   [&](const strip<activation>& rows, std::size_t panel, std::size_t panel_end)
+                       POLYMAC_INLINE_LAMBDA { wide_rows_from<Atom::max_rows>(rows, 0, panel, panel_end); });
   }
 
  private:
@@ -282,11 +293,15 @@ class loop_nest {
 
   /// Are so many rows of activations too much to be near?
   constexpr POLYMAC_INLINE bool is_far(std::size_t rows) const noexcept {
-    if (std::is_constant_evaluated() || several_stretches || in_lines) return false;  // windows share most of what they read
+    if (std::is_constant_evaluated() || several_stretches || in_lines)
+      return false;  // windows share most of what they read
     return rows * weights.shape().depth > near_bytes / sizeof(activation);
   }
 
-  constexpr POLYMAC_NOINLINE void run_blocks(std::size_t first_row, std::size_t last_row) const noexcept {
+  /// Calls f(strip, panel, panel_end) for strips of rows and, of the panels, as many at a time as fit the cache.
+  template <class Function>
+  constexpr POLYMAC_INLINE void for_each_block(std::size_t first_row, std::size_t last_row,
+                                               const Function& f) const noexcept {
     const std::size_t panels = weights.panels();
     const std::size_t panel_bytes = weights.panel_stride() * sizeof(isa::packed_of<Atom>);
     std::size_t block = panels;
@@ -296,22 +311,16 @@ class loop_nest {
       block = panel_block_bytes / panel_bytes;
       block = block < Atom::max_panels ? Atom::max_panels : block / Atom::max_panels * Atom::max_panels;
     }
-    const bool far = is_far(last_row - first_row);
     for (std::size_t p = 0; p < panels; p += block) {
       const std::size_t panel_end = polymac::detail::smaller(p + block, panels);
-      const auto rows_of = [&](const strip<activation>& rows) POLYMAC_INLINE_LAMBDA {
-        if constexpr (traits::integer) {
-          if (weights.wide_sums()) return wide_rows_from<Atom::max_rows>(rows, 0, p, panel_end);
-        }
-        if constexpr (sums_fit) rows_from(rows, p, panel_end, far);
-      };
       if constexpr (has_strips) {
-        source.strips(first_row, last_row, rows_of);
+        source.strips(first_row, last_row,
+                      [&](const strip<activation>& rows) POLYMAC_INLINE_LAMBDA { f(rows, p, panel_end); });
       } else {
         strip<activation> all;
         all.rows = last_row - first_row;
         all.output_row = first_row;
-        rows_of(all);
+        f(all, p, panel_end);
       }
     }
   }
@@ -341,8 +350,7 @@ class loop_nest {
   /// Of the largest tile.
   static constexpr std::size_t most_sums = [] {
     std::size_t most = tall_rows;
-    for (std::size_t rows = 1; rows <= max_rows; ++rows)
-      most = polymac::detail::greater(most, rows * panels_for(rows));
+    for (std::size_t rows = 1; rows <= max_rows; ++rows) most = polymac::detail::greater(most, rows * panels_for(rows));
     return most * Atom::columns;
   }();
 
@@ -373,7 +381,7 @@ class loop_nest {
   /// The same for sums in 64 bits, which spend their time elsewhere: fewer heights, for the sake of the compiler.
   template <std::size_t Rows>
   POLYMAC_NOINLINE constexpr void wide_rows_from(const strip<activation>& of, std::size_t row, std::size_t panel,
-                                std::size_t panel_end) const noexcept {
+                                                 std::size_t panel_end) const noexcept {
     for (; row + Rows <= of.rows; row += Rows) {
       source_rows rows;
       find_rows(of, row, Rows, rows);
@@ -502,7 +510,7 @@ class loop_nest {
   constexpr POLYMAC_INLINE void panels_from(const tiles_of_height& tiles, std::size_t row, const tile_rows& rows,
                                             std::size_t panel, std::size_t panel_end,
                                             part_of_depth& part) const noexcept {
-    tile_operands<stepper> of{weights.panel(set, panel), weights.starts(set, panel, 0), weights.panel_stride(),
+    tile_operands<stepper> of{weights.panel(set, panel), weights.panel_stride(), weights.starts(set, panel, 0),
                               weights.start_stride(), weights.groups()};
     if constexpr (prepares) {
       of.weights += part.first * group_size;
@@ -518,43 +526,46 @@ class loop_nest {
     if constexpr (hands_on_sums) {
       if (stores_in_place(tiles.rows, row, rows, part)) {
         // Nothing of the nest is asked between two tiles: they may have changed it, as far as the compiler knows.
-        std::size_t left = weights.shape().columns - panel * Atom::columns;
-        const std::size_t stride = row_stride(output);
-        auto* to = output.row(row) + set * weights.shape().columns + panel * Atom::columns;
-        return for_each_tile(tiles, panel, panel_end, of, [&](const auto& t) POLYMAC_INLINE_LAMBDA {
-          const std::size_t width = t.panels * Atom::columns;
-          of.last_columns = left < width ? left + Atom::columns - width : Atom::columns;
+        const std::size_t columns = weights.shape().columns, stride = row_stride(output);
+        auto* to = output.row(row) + set * columns + panel * Atom::columns;
+        const std::size_t last = polymac::detail::smaller(columns - (panel_end - 1) * Atom::columns, Atom::columns);
+        return for_each_tile(tiles, panel_end - panel, of, [&](const auto& t, bool is_last) POLYMAC_INLINE_LAMBDA {
+          of.last_columns = is_last ? last : Atom::columns;
           t.sums(rows, of, k_source, to, stride);
-          left -= width;
-          to += width;
+          to += t.panels * Atom::columns;
         });
       }
     }
     if constexpr (prepares) {
       if (part.waiting != nullptr)
-        return for_each_tile(tiles, panel, panel_end, of, [&](const auto& t) POLYMAC_INLINE_LAMBDA {
-          (part.first > 0 ? t.more_sums : t.sums)(rows, of, k_source, part.waiting, t.panels * Atom::columns);
+        return for_each_tile(tiles, panel_end - panel, of, [&](const auto& t, bool) POLYMAC_INLINE_LAMBDA {
+          const std::size_t width = t.panels * Atom::columns;
+          (part.first > 0 ? t.more_sums : t.sums)(rows, of, k_source, part.waiting, width);
           if (part.last) t.finish(*this, row, rows, panel, part.waiting);
-          part.waiting += tiles.rows * t.panels * Atom::columns;
+          part.waiting += tiles.rows * width;
+          panel += t.panels;
         });
     }
     alignas(64) accumulator sums[most_sums];
-    for_each_tile(tiles, panel, panel_end, of, [&](const auto& t) POLYMAC_INLINE_LAMBDA {
+    for_each_tile(tiles, panel_end - panel, of, [&](const auto& t, bool) POLYMAC_INLINE_LAMBDA {
       t.sums(rows, of, k_source, sums, t.panels * Atom::columns);
       t.finish(*this, row, rows, panel, sums);
+      panel += t.panels;
     });
   }
-  /// Calls f(tile) for tiles that make up the panels [panel, panel_end), and moves `panel` and the operands with them.
+  /// Calls f(tile, is it the last one) for tiles that make up so many panels, and moves the operands with them.
   template <class Function>
-  constexpr POLYMAC_INLINE void for_each_tile(const tiles_of_height& tiles, std::size_t& panel, std::size_t panel_end,
-                                              tile_operands<stepper>& of, const Function& f) const noexcept {
-    for (const auto* t = tiles.of; panel < panel_end; ++t)
-      for (; panel + t->panels <= panel_end; panel += t->panels) {
-        f(*t);
-        of.cold = false;
-        of.weights += t->panels * of.panel_stride;
-        of.starts += t->panels * of.start_stride;
-      }
+  static constexpr POLYMAC_INLINE void for_each_tile(const tiles_of_height& tiles, std::size_t panels,
+                                                     tile_operands<stepper>& of, const Function& f) noexcept {
+    for (const auto* t = tiles.of;;) {
+      while (t->panels > panels) ++t;
+      panels -= t->panels;
+      f(*t, panels == 0);
+      if (panels == 0) return;
+      of.cold = false;
+      of.weights += t->panels * of.panel_stride;
+      of.starts += t->panels * of.start_stride;
+    }
   }
   template <std::size_t Rows, std::size_t Panels>
   constexpr void wide_panels_from(std::size_t row, const source_rows& rows, std::size_t panel,
@@ -579,8 +590,7 @@ class loop_nest {
   static POLYMAC_NOINLINE constexpr void finish_tile(const loop_nest& nest, std::size_t row, const tile_rows& rows,
                                                      std::size_t panel, const accumulator* sums) noexcept {
     if constexpr (several_stretches && !prepares) {
-      if (rows.column + Rows > rows.of->width)
-        return nest.template finish_lines<Rows, Panels>(row, rows, panel, sums);
+      if (rows.column + Rows > rows.of->width) return nest.template finish_lines<Rows, Panels>(row, rows, panel, sums);
     } else {
       static_cast<void>(rows);
     }
@@ -599,8 +609,8 @@ class loop_nest {
     for (std::size_t chunk = 0; chunk < weights.chunks(); ++chunk) {
       const std::size_t first = chunk * Packed::chunk_groups();
       const std::size_t last = polymac::detail::smaller(first + Packed::chunk_groups(), weights.groups());
-      const tile_operands<Atom> of{weights.panel(set, panel) + first * group_size, weights.starts(set, panel, chunk),
-                                   weights.panel_stride(), weights.start_stride(), last - first};
+      const tile_operands<Atom> of{weights.panel(set, panel) + first * group_size, weights.panel_stride(),
+                                   weights.starts(set, panel, chunk), weights.start_stride(), last - first};
       tile_sums<Atom, source_rows, KSource>::template run_from<Rows, Panels>(rows, at, of, k_source, sums, width);
       for (std::size_t left = last - first; left > 0;) {
         const std::size_t groups = polymac::detail::smaller(left, rows.segment_groups - at.group);
@@ -734,6 +744,23 @@ struct tile_table {
   static constexpr all_tiles tiles = make();
 };
 
+/// The rows [first, last) of a nest.
+template <class Nest, class Packed, class Source, class Epilogue, class Output, class Scratch, class KSource>
+POLYMAC_NOINLINE constexpr void run_wide_nest(const Packed& weights, std::size_t set, const Source& source,
+                                              const Epilogue& epilogue, const Output& output, std::size_t first,
+                                              std::size_t last, const Scratch& memory, KSource k_source) noexcept {
+  Nest{weights, set, source, epilogue, output, k_source, memory}.run_wide(first, last);
+}
+template <class Nest, class Packed, class Source, class Epilogue, class Output, class Scratch, class KSource>
+POLYMAC_NOINLINE constexpr void run_nest(const Packed& weights, std::size_t set, const Source& source,
+                                         const Epilogue& epilogue, const Output& output, std::size_t first,
+                                         std::size_t last, const Scratch& memory, KSource k_source) noexcept {
+  if constexpr (mac_traits<typename Packed::mac>::integer)
+    if (weights.wide_sums())
+      return run_wide_nest<Nest>(weights, set, source, epilogue, output, first, last, memory, k_source);
+  Nest{weights, set, source, epilogue, output, k_source, memory}.run(first, last);
+}
+
 }  // namespace detail
 
 /// Computes output row r = epilogue(source row r x weights) for the rows of `range`, one set of the weights.
@@ -745,9 +772,12 @@ constexpr void contract(const Packed& weights, std::size_t set, const Source& so
   using M = typename Atom::mac;
   static_assert(SourceFor<Source, M>);
   static_assert(epilogue::Stage<Epilogue>);
-  detail::loop_nest<M, Atom, Packed, Source, Epilogue, Output, KSource>{weights, set,      source, epilogue,
-                                                                        output,  k_source, memory}
-      .run(range);
+  const std::size_t last = polymac::detail::smaller(range.end, source.rows());
+  if (range.begin >= last) return;
+  // Each has a nest of its own: what a function out of line may see, compilers keep in memory.
+  using nest = detail::loop_nest<M, Atom, Packed, Source, Epilogue, Output, KSource>;
+  if (nest{weights, set, source, epilogue, output, k_source, memory}.run_one_tile(range.begin, last)) return;
+  detail::run_nest<nest>(weights, set, source, epilogue, output, range.begin, last, memory, k_source);
 }
 
 }  // namespace kernel

@@ -23,8 +23,8 @@ namespace detail {
 template <class Atom>
 struct tile_operands {
   const isa::packed_of<Atom>* weights;       ///< of the first panel, the first group
-  const typename Atom::accumulator* starts;  ///< of the first panel
   std::size_t panel_stride;                  ///< distance of two panels, in elements
+  const typename Atom::accumulator* starts;  ///< of the first panel
   std::size_t start_stride;
   std::size_t groups;                        ///< of k, all segments and terms
   std::size_t last_columns = Atom::columns;  ///< of the last panel that are stored (all, if not stores_parts)
@@ -82,8 +82,7 @@ struct tile_sums {
   /// As run(), for a part of the depth that begins at `at`, anywhere in a segment.
   template <std::size_t Rows, std::size_t Panels>
   static POLYMAC_NOINLINE constexpr void run_from(const TileRows& rows, depth_position at, const operands& of,
-                                                  KSource k_source, accumulator* to,
-                                                  std::size_t stride) noexcept {
+                                                  KSource k_source, accumulator* to, std::size_t stride) noexcept {
     typename Atom::template tile<Rows, Panels> t;
     Atom::start(t, of.starts, of.start_stride);
     const weight* w = of.weights;
@@ -198,8 +197,9 @@ struct tile_sums {
                                                   const operands& of, KSource k_source, accumulator* to,
                                                   std::size_t stride) noexcept {
     // The products of the last groups and the stores are one; so nothing but whole groups may be left there.
+    constexpr bool finishes_parts = Panels == 1 && stores_parts;
     const bool finishes = last_groups > 0 && rows.whole_groups == rows.segment_groups &&
-                          rows.segment_groups >= last_groups && of.last_columns == Atom::columns;
+                          rows.segment_groups >= last_groups && (finishes_parts || of.last_columns == Atom::columns);
     const std::size_t last_end = finishes ? rows.segment_groups - last_groups : rows.segment_groups;
     const weight* w = of.weights;
     std::size_t room = chain_groups;
@@ -219,13 +219,14 @@ struct tile_sums {
       if (finishes) {
         auto places = rows.template find<Rows>(segment, last_end * Atom::depth);
         places.keep();
-        Atom::finish(t, places, 0, w, of.panel_stride, to, stride);
-        return;
+        if constexpr (finishes_parts)
+          if (of.last_columns != Atom::columns)
+            return Atom::finish(t, places, 0, w, of.panel_stride, to, stride, of.last_columns);
+        return Atom::finish(t, places, 0, w, of.panel_stride, to, stride, isa::detail::all_lanes{});
       }
     }
-    if constexpr (stores_parts) {
+    if constexpr (stores_parts)
       if (of.last_columns != Atom::columns) return Atom::store_part(t, to, stride, of.last_columns);
-    }
     Atom::store(t, to, stride);
   }
 };
