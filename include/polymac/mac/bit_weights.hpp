@@ -161,7 +161,7 @@ template <int Bits, class Encoding = digits::twos_complement, std::size_t Group 
 struct bit_weights : private detail::bit_weights_checks<Bits, Encoding, Group> {
   using codes = bit_codes<Bits>;
   using encoding = Encoding;
-  using activation = block<std::int8_t, Group>;
+  using activation = block_of<std::int8_t, Group>;
   using weight = weight_group<Bits, Group>;
   using accumulator = float;
   static constexpr bool linear = true;

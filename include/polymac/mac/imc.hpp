@@ -99,8 +99,8 @@ struct imc {
   static_assert(Options.signs != cell_signs::twos_complement || CellBits == 1,
                 "polymac: two's complement needs cells of one bit: take offset_column or differential");
 
-  using activation = block<std::uint8_t, Rows>;
-  using weight = block<std::int8_t, Rows>;
+  using activation = block_of<std::uint8_t, Rows>;
+  using weight = block_of<std::int8_t, Rows>;
   using accumulator = float;
   static constexpr std::size_t group_size = Rows;
   static constexpr std::int32_t weight_max = (1 << (Options.weight_bits - 1)) - 1, weight_min = -weight_max - 1;
@@ -220,7 +220,7 @@ struct forms {
   static_assert(Fragment >= 1 && Fragment <= 2048, "polymac: a fragment of forms has 1 to 2048 rows");
   static_assert(CellBits >= 1 && CellBits <= 8 && AdcBits >= 0 && AdcBits <= 16,
                 "polymac: forms has cells of 1 to 8 bits and converters of 1 to 16, or 0 for lossless ones");
-  using activation = block<std::uint8_t, Fragment>;
+  using activation = block_of<std::uint8_t, Fragment>;
   using weight = polarized_weights<Fragment>;
   using accumulator = float;
   static constexpr std::size_t group_size = Fragment;

@@ -20,7 +20,7 @@ namespace mac {
 /// sums into spikes is epilogue::leaky_integrate_fire.
 struct spike {
   using activation = bit_word;
-  using weight = block<std::int8_t, 64>;
+  using weight = block_of<std::int8_t, 64>;
   using accumulator = std::int32_t;
   static constexpr const char* name = "spike";
   static constexpr bool linear = true;
