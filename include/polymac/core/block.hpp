@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Blocks: several k as one element of an arithmetic.
 //
-// What is defined on several k at once (a scale for 32 of them, a word of 64 bits, the rows of an analogue array) is one
-// element: a plain struct with operator== whose value-initialised form adds nothing. Loops over k, padding, windows and
-// golden models then need to know nothing of it.
+// What is defined on several k at once (a scale for 32 of them, a word of 64 bits, the rows of an analogue array) is
+// one element: a plain struct with operator== whose value-initialised form adds nothing. Loops over k, padding, windows
+// and golden models then need to know nothing of it.
 #pragma once
 
 #include "polymac/core/error.hpp"
