@@ -19,6 +19,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -170,4 +171,67 @@ TEMPLATE_LIST_TEST_CASE("Layers sum what the golden model adds", "[layer][mac]",
                     polymac::workspace(memory))
               .ok());
   REQUIRE(differing<M>(y, expected) == 0);
+}
+
+namespace {
+
+/// What a constructor throws.
+template <class Make>
+std::string refusal(const Make& make) {
+  try {
+    make();
+  } catch (const polymac::error& e) {
+    return e.what();
+  }
+  return "nothing";
+}
+
+}  // namespace
+
+TEST_CASE("Layers refuse weights that an arithmetic does not have", "[layer][mac]") {
+  {
+    using M = mac::bit_weights<3, polymac::digits::naf>;
+    std::vector<std::int8_t> w(12, 3);
+    const auto linear = [&] {
+      polymac::linear<M, scalar>(matrix_view<const std::int8_t>(w.data(), 3, 4), std::vector<std::int32_t>{});
+    };
+    REQUIRE(refusal(linear) == "nothing");
+    w[6] = 4;
+    REQUIRE(refusal(linear) == "linear: w3_naf has no such weight as that of column 1, k 2: 4");
+    REQUIRE(refusal([&] {
+              polymac::conv2d<M, scalar>({}, image_view<const std::int8_t>(w.data(), 3, 1, 2, 2),
+                                         std::vector<std::int32_t>{});
+            }) == "conv2d: w3_naf has no such weight as that of column 1, k 2: 4");
+    REQUIRE(refusal([&] {
+              polymac::depthwise_conv2d<M, scalar>({}, image_view<const std::int8_t>(w.data(), 1, 2, 2, 3),
+                                                   std::vector<std::int32_t>{});
+            }) == "depthwise_conv2d: w3_naf has no such weight as that of column 0, k 2: 4");
+    w[6] = 3;
+    const std::vector<std::int32_t> zeros = {-1};  // 3 - -1 is no code: zero points need groups
+    REQUIRE(refusal([&] {
+              polymac::linear<M, scalar>(matrix_view<const std::int8_t>(w.data(), 3, 4), std::vector<std::int32_t>{},
+                                         polymac::epilogue::identity{}, {.weight_zero_points = zeros});
+            }) == "linear: w3_naf has no such weight as that of column 0, k 0: 4");
+  }
+  {
+    using M = mac::dfp<std::int16_t>;
+    std::vector<std::int16_t> w(12, -8191);
+    w[11] = -8192;
+    REQUIRE(refusal([&] {
+              polymac::linear<M, scalar>(matrix_view<const std::int16_t>(w.data(), 3, 4), std::vector<float>{});
+            }) == "linear: dfp16 has no such weight as that of column 2, k 3: -8192");
+  }
+  {
+    using M = mac::bit_weights<polymac::ternary_bits, polymac::digits::en_t, 32>;
+    POLYMAC_RANDOM(random, 32);
+    auto w = elements<M, M::weight>(random, 6);
+    const auto linear = [&] {
+      polymac::linear<M, scalar>(matrix_view<const M::weight>(w.data(), 3, 2), std::vector<float>{});
+    };
+    REQUIRE(refusal(linear) == "nothing");
+    for (const float scale : {0.0F, -1.0F, std::numeric_limits<float>::infinity(), std::nanf("")}) {
+      w[3].scale = scale;
+      REQUIRE(refusal(linear) == "linear: ternary_group32_en_t has no such weight as that of column 1, k 1");
+    }
+  }
 }

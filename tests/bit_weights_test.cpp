@@ -27,7 +27,7 @@ namespace digits = polymac::digits;
 namespace mac = polymac::mac;
 using polymac::bit_codes;
 using polymac::bit_word;
-using polymac::block;
+using polymac::block_of;
 using polymac::errc;
 using polymac::matrix_view;
 using polymac::ternary_bits;
@@ -338,7 +338,7 @@ TEST_CASE("A sum of blocks keeps its error bound", "[bit_weights]") {
 TEST_CASE("A row of bytes is a row of blocks where it divides", "[block]") {
   std::vector<std::int8_t> values(2 * 96);
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<std::int8_t>(i);
-  using group = block<std::int8_t, 32>;
+  using group = block_of<std::int8_t, 32>;
   const auto rows = polymac::as_blocks<group>(matrix_view<const std::int8_t>(values.data(), 2, 64, 96));
   REQUIRE(rows.ok());
   REQUIRE((rows->rows == 2 && rows->columns == 2 && rows->stride == 3));

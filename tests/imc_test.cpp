@@ -139,7 +139,8 @@ TEST_CASE("With loss, zeros still add nothing and the bound holds", "[imc]") {
 }
 
 TEST_CASE("One block by hand", "[imc]") {
-  // Three rows, converter of one bit: 0 or 3, LSB 3. x = (1, 1, 2), w = (1, -2, 1) in two bits: planes 1: (1, 0, 1), 2: (0, 1, 0).
+  // Three rows, converter of one bit: 0 or 3, LSB 3. x = (1, 1, 2), w = (1, -2, 1) in two bits: planes 1: (1, 0, 1), 2:
+  // (0, 1, 0).
   using M = imc<3, 1, 1, imc_options{.activation_bits = 2, .weight_bits = 2}>;
   M::activation a;
   M::weight w;
@@ -297,9 +298,10 @@ double converted(const planes& p, const adc& converter, int rows) {
 
 TEST_CASE("Noise of converters", "[imc]") {
   // K = 1024, bit-serial, two's complement planes, full range [0, rows], nearest. The published table does not say what
-  // data it is of, and its own steps show a sample of a few hundred products. Sampled here: 8000 products of activations
-  // uniform in [0, 15] and weights rounded N(0, 2.6^2) in [-8, 7], which come nearest to all of it. Where the converter
-  // lacks one code (2^bits = rows) data hardly matter: within 0.3 dB. Elsewhere within 1 dB (mean deviation 0.2).
+  // data it is of, and its own steps show a sample of a few hundred products. Sampled here: 8000 products of
+  // activations uniform in [0, 15] and weights rounded N(0, 2.6^2) in [-8, 7], which come nearest to all of it. Where
+  // the converter lacks one code (2^bits = rows) data hardly matter: within 0.3 dB. Elsewhere within 1 dB (mean
+  // deviation 0.2).
   POLYMAC_RANDOM(random, 65);
   constexpr int products = 8000;
   std::array<double, std::size(sqnr_table)> noise{};

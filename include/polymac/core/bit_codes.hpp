@@ -20,8 +20,8 @@ inline constexpr int ternary_bits = 158;
 ///     ternary_bits   -1, 0, 1                        two's complement in two bits
 ///     2, 3, 4, 8     -2^(Bits-1) .. 2^(Bits-1) - 1   two's complement
 ///
-/// Code i begins at bit i * stored_bits of the bytes, the lowest bit of a byte first; a code of three bits may lie in two
-/// bytes.
+/// Code i begins at bit i * stored_bits of the bytes, the lowest bit of a byte first; a code of three bits may lie in
+/// two bytes.
 template <int Bits>
 struct bit_codes {
   static_assert(Bits == 1 || Bits == 2 || Bits == 3 || Bits == 4 || Bits == 8 || Bits == ternary_bits,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Blocks: several k as one element of an arithmetic.
 //
-// What is defined on several k at once (a scale for 32 of them, a word of 64 bits, the rows of an analogue array) is one
-// element: a plain struct with operator== whose value-initialised form adds nothing. Loops over k, padding, windows and
-// golden models then need to know nothing of it.
+// What is defined on several k at once (a scale for 32 of them, a word of 64 bits, the rows of an analogue array) is
+// one element: a plain struct with operator== whose value-initialised form adds nothing. Loops over k, padding, windows
+// and golden models then need to know nothing of it.
 #pragma once
 
 #include "polymac/core/error.hpp"
@@ -18,13 +18,13 @@ namespace polymac {
 
 /// N values that are one element. The memory of N values side by side.
 template <class T, std::size_t N>
-struct block {
+struct block_of {
   using value_type = T;
   static constexpr std::size_t size = N;
   T values[N]{};
   constexpr T& operator[](std::size_t i) noexcept { return values[i]; }
   constexpr const T& operator[](std::size_t i) const noexcept { return values[i]; }
-  friend constexpr bool operator==(const block&, const block&) noexcept = default;
+  friend constexpr bool operator==(const block_of&, const block_of&) noexcept = default;
 };
 
 /// 64 bits, k = 0 the lowest.
@@ -38,7 +38,7 @@ struct bit_word {
 
 POLYMAC_BEGIN
 
-/// Rows of values read as rows of blocks, nothing moved: `as_blocks<block<std::int8_t, 32>>(view)`. Refuses, with
+/// Rows of values read as rows of blocks, nothing moved: `as_blocks<block_of<std::int8_t, 32>>(view)`. Refuses, with
 /// errc::shape, columns or a stride that the size of a block does not divide.
 template <class Block, class T>
 result<matrix_view<std::conditional_t<std::is_const_v<T>, const Block, Block>>> as_blocks(

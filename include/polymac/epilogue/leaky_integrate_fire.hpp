@@ -71,8 +71,8 @@ class membranes {
 ///                                                            else reset, start refractory   -> 1
 ///
 /// (Gerstner and Kistler, Spiking Neuron Models, 2002, in discrete time.) The output is a std::uint8_t, 1 for a spike;
-/// mac::spike::encode makes words of them for the next layer. The only stage with a state: outputs of different rows may
-/// be computed by different threads, each of them once a step. Rows beyond the state's give 0 and touch nothing.
+/// mac::spike::encode makes words of them for the next layer. The only stage with a state: outputs of different rows
+/// may be computed by different threads, each of them once a step. Rows beyond the state's give 0 and touch nothing.
 class leaky_integrate_fire_stage : public stage {
  public:
   leaky_integrate_fire_stage(membranes& state, const neuron& n) noexcept

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Real sums times a scale: what arithmetics on codes with a scale (dynamic fixed point, bit weights, block formats) hand
-// on is in units of it.
+// Real sums times a scale: what arithmetics on codes with a scale (dynamic fixed point, bit weights, block formats)
+// hand on is in units of it.
 #pragma once
 
 #include "polymac/core/buffer.hpp"

@@ -14,8 +14,8 @@
 POLYMAC_BEGIN
 namespace mac {
 
-/// Bits x bits -> s32, exact: an element is a word of 64 k, the product of two words popcount(a & w). 0 adds nothing, so
-/// tails are filled up with zeros. Depths are counted in words.
+/// Bits x bits -> s32, exact: an element is a word of 64 k, the product of two words popcount(a & w). 0 adds nothing,
+/// so tails are filled up with zeros. Depths are counted in words.
 struct binary {
   using activation = bit_word;
   using weight = bit_word;
@@ -68,9 +68,10 @@ struct plane_words {
 ///     sum over k of a[k] w[k]  =  sum over i, j of (+-) 2^(i+j) popcount(a.plane[i] & w.plane[j])
 ///
 /// negative where one of the two planes is a sign (Umuroglu and Jahre, Streamlined deployment for quantized neural
-/// networks, 2017, and gemmbitserial). An element is a block of 64 k: ActivationBits or WeightBits words. Activations are
-/// unsigned unless told otherwise, weights two's complement: with two bits [-2, 1], in which ternary weights are. Work
-/// grows with ActivationBits * WeightBits; above two bits each, dot products of bytes are faster where there are any.
+/// networks, 2017, and gemmbitserial). An element is a block of 64 k: ActivationBits or WeightBits words. Activations
+/// are unsigned unless told otherwise, weights two's complement: with two bits [-2, 1], in which ternary weights are.
+/// Work grows with ActivationBits * WeightBits; above two bits each, dot products of bytes are faster where there are
+/// any.
 template <int ActivationBits, int WeightBits, bool ActivationSigned = false, bool WeightSigned = true>
 struct bit_planes {
   static_assert(ActivationBits >= 1 && ActivationBits <= 8 && WeightBits >= 1 && WeightBits <= 8,

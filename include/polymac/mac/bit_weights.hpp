@@ -25,9 +25,9 @@ enum class code_range : unsigned char {
   asymmetric,  ///< smallest and largest weight (and 0) at the ends of the range, with a zero point
 };
 
-/// `Group` weights of one column: packed codes, and the scale and the zero point that they have in common. The weight of
-/// code q is scale * (q - zero_point). Value-initialised it adds nothing, for its scale is 0; other blocks have a finite
-/// scale above 0.
+/// `Group` weights of one column: packed codes, and the scale and the zero point that they have in common. The weight
+/// of code q is scale * (q - zero_point). Value-initialised it adds nothing, for its scale is 0; other blocks have a
+/// finite scale above 0.
 template <int Bits, std::size_t Group>
 struct weight_group {
   using codes = bit_codes<Bits>;
@@ -147,9 +147,9 @@ struct bit_weights_checks {
 ///
 ///     a w = sum over i of radix^i (digit_i(w) a)         multiply_add_by_digits; equal to multiply_add, bit for bit
 ///
-/// Group 0: the weight is a code (core/bit_codes.hpp) in an int8, the sum an int32, exact. `encode` makes codes with one
-/// scale per column, symmetric, for epilogue::dequantize; zero points need groups. Group 32, 64 or 128 (below): blocks
-/// of so many k, each weight block with a scale and a zero point of its own, float sums.
+/// Group 0: the weight is a code (core/bit_codes.hpp) in an int8, the sum an int32, exact. `encode` makes codes with
+/// one scale per column, symmetric, for epilogue::dequantize; zero points need groups. Group 32, 64 or 128 (below):
+/// blocks of so many k, each weight block with a scale and a zero point of its own, float sums.
 ///
 /// Quantisers (`encode`), all of them rounding to nearest even:
 ///     2, 3, 4, 8 bits   symmetric: scale = max|w| / (2^(Bits-1) - 1), codes in +-(2^(Bits-1) - 1)
@@ -162,7 +162,7 @@ template <int Bits, class Encoding = digits::twos_complement, std::size_t Group 
 struct bit_weights : private detail::bit_weights_checks<Bits, Encoding, Group> {
   using codes = bit_codes<Bits>;
   using encoding = Encoding;
-  using activation = block<std::int8_t, Group>;
+  using activation = block_of<std::int8_t, Group>;
   using weight = weight_group<Bits, Group>;
   using accumulator = float;
   static constexpr bool linear = true;
@@ -231,8 +231,8 @@ struct bit_weights : private detail::bit_weights_checks<Bits, Encoding, Group> {
     return {};
   }
 
-  /// Bound of |computed - exact| for a sum of `depth` blocks with the given sum of magnitudes, bias included: a rounding
-  /// for the product, and one for each sum (Higham, section 3.1).
+  /// Bound of |computed - exact| for a sum of `depth` blocks with the given sum of magnitudes, bias included: a
+  /// rounding for the product, and one for each sum (Higham, section 3.1).
   static constexpr double error_bound(std::size_t depth, double sum_of_magnitudes) noexcept {
     const double nu = (static_cast<double>(depth) + 2.0) * 5.9604644775390625e-08;
     return nu / (1.0 - nu) * sum_of_magnitudes + static_cast<double>(depth) * 0x1p-149;

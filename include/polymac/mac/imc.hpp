@@ -79,10 +79,10 @@ struct imc_options {
 ///     c + sum over steps t of 2^(dac_bits t) sum over cells p of (+-) 2^(CellBits p)
 ///             ADC( sum over k of the block of x[k][t] w[k][p] )
 ///
-/// x[k][t]: dac_bits bits of the activation, w[k][p]: a cell of the weight. The converter's full scale is what Rows full
-/// cells give, Rows (2^CellBits - 1) (2^dac_bits - 1); where 2^AdcBits - 1 reaches it, nothing is lost and the block is
-/// the integer product. The sum of a block is exact in double and rounded once to float. Zero weights or activations add
-/// nothing in every variant (the offset's column goes through the same converters as the weights').
+/// x[k][t]: dac_bits bits of the activation, w[k][p]: a cell of the weight. The converter's full scale is what Rows
+/// full cells give, Rows (2^CellBits - 1) (2^dac_bits - 1); where 2^AdcBits - 1 reaches it, nothing is lost and the
+/// block is the integer product. The sum of a block is taken in double and rounded once to float. Zero weights or
+/// activations add nothing in every variant (the offset's column goes through the same converters as the weights').
 ///
 /// Activations are 8-bit words of which the lower activation_bits count; layers refuse weights beyond weight_bits.
 /// Blocks are plain values: as_blocks<imc::weight>(view). Sources: CrossSim (rounding converter), NeuroSim (offset and
@@ -99,8 +99,8 @@ struct imc {
   static_assert(Options.signs != cell_signs::twos_complement || CellBits == 1,
                 "polymac: two's complement needs cells of one bit: take offset_column or differential");
 
-  using activation = block<std::uint8_t, Rows>;
-  using weight = block<std::int8_t, Rows>;
+  using activation = block_of<std::uint8_t, Rows>;
+  using weight = block_of<std::int8_t, Rows>;
   using accumulator = float;
   static constexpr std::size_t group_size = Rows;
   static constexpr std::int32_t weight_max = (1 << (Options.weight_bits - 1)) - 1, weight_min = -weight_max - 1;
@@ -207,20 +207,20 @@ struct polarized_weights {
   friend constexpr bool operator==(const polarized_weights&, const polarized_weights&) noexcept = default;
 };
 
-/// FORMS (Yuan et al., ISCA 2021): arrays whose weights are polarised, all of one sign in a fragment of 4, 8 or 16 rows,
-/// so that cells hold magnitudes and a fragment one bit of sign. An element is a fragment:
+/// FORMS (Yuan et al., ISCA 2021): arrays whose weights are polarised, all of one sign in a fragment of 4, 8 or 16
+/// rows, so that cells hold magnitudes and a fragment one bit of sign. An element is a fragment:
 ///
 ///     c + sign sum over t < EIC of 2^t sum over p of 2^(CellBits p) ADC( sum over k of x[k][t] |w[k]|[p] )
 ///
-/// EIC, the effective input cycles, is the position of the highest bit that is set in any of the fragment's activations:
-/// planes of zeros above it are left out, which changes no sum. Activations are unsigned bytes. Converters of 0 bits as
-/// many as it takes to lose nothing. (The formula is ours, after the paper's text.)
+/// EIC, the effective input cycles, is the position of the highest bit that is set in any of the fragment's
+/// activations: planes of zeros above it are left out, which changes no sum. Activations are unsigned bytes. Converters
+/// of 0 bits as many as it takes to lose nothing. (The formula is ours, after the paper's abstract.)
 template <std::size_t Fragment = 8, int CellBits = 2, int AdcBits = 0>
 struct forms {
   static_assert(Fragment >= 1 && Fragment <= 2048, "polymac: a fragment of forms has 1 to 2048 rows");
   static_assert(CellBits >= 1 && CellBits <= 8 && AdcBits >= 0 && AdcBits <= 16,
                 "polymac: forms has cells of 1 to 8 bits and converters of 1 to 16, or 0 for lossless ones");
-  using activation = block<std::uint8_t, Fragment>;
+  using activation = block_of<std::uint8_t, Fragment>;
   using weight = polarized_weights<Fragment>;
   using accumulator = float;
   static constexpr std::size_t group_size = Fragment;

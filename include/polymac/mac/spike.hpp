@@ -13,14 +13,14 @@
 POLYMAC_BEGIN
 namespace mac {
 
-/// Bits x s8 -> s32, exact: the sum of the weights whose neuron fires, and no product at all. An element is 64 k: a word
-/// of spikes, and a block of 64 weights. Depths are counted in words; unused bits and weights are 0.
+/// Bits x s8 -> s32, exact: the sum of the weights whose neuron fires, and no product at all. An element is 64 k: a
+/// word of spikes, and a block of 64 weights. Depths are counted in words; unused bits and weights are 0.
 ///
 /// One call of a layer is one time step of a spiking network (Maass, Networks of spiking neurons, 1997); what turns its
 /// sums into spikes is epilogue::leaky_integrate_fire.
 struct spike {
   using activation = bit_word;
-  using weight = block<std::int8_t, 64>;
+  using weight = block_of<std::int8_t, 64>;
   using accumulator = std::int32_t;
   static constexpr const char* name = "spike";
   static constexpr bool linear = true;

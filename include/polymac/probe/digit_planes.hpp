@@ -14,8 +14,8 @@
 //     opt4e       as opt3, four    four digits, one of each lane of four k (16 k at a time), with one per plane
 //                 lanes            a 6:2 compressor; the lane with the most digits says how long
 //
-// Columns work side by side on the same a, so cycles do not grow with them. How the lanes of opt4e wait for each other is
-// our reading; the paper gives only the compressor.
+// Columns work side by side on the same a, so cycles do not grow with them. How the lanes of opt4e wait for each other
+// is our reading; the paper gives only the compressor.
 #pragma once
 
 #include "polymac/core/digits.hpp"
@@ -29,8 +29,8 @@
 POLYMAC_BEGIN
 namespace probe {
 
-/// An accumulator of `Bits` bits that never propagates a carry: a sum and a carry word, each new operand compressed into
-/// them (3:2), modulo 2^Bits.
+/// An accumulator of `Bits` bits that never propagates a carry: a sum and a carry word, each new operand compressed
+/// into them (3:2), modulo 2^Bits.
 template <int Bits>
 class carry_save {
   static_assert(Bits >= 2 && Bits <= 32, "polymac: carry-save accumulators have 2 to 32 bits");
@@ -160,7 +160,8 @@ class digit_planes {
       sums[n] = static_cast<std::int32_t>(total);
     }
   }
-  /// For each plane, `lanes` encoders with four operands each: the most digits that one of them has, at least one cycle.
+  /// For each plane, `lanes` encoders with four operands each: the most digits that one of them has, at least one
+  /// cycle.
   static std::uint64_t sparse_cycles(values a, std::size_t lanes) noexcept {
     std::uint64_t cycles = 0;
     for (std::size_t i = 0; i < planes; ++i)
