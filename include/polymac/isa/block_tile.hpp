@@ -18,6 +18,7 @@
 #pragma once
 
 #include "polymac/core/extents.hpp"
+#include "polymac/core/float_code.hpp"
 #include "polymac/isa/isa.hpp"
 #include "polymac/isa/lane_tile.hpp"
 #include "polymac/isa/widening.hpp"
