@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The library without model/, adapt/, io/ and probe/. model/network.hpp knows every layer in every arithmetic, which
+// The library without model/, adapt/, io/ and probe/, and without the rarer arithmetics of mac/ (fp8, mx, power, l_mul), which
+// are included by name. model/network.hpp knows every layer in every arithmetic, which
 // costs seconds of compilation, and only programs that load networks need it; an application may also include single
 // layers.
 #pragma once
@@ -41,5 +42,6 @@
 #include "polymac/layer/softmax.hpp"
 #include "polymac/mac/bf16.hpp"
 #include "polymac/mac/float32.hpp"
+#include "polymac/mac/fp16.hpp"
 #include "polymac/mac/int16x8.hpp"
 #include "polymac/mac/int8.hpp"

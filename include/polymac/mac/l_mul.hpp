@@ -268,7 +268,5 @@ template <class Word, overflow Mode = overflow::saturate,
           int MantissaBits = detail::l_mul_words<1, 1, Word, Mode>::word_bits>
 using l_mul_on = l_mul<MantissaBits, l_mul_offset(MantissaBits), Word, Mode>;
 
-static_assert(Mac<l_mul<>> && Mac<l_mul_on<bfloat16>> && Mac<l_mul_on<e4m3fn>> && Mac<l_mul_literal<>>);
-
 }  // namespace mac
 POLYMAC_END

@@ -120,8 +120,5 @@ struct mx {
   }
 };
 
-static_assert(Mac<mx<e4m3fn>> && Mac<mx<e5m2>> && Mac<mx<e3m2>> && Mac<mx<e2m3>> && Mac<mx<e2m1>> &&
-              Mac<mx<std::int8_t>>);
-
 }  // namespace mac
 POLYMAC_END
