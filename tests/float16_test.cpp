@@ -237,6 +237,14 @@ TEST_CASE("fp16_sum16 sums even and odd k in lanes of halves", "[fp16]") {
   CHECK(M::multiply_add(pair(65504.0f, 0.0f), pair(16.0f, 1.0f), pair(1.0f, 1.0f)) ==
         float16_pair(code(0x7C00), float16(1.0f)));
 
+  // Zero adds nothing, whatever it meets that is finite.
+  for (const float16_pair c : {pair(0.0f, -1.0f), pair(65504.0f, 0x1p-24f), pair(-3.5f, 0x1p-14f)})
+    for (const float16_pair v : {pair(65504.0f, -65504.0f), pair(0x1p-24f, -0.0f), pair(1.5f, -2.0f)}) {
+      const float16_pair by_weight = M::multiply_add(c, v, {}), by_activation = M::multiply_add(c, {}, v);
+      CHECK(by_weight == c);
+      CHECK(by_activation == c);
+    }
+
   // A row of halves is a row of pairs: the even k in the lower half of a word.
   const float16 row[4] = {float16(1.0f), float16(2.0f), float16(3.0f), float16(4.0f)};
   const auto words = std::bit_cast<std::array<std::uint32_t, 2>>(row);

@@ -149,6 +149,22 @@ TEST_CASE("L-Mul of bfloat16 words gives these bits, and bfloat16", "[l_mul]") {
   CHECK(wrong == 0);
 }
 
+TEST_CASE("L-Mul of float16 words adds the codes where numbers are normal", "[l_mul]") {
+  using M = l_mul_on<float16>;
+  static_assert(M::mantissa_bits == 10 && M::offset == 4);
+  POLYMAC_RANDOM(random, 2);
+  std::size_t wrong = 0;
+  for (int i = 0; i < 100'000; ++i) {
+    const auto word = [&] {
+      return static_cast<std::uint16_t>(random.integer(0x2000, 0x5700) | random.integer(0, 1) << 15);
+    };
+    const std::uint16_t a = word(), w = word();
+    const auto sum = static_cast<std::uint16_t>(a + w - 0x3BC0);
+    wrong += M::product(float16::from_bits(a), float16::from_bits(w)) != static_cast<float>(float16::from_bits(sum));
+  }
+  CHECK(wrong == 0);
+}
+
 TEMPLATE_TEST_CASE("L-Mul of fp8 words adds the codes", "[l_mul]", e4m3fn, e5m2) {
   using M = l_mul_on<TestType>;
   static_assert(M::mantissa_bits == TestType::mantissa_bits && M::offset == TestType::mantissa_bits);

@@ -272,6 +272,7 @@ TEMPLATE_LIST_TEST_CASE("the product of two blocks is the sum of their products"
       wrong += sum != in_pairs || std::abs(static_cast<double>(sum) - exact) > magnitudes * 32 * 0x1p-24;
     const int e = a.exponent() + w.exponent();
     wrong += got != c + std::ldexp(sum, e + M::unit_exponent);
+    wrong += M::multiply_add(c, a, {}) != c || M::multiply_add(c, {}, w) != c;  // zero adds nothing
     // Where scales are safe, fused and by a float scale is the same.
     CHECK(M::scales_are_safe(-20, 20));
     fused_differs += got != std::fma(sum, std::ldexp(1.0f, e + M::unit_exponent), c);

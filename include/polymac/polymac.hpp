@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The library without model/, adapt/, io/ and probe/. model/network.hpp knows every layer in every arithmetic, which
-// costs seconds of compilation, and only programs that load networks need it; an application may also include single
-// layers.
+// The library without model/, adapt/, io/ and probe/, and without the rarer arithmetics, which arithmetics.hpp adds.
+// model/network.hpp knows every layer in every arithmetic, which costs seconds of compilation, and only programs that
+// load networks need it; an application may also include single layers.
 #pragma once
 
 #include "polymac/core/affine.hpp"
-#include "polymac/core/block.hpp"
 #include "polymac/core/buffer.hpp"
 #include "polymac/core/concepts.hpp"
 #include "polymac/core/config.hpp"
@@ -21,7 +20,6 @@
 #include "polymac/epilogue/clamp.hpp"
 #include "polymac/epilogue/dequantize.hpp"
 #include "polymac/epilogue/epilogue.hpp"
-#include "polymac/epilogue/leaky_integrate_fire.hpp"
 #include "polymac/epilogue/narrow.hpp"
 #include "polymac/epilogue/requantize.hpp"
 #include "polymac/epilogue/scale.hpp"
@@ -43,12 +41,7 @@
 #include "polymac/layer/reshape.hpp"
 #include "polymac/layer/softmax.hpp"
 #include "polymac/mac/bf16.hpp"
-#include "polymac/mac/bit_planes.hpp"
-#include "polymac/mac/bit_weights.hpp"
-#include "polymac/mac/dfp.hpp"
 #include "polymac/mac/float32.hpp"
-#include "polymac/mac/imc.hpp"
+#include "polymac/mac/fp16.hpp"
 #include "polymac/mac/int16x8.hpp"
 #include "polymac/mac/int8.hpp"
-#include "polymac/mac/sign.hpp"
-#include "polymac/mac/spike.hpp"

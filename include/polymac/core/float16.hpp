@@ -8,6 +8,7 @@
 #include "polymac/core/float_code.hpp"
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
@@ -88,6 +89,9 @@ constexpr POLYMAC_INLINE float16 fused_multiply_add(float16 a, float16 w, float1
 /// Two halves in one word of 32 bits, the even one in the lower half: the SIMD word of microcontrollers. Of a row, two
 /// neighbouring k.
 struct float16_pair {
+  using value_type = float16;
+  static constexpr std::size_t size = 2;
+
   float16 even, odd;
 
   float16_pair() noexcept = default;

@@ -249,6 +249,16 @@ struct renamed_atom : Atom {
   using mac = M;
 };
 
+/// An arithmetic may say with `using atoms = isa::arithmetic_atoms` that its atoms are in a header that the layers do not
+/// include: without it the generic one would silently take their place.
+template <class M>
+consteval bool knows_atoms() {
+  if constexpr (requires { typename M::atoms; })
+    return requires { sizeof(typename M::atoms); };
+  else
+    return true;
+}
+
 template <class M, class I>
 struct find_atom : find_atom<M, typename I::base> {};
 template <class M, class I>
@@ -263,10 +273,18 @@ struct find_atom<M, I> {
 };
 }  // namespace detail
 
+namespace detail {
+template <class M, class I>
+struct known_atom : find_atom<M, I> {
+  static_assert(knows_atoms<M>(),
+                "polymac: the atoms of this arithmetic are not known here: include polymac/arithmetics.hpp");
+};
+}  // namespace detail
+
 /// The atom that runs arithmetic M where instruction set I may be used: its own, or that of the arithmetic whose
 /// products are the same for the operands that M has, `M::computed_as`; of two the one nearer to I.
 template <Mac M, Isa I>
-using best_atom = typename detail::find_atom<M, I>::type;
+using best_atom = typename detail::known_atom<M, I>::type;
 
 }  // namespace isa
 POLYMAC_END

@@ -658,12 +658,18 @@ class loop_nest {
   template <std::size_t Rows, std::size_t Panels, class Value>
   constexpr POLYMAC_INLINE void finish(std::size_t row, std::size_t panel, const Value* sums) const noexcept {
     constexpr std::size_t width = Panels * Atom::columns;
-    const std::size_t column = panel * Atom::columns;
     if constexpr (has_totals && std::is_same_v<Value, accumulator>) {
-      sum totals[Rows * width];
+      alignas(64) sum totals[Rows * width];
       for (std::size_t i = 0; i < Rows * width; ++i) totals[i] = total<M>(sums[i]);
-      return finish<Rows, Panels>(row, panel, &totals[0]);
+      finish_sums<Rows, Panels>(row, panel, &totals[0]);
+    } else {
+      finish_sums<Rows, Panels>(row, panel, sums);
     }
+  }
+  template <std::size_t Rows, std::size_t Panels, class Value>
+  constexpr POLYMAC_INLINE void finish_sums(std::size_t row, std::size_t panel, const Value* sums) const noexcept {
+    constexpr std::size_t width = Panels * Atom::columns;
+    const std::size_t column = panel * Atom::columns;
     if constexpr (Atom::columns == isa::lane_columns && finishes_in_lanes<typename Atom::isa, Value, Epilogue>()) {
       if (!std::is_constant_evaluated() && regular_rows(output, row) >= Rows)
         return finish_in_lanes<Rows, Panels>(row, panel, sums);

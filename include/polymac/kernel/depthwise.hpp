@@ -179,11 +179,11 @@ struct depthwise_pixel {
     const wide* const bias = weights.bias() + channel;
     accumulator sums[Block];
     sum results[Block];
-    if (!weights.wide_sums()) {
+    if (!traits::integer || !weights.wide_sums()) {
       for (std::size_t c = 0; c < Block; ++c) sums[c] = wrap<accumulator>(bias[c]);
       add_taps<Block>(channel, 0, products, sums);
       for (std::size_t c = 0; c < Block; ++c) results[c] = static_cast<sum>(sums[c]);
-    } else {
+    } else if constexpr (traits::integer) {
       wide totals[Block];
       for (std::size_t c = 0; c < Block; ++c) totals[c] = bias[c];
       for (std::size_t first = 0; first < products;) {

@@ -12,6 +12,10 @@
 #include <limits>
 
 POLYMAC_BEGIN
+namespace isa {
+struct arithmetic_atoms;
+}
+
 namespace mac {
 
 /// Bits x bits -> s32, exact: an element is a word of 64 k, the product of two words popcount(a & w). 0 adds nothing,
@@ -20,6 +24,7 @@ struct binary {
   using activation = bit_word;
   using weight = bit_word;
   using accumulator = std::int32_t;
+  using atoms = isa::arithmetic_atoms;
   static constexpr const char* name = "binary";
   /// Of disjoint bits; there is no zero point of words.
   static constexpr bool linear = true;
@@ -79,6 +84,7 @@ struct bit_planes {
   using activation = plane_words<ActivationBits, ActivationSigned>;
   using weight = plane_words<WeightBits, WeightSigned>;
   using accumulator = std::int32_t;
+  using atoms = isa::arithmetic_atoms;
   static constexpr bool linear = true;
   static constexpr bool exact = true;
   static constexpr std::size_t group_size = 64;

@@ -17,6 +17,10 @@
 #include <span>
 
 POLYMAC_BEGIN
+namespace isa {
+struct arithmetic_atoms;
+}
+
 namespace mac {
 
 /// Which codes the quantiser of a group uses.
@@ -162,6 +166,7 @@ template <int Bits, class Encoding = digits::twos_complement, std::size_t Group 
 struct bit_weights : private detail::bit_weights_checks<Bits, Encoding, Group> {
   using codes = bit_codes<Bits>;
   using encoding = Encoding;
+  using atoms = isa::arithmetic_atoms;
   using activation = block_of<std::int8_t, Group>;
   using weight = weight_group<Bits, Group>;
   using accumulator = float;
@@ -244,6 +249,7 @@ template <int Bits, class Encoding>
 struct bit_weights<Bits, Encoding, 0> : private detail::bit_weights_checks<Bits, Encoding, 0> {
   using codes = bit_codes<Bits>;
   using encoding = Encoding;
+  using atoms = isa::arithmetic_atoms;
   using activation = std::int8_t;
   using weight = std::int8_t;
   using accumulator = std::int32_t;

@@ -46,8 +46,8 @@ struct fp16 {
 /// vfmadd*ph have it. The even k of a row of halves are summed in one lane, the odd ones in the other, in the order of
 /// k; the epilogue gets total() = even + odd, added as floats. A bias starts the even lane, rounded to half.
 ///
-/// A row of 2 n halves is a row of n elements without a copy: the memory is the same. Rows of odd length are filled up
-/// with a zero. depthwise_conv2d multiplies channel by channel: there a pair is a channel.
+/// A row of 2 n halves is a row of n elements without a copy, as_blocks<float16_pair>(view): the memory is the same. Rows
+/// of odd length are filled up with a zero. depthwise_conv2d multiplies channel by channel: there a pair is a channel.
 ///
 /// Half the memory and twice the lanes of sums, and a short range: beyond 65504 a sum is infinite, and stays so. For
 /// sums that are not short, mac::fp16.

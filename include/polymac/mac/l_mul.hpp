@@ -14,6 +14,10 @@
 #include <type_traits>
 
 POLYMAC_BEGIN
+namespace isa {
+struct arithmetic_atoms;
+}
+
 namespace mac {
 
 /// l(m) of the paper: the constant 2^-l that stands for the product of two mantissas of m bits.
@@ -153,6 +157,7 @@ struct l_mul {
   using activation = Word;
   using weight = Word;
   using accumulator = float;
+  using atoms = isa::arithmetic_atoms;
   static constexpr const char* name = text_.c_str();
   static constexpr bool linear = false;
   static constexpr bool weight_linear = false;
@@ -232,6 +237,7 @@ struct l_mul_literal {
   using activation = Word;
   using weight = Word;
   using accumulator = float;
+  using atoms = isa::arithmetic_atoms;
   static constexpr const char* name = text_.c_str();
   static constexpr bool linear = false;
   static constexpr bool weight_linear = false;
@@ -269,8 +275,6 @@ struct l_mul_literal {
 template <class Word, overflow Mode = overflow::saturate,
           int MantissaBits = detail::l_mul_words<1, 1, Word, Mode>::word_bits>
 using l_mul_on = l_mul<MantissaBits, l_mul_offset(MantissaBits), Word, Mode>;
-
-static_assert(Mac<l_mul<>> && Mac<l_mul_on<bfloat16>> && Mac<l_mul_on<e4m3fn>> && Mac<l_mul_literal<>>);
 
 }  // namespace mac
 POLYMAC_END

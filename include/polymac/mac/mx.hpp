@@ -14,6 +14,10 @@
 #include <span>
 
 POLYMAC_BEGIN
+namespace isa {
+struct arithmetic_atoms;
+}
+
 namespace mac {
 
 /// Blocks of 32 k with a scale each (OCP Microscaling Formats 1.0). An element of a row is a block, so depths count blocks,
@@ -43,6 +47,7 @@ struct mx {
   using activation = mx_block<Element>;
   using weight = mx_block<Element>;
   using accumulator = float;
+  using atoms = isa::arithmetic_atoms;
 
  private:
   static constexpr auto text_ = text<31>::join("mx_", traits::name);
@@ -119,9 +124,6 @@ struct mx {
     return (growth - 1.0) * sum_of_magnitudes + growth * n * 0x1p-126;
   }
 };
-
-static_assert(Mac<mx<e4m3fn>> && Mac<mx<e5m2>> && Mac<mx<e3m2>> && Mac<mx<e2m3>> && Mac<mx<e2m1>> &&
-              Mac<mx<std::int8_t>>);
 
 }  // namespace mac
 POLYMAC_END

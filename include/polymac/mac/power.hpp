@@ -206,7 +206,5 @@ struct power {
   }
 };
 
-static_assert(Mac<power<std::ratio<1, 2>>> && Mac<power<std::ratio<13, 20>, 4>>);
-
 }  // namespace mac
 POLYMAC_END

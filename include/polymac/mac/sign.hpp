@@ -12,6 +12,10 @@
 #include <span>
 
 POLYMAC_BEGIN
+namespace isa {
+struct arithmetic_atoms;
+}
+
 namespace mac {
 
 /// 64 signs: bit k of `negative` is set for -1, bit k of `valid` where there is a sign at all. A zero element has no
@@ -38,6 +42,7 @@ struct sign {
   using activation = sign_word;
   using weight = sign_word;
   using accumulator = std::int32_t;
+  using atoms = isa::arithmetic_atoms;
   static constexpr const char* name = "sign";
   static constexpr bool linear = true;
   static constexpr bool exact = true;

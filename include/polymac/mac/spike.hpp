@@ -11,6 +11,10 @@
 #include <span>
 
 POLYMAC_BEGIN
+namespace isa {
+struct arithmetic_atoms;
+}
+
 namespace mac {
 
 /// Bits x s8 -> s32, exact: the sum of the weights whose neuron fires, and no product at all. An element is 64 k: a
@@ -22,6 +26,7 @@ struct spike {
   using activation = bit_word;
   using weight = block_of<std::int8_t, 64>;
   using accumulator = std::int32_t;
+  using atoms = isa::arithmetic_atoms;
   static constexpr const char* name = "spike";
   static constexpr bool linear = true;
   static constexpr bool exact = true;

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// The atoms of the arithmetics that polymac.hpp leaves out.
+#pragma once
+
+#include "polymac/isa/all.hpp"
+#include "polymac/isa/avx512_bits.hpp"
+#include "polymac/isa/avx512_blocks.hpp"
+#include "polymac/isa/avx512_l_mul.hpp"
+#include "polymac/isa/chains.hpp"
+#include "polymac/isa/isa.hpp"
+
+POLYMAC_BEGIN
+namespace isa {
+
+/// Complete where the atoms are known.
+struct arithmetic_atoms {};
+
+}  // namespace isa
+POLYMAC_END
