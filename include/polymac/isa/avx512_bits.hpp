@@ -121,7 +121,7 @@ struct sign_words {
   static POLYMAC_INLINE operand load(const std::uint64_t* from) noexcept {
     return {_mm512_loadu_si512(from), _mm512_loadu_si512(from + 8)};
   }
-  static POLYMAC_INLINE operand broadcast(const sign_word& a) noexcept {
+  static POLYMAC_INLINE operand broadcast(const polymac::mac::sign_word& a) noexcept {
     return {_mm512_set1_epi64(static_cast<long long>(a.negative)), _mm512_set1_epi64(static_cast<long long>(a.valid))};
   }
   static POLYMAC_INLINE __m512i add_count(__m512i sums, const operand& a, const operand& w) noexcept {
@@ -130,7 +130,7 @@ struct sign_words {
         _mm512_ternarylogic_epi64(a.negative, w.negative, valid, 0x28));  // (a ^ w) & valid
     return _mm512_add_epi64(sums, _mm512_sub_epi64(_mm512_popcnt_epi64(valid), _mm512_add_epi64(differing, differing)));
   }
-  static constexpr void encode(const sign_word& w, std::uint64_t* to) noexcept {
+  static constexpr void encode(const polymac::mac::sign_word& w, std::uint64_t* to) noexcept {
     to[0] = w.negative;
     to[8] = w.valid;
   }
@@ -247,6 +247,18 @@ struct spike_atom : spike_steps {
       for (std::size_t i = 0; i < count; ++i)
         _mm512_storeu_si512(to[r * stride + i].values,
                             _mm512_maskz_set1_epi8(rows[r][offset + i].bits, 1));
+  }
+  /// Of rows as they are: sums in 64 bits.
+  template <std::size_t Rows, std::size_t Panels, class Places>
+  static POLYMAC_INLINE void step(bytes::tile<Rows, Panels>& t, const Places& rows, std::size_t offset,
+                                  const packed* weights, std::size_t stride) noexcept {
+    spike_bytes expanded[Rows];
+    const spike_bytes* places[Rows];
+    for (std::size_t r = 0; r < Rows; ++r) {
+      _mm512_storeu_si512(expanded[r].values, _mm512_maskz_set1_epi8(rows[r][offset].bits, 1));
+      places[r] = expanded + r;
+    }
+    spike_steps::step(t, places, 0, weights, stride);
   }
 };
 
