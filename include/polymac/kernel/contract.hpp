@@ -45,7 +45,8 @@ struct row_access {
 
 /// Rows of activations that come in strips.
 ///   one_stretch             is every row one stretch?
-///   in_lines                optional: true where no strip has more than one line or leaves weights out
+///   in_lines                optional: true where strips leave no weights out, and those of more than one line can be
+///                           cut into fours of neighbours
 ///   strips(begin, end, f)   calls f(strip) for strips that make up rows [begin, end)
 template <class S, class M>
 concept StripSource = requires(const S& s, std::size_t n, void (&f)(const strip<typename M::activation>&)) {
@@ -128,6 +129,8 @@ struct tile_heights {
     while (power * 2 < rows) power *= 2;
     return power;
   }
+  /// Is a multiple of four rows cut at multiples of four? Then tiles may go on in the next line, if lines are too.
+  static constexpr bool keeps_fours = Cuts == tile_cuts::lines && MaxRows % 4 == 0 && Tall % 4 == 0;
   /// The height of the next tile where so many rows are left.
   static constexpr std::size_t next(std::size_t left) noexcept { return plan.next[left < cut ? left : cut]; }
   /// The same beside one panel.
@@ -145,7 +148,7 @@ struct tile_heights {
     constexpr best_cuts() noexcept {
       for (std::size_t rows = 1; rows <= 2 * Highest; ++rows) {
         for (std::size_t height = Highest; height > 0; height = fewer(height)) {
-          if (height > rows) continue;
+          if (height > rows || (keeps_fours && rows % 4 == 0 && height % 4 != 0)) continue;
           const std::size_t all = price_of_tile(height) + price[rows - height];
           if (next[rows] != 0 && all >= price[rows]) continue;
           price[rows] = all;
@@ -157,6 +160,11 @@ struct tile_heights {
   static constexpr best_cuts<MaxRows> plan{};
   static constexpr best_cuts<Tall> tall_plan{};
 };
+
+/// May the tiles of a line_windows source go on in the next line?
+template <class Atom>
+inline constexpr bool tiles_keep_fours =
+    tile_heights<Atom::max_rows, tile_cuts::lines, isa::most_rows<Atom>>::keeps_fours;
 
 namespace detail {
 
@@ -212,7 +220,7 @@ class loop_nest {
     else
       return false;
   }();
-  /// Are strips rows of one line, and all of the weights taken?
+  /// Are strips rows of one line, or of several with fours of neighbours, and all of the weights taken?
   static constexpr bool in_lines = [] {
     if constexpr (requires { Source::in_lines; })
       return Source::in_lines;
@@ -358,8 +366,7 @@ class loop_nest {
   }
   constexpr POLYMAC_INLINE void find_rows(const strip<activation>& of, std::size_t row, std::size_t count,
                                           line_rows<Atom>& rows) const noexcept {
-    rows.first = of.first + static_cast<std::ptrdiff_t>(row) * of.distance;
-    rows.distance = of.distance;
+    rows.place(of, row, count);
     rows.taps = of.taps;
     rows.segments = of.lines * of.taps;
     rows.line_distance = of.line_distance;

@@ -35,6 +35,7 @@ struct line_windows {
   extent2d output;
   window taps;
   bool contiguous;  ///< the taps of a line are one stretch
+  bool goes_on;     ///< tiles may go on in the next line, where that is long enough
 
   constexpr std::size_t rows() const noexcept { return x.batch * output.height * output.width; }
 
@@ -51,18 +52,23 @@ struct line_windows {
                       line = output.width * taps.stride.width * x.pixel_stride;
     const bool one_image = line_stride == line || output.height == 1;
     const bool one_line = one_image && (x.batch == 1 || x.image_stride == output.height * line);
+    const bool fours = goes_on && output.width % 4 == 0 && !one_image;
+    if (fours) s.next_line = static_cast<std::ptrdiff_t>(line_stride) - static_cast<std::ptrdiff_t>(line);
     const std::size_t pixels = output.height * output.width;
     while (begin < end) {
       const std::size_t n = begin / pixels, y = begin % pixels / output.width, column = begin % output.width;
-      s.rows = polymac::detail::smaller(one_line    ? end
-                                        : one_image ? (n + 1) * pixels
-                                                    : (n * output.height + y + 1) * output.width,
-                                        end) -
-               begin;
+      std::size_t last = one_line ? end : one_image ? (n + 1) * pixels : (n * output.height + y + 1) * output.width;
+      last = polymac::detail::smaller(last, end);
+      // Whole lines; those that are left in parts, at both ends, by themselves.
+      const std::size_t whole = polymac::detail::smaller(end / output.width * output.width, (n + 1) * pixels);
+      const bool several = fours && column == 0 && whole > last;
+      if (several) last = whole;
+      s.width = several ? output.width : static_cast<std::size_t>(-1);
+      s.rows = last - begin;
       s.output_row = begin;
       s.first = x.data + n * x.image_stride + y * line_stride + column * taps.stride.width * x.pixel_stride;
       f(s);
-      begin += s.rows;
+      begin = last;
     }
   }
 };

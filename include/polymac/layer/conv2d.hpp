@@ -257,7 +257,8 @@ class conv2d {
     const auto how = line_access(geometry, {x.height, x.width}, contiguous, group_channels() == x.channels);
     if (how == access::none || (how == access::framed && !frames)) return false;
     if (how == access::in_place) {
-      const kernel::line_windows<activation> source{x, geometry.output, window_, near && contiguous};
+      const kernel::line_windows<activation> source{x, geometry.output, window_, near && contiguous,
+                                                     kernel::tiles_keep_fours<atom>};
       kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
       return true;
     }
@@ -275,7 +276,8 @@ class conv2d {
       out.data += n * y.image_stride;
       out.batch = 1;
       const auto framed = frame.fill(one, window_, geometry, zero_point_, memory.block, part.begin, part.end);
-      const kernel::line_windows<activation> source{framed, geometry.output, window_, near};
+      const kernel::line_windows<activation> source{framed, geometry.output, window_, near,
+                                                     kernel::tiles_keep_fours<atom>};
       kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(out), memory, part);
     }
     return true;
