@@ -165,6 +165,11 @@ struct tile_heights {
 template <class Atom>
 inline constexpr bool tiles_keep_fours =
     tile_heights<Atom::max_rows, tile_cuts::lines, isa::most_rows<Atom>>::keeps_fours;
+/// And may they leave out lines of the kernel?
+template <class Atom>
+inline constexpr bool tiles_leave_lines_out = mac_traits<typename Atom::mac>::integer && !requires {
+  typename Atom::prepared;
+};
 
 namespace detail {
 
@@ -229,6 +234,8 @@ class loop_nest {
   }();
   /// Else outputs may be anywhere, and some of the weights be left out.
   static constexpr bool several_stretches = has_strips && !one_stretch && !in_lines;
+  /// May lines of a kernel be left out, on padding? Prepared rows have them.
+  static constexpr bool leaves_lines_out = in_lines && !prepares && traits::integer;
   using strip_rows = std::conditional_t<one_stretch, even_rows<Atom>,
                                         std::conditional_t<in_lines, line_rows<Atom>, even_stretches<Atom>>>;
   using source_rows = std::conditional_t<has_strips, strip_rows, table_rows<Atom>>;
@@ -368,6 +375,7 @@ class loop_nest {
                                           line_rows<Atom>& rows) const noexcept {
     rows.place(of, row, count);
     rows.taps = of.taps;
+    rows.skipped_before = of.skipped_before;
     rows.segments = of.lines * of.taps;
     rows.line_distance = of.line_distance;
     rows.tap_distance = of.tap_distance;
@@ -488,6 +496,16 @@ class loop_nest {
     tile_operands<stepper> of{weights.panel(set, panel), weights.panel_stride(), weights.starts(set, panel, 0),
                               weights.start_stride(), weights.groups()};
     constexpr std::size_t width = Panels * Atom::columns;
+    [[maybe_unused]] alignas(64) accumulator starts[leaves_lines_out ? width : 1];
+    if constexpr (leaves_lines_out) {
+      if (weights.lines() > 0 && rows.segments * rows.segment_groups != weights.groups()) {
+        of.groups = rows.segments * rows.segment_groups;
+        of.weights += rows.skipped_before / Atom::depth * group_size;
+        of.starts = starts;
+        of.start_stride = Atom::columns;
+        starts_without<Panels>(rows.skipped_before, of.groups, panel, starts);
+      }
+    }
     if constexpr (prepares) {
       of.weights += part.first * group_size;
       of.groups = part.groups;
@@ -512,6 +530,24 @@ class loop_nest {
     alignas(64) accumulator sums[Rows * width];
     sums_of_tile::template run<Rows, Panels>(rows, of, k_source, sums, width);
     finish_tile<Rows, Panels>(row, rows, panel, sums);
+  }
+  /// The start values of Panels panels where of all lines of the kernel only `groups` groups are added up.
+  template <std::size_t Panels>
+  POLYMAC_NOINLINE constexpr void starts_without(std::size_t skipped_before, std::size_t groups, std::size_t panel,
+                                                 accumulator* to) const noexcept {
+    using unsigned_sum = std::make_unsigned_t<accumulator>;
+    const std::size_t line = weights.shape().depth / weights.lines();
+    const std::size_t first = skipped_before / line, last = first + groups * Atom::depth / line;
+    for (std::size_t p = 0; p < Panels; ++p, to += Atom::columns) {
+      const accumulator* const all = weights.starts(set, panel + p, 0);
+      for (std::size_t c = 0; c < Atom::columns; ++c) to[c] = all[c];
+      for (std::size_t l = 0; l < weights.lines(); ++l) {
+        if (l >= first && l < last) continue;
+        const accumulator* const more = weights.line_starts(set, panel + p, l);
+        for (std::size_t c = 0; c < Atom::columns; ++c)
+          to[c] = static_cast<accumulator>(static_cast<unsigned_sum>(to[c]) + static_cast<unsigned_sum>(more[c]));
+      }
+    }
   }
   /// A tile whose depth is added up piece by piece, with its sums in memory between them.
   template <std::size_t Rows, std::size_t Panels>

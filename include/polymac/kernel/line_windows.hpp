@@ -36,6 +36,8 @@ struct line_windows {
   window taps;
   bool contiguous;  ///< the taps of a line are one stretch
   bool goes_on;     ///< tiles may go on in the next line, where that is long enough
+  /// The lines of x that are no padding. Taps on others are left out, line by line of the kernel.
+  std::size_t first_line, last_line;
 
   constexpr std::size_t rows() const noexcept { return x.batch * output.height * output.width; }
 
@@ -43,33 +45,58 @@ struct line_windows {
   constexpr void strips(std::size_t begin, std::size_t end, const Function& f) const noexcept {
     strip<Activation> s;
     s.distance = static_cast<std::ptrdiff_t>(taps.stride.width * x.pixel_stride);
-    s.lines = taps.kernel.height;
     s.taps = contiguous ? 1 : taps.kernel.width;
     s.depth = contiguous ? taps.kernel.width * x.channels : x.channels;
     s.line_distance = static_cast<std::ptrdiff_t>(taps.dilation.height * x.line_stride);
     s.tap_distance = static_cast<std::ptrdiff_t>(taps.dilation.width * x.pixel_stride);
     const std::size_t line_stride = taps.stride.height * x.line_stride,
                       line = output.width * taps.stride.width * x.pixel_stride;
-    const bool one_image = line_stride == line || output.height == 1;
+    const bool skips = first_line > 0 || last_line < x.height, joins = line_stride == line;
+    const bool one_image = !skips && (joins || output.height == 1);
     const bool one_line = one_image && (x.batch == 1 || x.image_stride == output.height * line);
-    const bool fours = goes_on && output.width % 4 == 0 && !one_image;
+    const bool fours = goes_on && output.width % 4 == 0 && !joins;
     if (fours) s.next_line = static_cast<std::ptrdiff_t>(line_stride) - static_cast<std::ptrdiff_t>(line);
     const std::size_t pixels = output.height * output.width;
     while (begin < end) {
       const std::size_t n = begin / pixels, y = begin % pixels / output.width, column = begin % output.width;
+      const lines_of_kernel on_image = lines_of(y);
       std::size_t last = one_line ? end : one_image ? (n + 1) * pixels : (n * output.height + y + 1) * output.width;
       last = polymac::detail::smaller(last, end);
-      // Whole lines; those that are left in parts, at both ends, by themselves.
-      const std::size_t whole = polymac::detail::smaller(end / output.width * output.width, (n + 1) * pixels);
-      const bool several = fours && column == 0 && whole > last;
-      if (several) last = whole;
-      s.width = several ? output.width : static_cast<std::size_t>(-1);
+      s.width = static_cast<std::size_t>(-1);
+      // As many whole lines as are alike; those of which a part is asked for, at both ends, by themselves.
+      if (!one_image && column == 0 && (fours || joins))
+        for (std::size_t next = y + 1; next < output.height && last + output.width <= end; ++next) {
+          if (lines_of(next) != on_image) break;
+          last += output.width;
+          if (fours) s.width = output.width;
+        }
       s.rows = last - begin;
       s.output_row = begin;
-      s.first = x.data + n * x.image_stride + y * line_stride + column * taps.stride.width * x.pixel_stride;
+      s.lines = on_image.count;
+      s.skipped_before = on_image.first * s.taps * s.depth;
+      s.first = x.data + n * x.image_stride + y * line_stride + column * taps.stride.width * x.pixel_stride +
+                static_cast<std::ptrdiff_t>(on_image.first) * s.line_distance;
       f(s);
       begin = last;
     }
+  }
+
+ private:
+  struct lines_of_kernel {
+    std::size_t first, count;
+    friend constexpr bool operator==(const lines_of_kernel&, const lines_of_kernel&) = default;
+  };
+  /// Those that an output line needs: all, if none lies on the image.
+  constexpr lines_of_kernel lines_of(std::size_t y) const noexcept {
+    const std::size_t top = y * taps.stride.height;
+    lines_of_kernel lines{0, taps.kernel.height};
+    if (top >= first_line && top + (taps.kernel.height - 1) * taps.dilation.height < last_line) return lines;
+    while (lines.count > 0 && top + lines.first * taps.dilation.height < first_line) {
+      ++lines.first;
+      --lines.count;
+    }
+    while (lines.count > 0 && top + (lines.first + lines.count - 1) * taps.dilation.height >= last_line) --lines.count;
+    return lines.count > 0 ? lines : lines_of_kernel{0, taps.kernel.height};
   }
 };
 

@@ -156,6 +156,7 @@ template <class Atom>
 struct line_rows : stretches<Atom> {
   using activation = typename Atom::activation;
   std::size_t segments, taps;
+  std::size_t skipped_before;  ///< k of the weights before the first segment
   const activation* first;
   std::ptrdiff_t distance, line_distance, tap_distance;
   std::ptrdiff_t ahead[(isa::most_rows<Atom> + 3) / 4];  ///< every fourth row, of the first

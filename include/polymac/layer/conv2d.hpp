@@ -258,7 +258,7 @@ class conv2d {
     if (how == access::none || (how == access::framed && !frames)) return false;
     if (how == access::in_place) {
       const kernel::line_windows<activation> source{x, geometry.output, window_, near && contiguous,
-                                                     kernel::tiles_keep_fours<atom>};
+                                                     kernel::tiles_keep_fours<atom>, 0, x.height};
       kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
       return true;
     }
@@ -276,11 +276,17 @@ class conv2d {
       out.data += n * y.image_stride;
       out.batch = 1;
       const auto framed = frame.fill(one, window_, geometry, zero_point_, memory.block, part.begin, part.end);
+      const std::size_t above = weights_.lines() > 0 ? geometry.padding.top : 0;
       const kernel::line_windows<activation> source{framed, geometry.output, window_, near,
-                                                     kernel::tiles_keep_fours<atom>};
+                                                     kernel::tiles_keep_fours<atom>, above,
+                                                     weights_.lines() > 0 ? above + x.height : framed.height};
       kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(out), memory, part);
     }
     return true;
+  }
+  /// Lines of the kernel that can be left out where they lie on padding.
+  static constexpr std::size_t lines_left_out(std::size_t height) noexcept {
+    return kernel::tiles_leave_lines_out<atom> && frames && static_depth == dynamic && height > 1 ? height : 0;
   }
   /// May a window be copied?
   constexpr bool copies() const noexcept {
@@ -416,7 +422,7 @@ class conv2d {
     if (s = reader.count_terms("conv2d", w.batch, depth, terms); !s.ok()) return s;
     const std::size_t filled = group_channels();
     s = weights_.pack(
-        {groups_, columns, w.height * w.width * filled, terms, tile_steps(terms)},
+        {groups_, columns, w.height * w.width * filled, terms, tile_steps(terms), 0, lines_left_out(w.height)},
         [&](std::size_t g, std::size_t o, std::size_t term, std::size_t k) {
           const std::size_t channel = k % filled;
           return channel < w.channels ? reader.term_of(g * columns + o, term, k / filled * w.channels + channel)
