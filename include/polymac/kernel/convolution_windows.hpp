@@ -216,6 +216,7 @@ class convolution_windows {
   constexpr POLYMAC_NOINLINE void copy_framed(std::size_t row, std::size_t count) const noexcept {
     const std::size_t channels = x_.channels, stride = frame_extent_.width * channels;
     const std::size_t line = window_.kernel.width * channels, down = window_.dilation.height * stride;
+    const std::size_t line_step = depth_ / window_.kernel.height;
     const std::size_t right = window_.stride.width * channels, row_step = row_stride(depth_);
     const std::size_t next_line = window_.stride.height * stride - output_.width * right;
     std::size_t ox = row % output_.width;
@@ -225,7 +226,7 @@ class convolution_windows {
       for (std::size_t r = 0; r < count; ++r, to += row_step) {
         const Activation* from = at;
         Activation* t = to;
-        for (std::size_t ky = 0; ky < lines; ++ky, t += line, from += down) copy(t, from);
+        for (std::size_t ky = 0; ky < lines; ++ky, t += line_step, from += down) copy(t, from);
         at += right;
         if (++ox < output_.width) continue;
         ox = 0;
@@ -253,9 +254,12 @@ class convolution_windows {
       });
     }
   }
-  /// Fills the rows of the block up to whole groups.
+  /// Fills the rows of the block up to whole groups, and its lines up to those of the weights.
   constexpr void fill_ends() const noexcept {
-    const std::size_t row_step = row_stride(depth_);
+    const std::size_t row_step = row_stride(depth_), line = depth_ / window_.kernel.height;
+    const std::size_t used = window_.kernel.width * pixel_fill_;
+    for (std::size_t at = 0; line > used && at < MaxRows * row_step; at += line)
+      detail::fill_elements(block_ + at + used, Activation{}, line - used);
     for (std::size_t r = 0; row_step > depth_ && r < MaxRows; ++r)
       for (std::size_t k = depth_; k < row_step; ++k) block_[r * row_step + k] = Activation{};
   }

@@ -34,7 +34,9 @@ struct line_windows {
   image_view<const Activation> x;
   extent2d output;
   window taps;
-  bool contiguous;  ///< the taps of a line are one stretch
+  /// The taps of a line are one stretch of so many elements, more than the window has where the weights are filled up by
+  /// zeros; 0: each tap is one.
+  std::size_t line_depth;
   bool goes_on;     ///< tiles may go on in the next line, where that is long enough
   /// The lines of x that are no padding. Taps on others are left out, line by line of the kernel.
   std::size_t first_line, last_line;
@@ -45,8 +47,8 @@ struct line_windows {
   constexpr void strips(std::size_t begin, std::size_t end, const Function& f) const noexcept {
     strip<Activation> s;
     s.distance = static_cast<std::ptrdiff_t>(taps.stride.width * x.pixel_stride);
-    s.taps = contiguous ? 1 : taps.kernel.width;
-    s.depth = contiguous ? taps.kernel.width * x.channels : x.channels;
+    s.taps = line_depth > 0 ? 1 : taps.kernel.width;
+    s.depth = line_depth > 0 ? line_depth : x.channels;
     s.line_distance = static_cast<std::ptrdiff_t>(taps.dilation.height * x.line_stride);
     s.tap_distance = static_cast<std::ptrdiff_t>(taps.dilation.width * x.pixel_stride);
     const std::size_t line_stride = taps.stride.height * x.line_stride,
@@ -112,12 +114,15 @@ constexpr bool is_worth_a_frame(const window_geometry& g, extent2d image) noexce
 struct image_frame {
   extent2d extent{};         ///< pixels with padding
   std::size_t channels = 0;  ///< filled up
+  std::size_t surplus = 0;   ///< elements behind the last line, which the last windows read
 
-  constexpr image_frame(const window_geometry& g, extent2d image, std::size_t filled_channels) noexcept
+  constexpr image_frame(const window_geometry& g, extent2d image, std::size_t filled_channels,
+                        std::size_t surplus_elements = 0) noexcept
       : extent{image.height + g.padding.top + g.padding.bottom, image.width + g.padding.left + g.padding.right},
-        channels(filled_channels) {}
+        channels(filled_channels),
+        surplus(surplus_elements) {}
   constexpr std::size_t line_elements() const noexcept { return extent.width * channels; }
-  constexpr std::size_t elements() const noexcept { return extent.height * line_elements(); }
+  constexpr std::size_t elements() const noexcept { return extent.height * line_elements() + surplus; }
 
   /// Copies those lines of image x that the output pixels [begin, end) read; returns the frame as an image.
   template <class Activation>
@@ -130,8 +135,10 @@ struct image_frame {
     };
     const std::size_t first = begin / g.output.width * w.stride.height;
     const std::size_t reach = (w.kernel.height - 1) * w.dilation.height + 1;
-    const std::size_t last = (end - 1) / g.output.width * w.stride.height + reach;
-    for (std::size_t line = first; line < polymac::detail::smaller(last, extent.height); ++line) {
+    const std::size_t last =
+        polymac::detail::smaller((end - 1) / g.output.width * w.stride.height + reach, extent.height);
+    for (std::size_t i = 0; i < surplus; ++i) memory[last * line_elements() + i] = zero_point;
+    for (std::size_t line = first; line < last; ++line) {
       Activation* to = memory + line * line_elements();
       const std::size_t y = line - g.padding.top;  // above the image: larger than any extent
       if (y >= x.height) {
