@@ -611,28 +611,60 @@ class loop_nest {
   POLYMAC_INLINE void finish_in_lanes(std::size_t row, std::size_t panel, const Value* sums) const noexcept {
     constexpr std::size_t width = Panels * Atom::columns;
     constexpr std::size_t panels = Panels % 4 == 0 ? 4 : Panels % 2 == 0 ? 2 : 1;
-    constexpr std::size_t rows = Rows % (4 / panels) == 0 ? 4 / panels : 1;
+    constexpr std::size_t rows = Rows < 4 / panels ? Rows : 4 / panels, rest = Rows % rows;
     const std::size_t columns = weights.shape().columns;
     const std::size_t first = set * columns + panel * Atom::columns;
     const std::size_t last = polymac::detail::smaller(columns - (panel + Panels - 1) * Atom::columns, Atom::columns);
-    auto* out = output.row(row) + first;
+    auto* const out = output.row(row) + first;
     using output_type = std::remove_pointer_t<decltype(out)>;
     const std::size_t stride = row_stride(output);
-    const auto stages = epilogue.view();
-    POLYMAC_UNROLL
-    for (std::size_t r = 0; r < Rows; r += rows, out += rows * stride) {
-      POLYMAC_UNROLL
-      for (std::size_t p = 0; p < Panels; p += panels) {
-        output_type* to[rows];
+    const auto finish_with = [&](const auto& stages) POLYMAC_INLINE_LAMBDA {
+      const auto finished = [&](auto count, std::size_t r, std::size_t p) POLYMAC_INLINE_LAMBDA {
+        using block = isa::best_lanes<Value, typename Atom::isa, count, panels>;
+        return stages.lanes(block::load(sums + r * width + p * Atom::columns, width),
+                            {row + r, first + p * Atom::columns});
+      };
+      const auto store_rows = [&]<std::size_t... i>(std::index_sequence<i...>, const auto& block, std::size_t r,
+                                                    std::size_t p, std::size_t columns_of_last) POLYMAC_INLINE_LAMBDA {
+        output_type* const to[] = {out + (r + i) * stride + p * Atom::columns...};
+        block.store(to, p + panels == Panels ? columns_of_last : Atom::columns);
+      };
+      const auto store =
+          [&](auto count, const auto& block, std::size_t r, std::size_t p, std::size_t columns_of_last)
+              POLYMAC_INLINE_LAMBDA { store_rows(std::make_index_sequence<count>{}, block, r, p, columns_of_last); };
+      constexpr std::integral_constant<std::size_t, rows> all_rows{};
+      using result = decltype(finished(all_rows, 0, 0));
+      if constexpr (requires { requires result::joined; }) {
+        // A block is a register then. All are finished before the first is stored: a store may change anything, as far as
+        // compilers know, and they would read the parameters of the stages anew.
+        constexpr std::size_t across = Panels / panels, all = Rows / rows * across;
+        result blocks[all];
         POLYMAC_UNROLL
-        for (std::size_t i = 0; i < rows; ++i) to[i] = out + i * stride + p * Atom::columns;
-        stages
-            .lanes(isa::best_lanes<Value, typename Atom::isa, rows, panels>::load(sums + r * width + p * Atom::columns,
-                                                                                  width),
-                   {row + r, first + p * Atom::columns})
-            .store(to, p + panels == Panels ? last : Atom::columns);
+        for (std::size_t i = 0; i < all; ++i) blocks[i] = finished(all_rows, i / across * rows, i % across * panels);
+        const auto store_all = [&](auto columns_of_last) POLYMAC_INLINE_LAMBDA {
+          POLYMAC_UNROLL
+          for (std::size_t i = 0; i < all; ++i)
+            store(all_rows, blocks[i], i / across * rows, i % across * panels, columns_of_last);
+        };
+        if (last == Atom::columns)
+          store_all(std::integral_constant<std::size_t, Atom::columns>{});
+        else
+          store_all(last);
+      } else {
+        POLYMAC_UNROLL
+        for (std::size_t r = 0; r + rows <= Rows; r += rows) {
+          POLYMAC_UNROLL
+          for (std::size_t p = 0; p < Panels; p += panels) store(all_rows, finished(all_rows, r, p), r, p, last);
+        }
       }
-    }
+      if constexpr (rest > 0) {
+        constexpr std::integral_constant<std::size_t, rest> rest_rows{};
+        POLYMAC_UNROLL
+        for (std::size_t p = 0; p < Panels; p += panels)
+          store(rest_rows, finished(rest_rows, Rows - rest, p), Rows - rest, p, last);
+      }
+    };
+    polymac::epilogue::detail::with_chosen(epilogue.view(), finish_with);
   }
 
   /// Hands the sums of a tile to the epilogue, without the columns that only fill up the last panel.

@@ -37,7 +37,7 @@ struct line_windows {
   /// The taps of a line are one stretch of so many elements, more than the window has where the weights are filled up by
   /// zeros; 0: each tap is one.
   std::size_t line_depth;
-  bool goes_on;     ///< tiles may go on in the next line, where that is long enough
+  bool goes_on;  ///< tiles may go on in the next line, where that is long enough
   /// The lines of x that are no padding. Taps on others are left out, line by line of the kernel.
   std::size_t first_line, last_line;
 
@@ -126,9 +126,9 @@ struct image_frame {
 
   /// Copies those lines of image x that the output pixels [begin, end) read; returns the frame as an image.
   template <class Activation>
-  image_view<const Activation> fill(const image_view<const Activation>& x, const window& w, const window_geometry& g,
-                                    Activation zero_point, Activation* memory, std::size_t begin,
-                                    std::size_t end) const noexcept {
+  constexpr image_view<const Activation> fill(const image_view<const Activation>& x, const window& w,
+                                              const window_geometry& g, Activation zero_point, Activation* memory,
+                                              std::size_t begin, std::size_t end) const noexcept {
     const auto set = [&](Activation* to, std::size_t pixels) {
       for (std::size_t i = 0; i < pixels * channels; ++i) to[i] = zero_point;
       return to + pixels * channels;

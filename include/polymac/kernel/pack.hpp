@@ -158,10 +158,9 @@ namespace detail {
 /// Is every product a * w times a constant? Integers that are linear in both operands leave no other choice. Then the
 /// sum of a column's weights is all that zero points and surpluses need.
 template <Mac M>
-inline constexpr bool adds_up = !mac_traits<M>::integer ||
-                                (std::is_integral_v<typename mac_traits<M>::activation> &&
-                                 std::is_integral_v<typename mac_traits<M>::weight> && M::linear &&
-                                 mac_traits<M>::weight_linear);
+inline constexpr bool adds_up = !mac_traits<M>::integer || (std::is_integral_v<typename mac_traits<M>::activation> &&
+                                                            std::is_integral_v<typename mac_traits<M>::weight> &&
+                                                            M::linear && mac_traits<M>::weight_linear);
 
 /// How the weights of a product are cut up for an atom, as far as it follows from the shape.
 template <Mac M, class Atom>

@@ -306,6 +306,24 @@ class conv2d {
   constexpr kernel::image_frame frame_of(const window_geometry& geometry, extent2d image) const noexcept {
     return {geometry, image, group_channels(), line_depth() - window_.kernel.width * group_channels()};
   }
+  /// Calls f(image of x, image of y, rows of it) for each image that has some of the rows.
+  template <class Function>
+  static void for_each_image(const image_view<const activation>& x, const image_view<output>& y,
+                             const window_geometry& geometry, row_range rows, const Function& f) noexcept {
+    const std::size_t pixels = geometry.output.height * geometry.output.width;
+    const std::size_t last = polymac::detail::smaller(rows.end, x.batch * pixels);
+    for (std::size_t n = rows.begin / pixels; n * pixels < last; ++n) {
+      image_view<const activation> one = x;
+      one.data += n * x.image_stride;
+      one.batch = 1;
+      image_view<output> out = y;
+      out.data += n * y.image_stride;
+      out.batch = 1;
+      f(one, out,
+        row_range{rows.begin > n * pixels ? rows.begin - n * pixels : 0,
+                  polymac::detail::smaller(last - n * pixels, pixels)});
+    }
+  }
   /// Computes the rows of group g line by line, if there is memory for what that takes.
   bool run_lines(std::size_t g, const image_view<const activation>& x, const window_geometry& geometry,
                  const image_view<output>& y, const kernel::scratch<activation>& memory,
@@ -315,32 +333,30 @@ class conv2d {
     const auto how = line_access(geometry, {x.height, x.width}, contiguous, group_channels() == x.channels);
     if (how == access::none || (how == access::framed && !frames)) return false;
     if (how == access::in_place) {
-      const kernel::line_windows<activation> source{x, geometry.output, window_,
-                                                     near && contiguous ? line_depth() : std::size_t{0},
-                                                     kernel::tiles_keep_fours<atom>, 0, x.height};
+      const kernel::line_windows<activation> source{x,
+                                                    geometry.output,
+                                                    window_,
+                                                    near && contiguous ? line_depth() : std::size_t{0},
+                                                    kernel::tiles_keep_fours<atom>,
+                                                    0,
+                                                    x.height};
       kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
       return true;
     }
     const auto frame = frame_of(geometry, {x.height, x.width});
     if (memory.block_elements < frame.elements()) return false;
-    const std::size_t pixels = geometry.output.height * geometry.output.width;
-    const std::size_t last = polymac::detail::smaller(rows.end, x.batch * pixels);
-    for (std::size_t n = rows.begin / pixels; n * pixels < last; ++n) {
-      const row_range part{rows.begin > n * pixels ? rows.begin - n * pixels : 0,
-                           polymac::detail::smaller(last - n * pixels, pixels)};
-      image_view<const activation> one = x;
-      one.data += n * x.image_stride;
-      one.batch = 1;
-      image_view<output> out = y;
-      out.data += n * y.image_stride;
-      out.batch = 1;
+    for_each_image(x, y, geometry, rows, [&](const auto& one, const auto& out, row_range part) {
       const auto framed = frame.fill(one, window_, geometry, zero_point_, memory.block, part.begin, part.end);
       const std::size_t above = weights_.lines() > 0 ? geometry.padding.top : 0;
-      const kernel::line_windows<activation> source{framed, geometry.output, window_, near ? line_depth() : std::size_t{0},
-                                                     kernel::tiles_keep_fours<atom>, above,
-                                                     weights_.lines() > 0 ? above + x.height : framed.height};
+      const kernel::line_windows<activation> source{framed,
+                                                    geometry.output,
+                                                    window_,
+                                                    near ? line_depth() : std::size_t{0},
+                                                    kernel::tiles_keep_fours<atom>,
+                                                    above,
+                                                    weights_.lines() > 0 ? above + x.height : framed.height};
       kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(out), memory, part);
-    }
+    });
     return true;
   }
   /// Lines of the kernel that can be left out where they lie on padding.
@@ -433,22 +449,14 @@ class conv2d {
       if (rows.begin >= last || !runs_on_tiles(polymac::detail::smaller(last - rows.begin, pixels), pixels))
         return false;
       const auto l = layout(geometry, {x.height, x.width}, is_dense(x), memory.block_elements);
-      for (std::size_t n = rows.begin / pixels; n * pixels < last; ++n) {
-        const std::size_t begin = rows.begin > n * pixels ? rows.begin - n * pixels : 0;
-        const std::size_t end = polymac::detail::smaller(last - n * pixels, pixels);
-        image_view<const activation> one = x;
-        one.data += n * x.image_stride;
-        one.batch = 1;
-        image_view<output> out = y;
-        out.data += n * y.image_stride;
-        out.batch = 1;
+      for_each_image(x, y, geometry, rows, [&](const auto& one, const auto& out, row_range part) {
         kernel::image_tiles<typename atom::tiles> source(one, window_, geometry, l, group_channels(),
-                                                         weights_.depth_of_tiles(), zero_point_, memory.block, begin,
-                                                         end);
+                                                         weights_.depth_of_tiles(), zero_point_, memory.block,
+                                                         part.begin, part.end);
         source.frame();
         kernel::contract_tiles<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(out), source.begin(),
                                      source.end());
-      }
+      });
       return true;
     } else {
       return false;
@@ -494,7 +502,7 @@ class conv2d {
         },
         zero_point_,
         filled_row == line ? detail::plain_filters<M>(w, q.weight_zero_points)
-                             : kernel::plain_weights<typename M::weight>{});
+                           : kernel::plain_weights<typename M::weight>{});
     tiles_permitted_ = s.ok() && detail::may_use_tiles<atom>(weights_, false);
     return s;
   }
