@@ -20,8 +20,7 @@ namespace isa {
 template <class Element>
 constexpr void copy_pixels(Element* to, std::size_t to_stride, const Element* from, std::size_t from_stride,
                            std::size_t channels, std::size_t pixels) noexcept {
-  const bool evaluated = std::is_constant_evaluated();
-  if (!evaluated && to_stride == channels && (from_stride == channels || pixels == 1)) {
+  if (!std::is_constant_evaluated() && to_stride == channels && (from_stride == channels || pixels == 1)) {
     std::memcpy(to, from, pixels * channels * sizeof(Element));
     return;
   }
@@ -30,7 +29,7 @@ constexpr void copy_pixels(Element* to, std::size_t to_stride, const Element* fr
     // RGB to four channels, sixteen pixels at a time: of 16 bytes that hold at least four pixels each quarter of a
     // register takes its own.
     const std::size_t bytes = channels * sizeof(Element);
-    if (!evaluated && bytes <= 4 && to_stride * sizeof(Element) == 4 && from_stride == channels) {
+    if (!std::is_constant_evaluated() && bytes <= 4 && to_stride * sizeof(Element) == 4 && from_stride == channels) {
       const __mmask64 kept = 0x1111'1111'1111'1111u * ((1u << bytes) - 1);
       const auto quarter = static_cast<__mmask16>((1u << 4 * bytes) - 1);
       alignas(16) char order[16]{};

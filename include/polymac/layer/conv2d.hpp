@@ -332,6 +332,8 @@ class conv2d {
     const bool contiguous = window_.kernel.width == 1 || x.pixel_stride == x.channels;
     const auto how = line_access(geometry, {x.height, x.width}, contiguous, group_channels() == x.channels);
     if (how == access::none || (how == access::framed && !frames)) return false;
+    // Windows of one stretch need no lines.
+    if (how == access::in_place && frames && window_.kernel.height == 1 && near && contiguous) return false;
     if (how == access::in_place) {
       const kernel::line_windows<activation> source{x,
                                                     geometry.output,
