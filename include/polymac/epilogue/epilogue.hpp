@@ -31,14 +31,12 @@ struct place {
 /// A stage may also take a block of sums in registers (isa/lanes.hpp), where the instruction set has them:
 ///   view() noexcept                           its parameters by value: pointers and numbers, trivial to copy
 ///   view().lanes(block, place) noexcept       the same for Rows x Panels groups of 16; returns the next stage's block
-///   view().choose(f) noexcept                 optional: f(view) with a view for what is the same for all blocks
 /// and must give the same values. By value, because a store to the output might change parameters in memory, as far as
 /// the compiler knows, and it would read them anew each time. Where one stage of a chain has no view, the scalar form
 /// runs, as vector code by the compiler.
 template <class S>
 concept Stage = std::derived_from<std::remove_cvref_t<S>, stage> && requires(const std::remove_cvref_t<S>& s) {
-  { s.check(std::size_t{}) }
-  noexcept->std::same_as<status>;
+  { s.check(std::size_t{}) } noexcept -> std::same_as<status>;
 };
 
 namespace detail {
@@ -87,28 +85,10 @@ struct identity : stage {
 };
 
 namespace detail {
-
-/// Calls f(view), with a view that has no choice left to make for every block of sums, where it offers one: `choose(f)`.
-template <class View, class Function>
-constexpr POLYMAC_INLINE void with_chosen(const View& view, const Function& f) noexcept {
-  if constexpr (requires { view.choose(f); })
-    view.choose(f);
-  else
-    f(view);
-}
-
 template <class First, class Second>
 struct chain_view {
   First first;
   Second second;
-  template <class Function>
-  constexpr POLYMAC_INLINE void choose(const Function& f) const noexcept {
-    with_chosen(first, [&](const auto& a) POLYMAC_INLINE_LAMBDA {
-      with_chosen(second, [&](const auto& b) POLYMAC_INLINE_LAMBDA {
-        f(chain_view<std::remove_cvref_t<decltype(a)>, std::remove_cvref_t<decltype(b)>>{a, b});
-      });
-    });
-  }
   template <class Block>
   requires requires(const First& f, const Second& s, Block block, place p) { s.lanes(f.lanes(block, p), p); }
   constexpr POLYMAC_INLINE auto lanes(const Block& block, place p) const noexcept {

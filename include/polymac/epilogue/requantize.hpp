@@ -105,35 +105,17 @@ struct factors {
     const std::int32_t *multiplier, *left, *right;
     const float *high, *low, *offset;
     bool in_float;
-    struct floats {
-      const float *high, *low, *offset;
-      template <class Block>
-      POLYMAC_INLINE Block scale(const Block& sums, std::size_t i, std::int32_t) const noexcept {
-        return sums.template scale_in_float<Columns == 1, Mode == rounding::gemmlowp>(high + i, low + i, offset + i);
-      }
-    };
-    struct integers {
-      const std::int32_t *multiplier, *left, *right;
-      template <class Block>
-      POLYMAC_INLINE Block scale(const Block& sums, std::size_t i, std::int32_t) const noexcept {
-        if constexpr (Mode == rounding::gemmlowp)
-          return sums.template scale_rounding_twice<Columns == 1>(multiplier + i, left + i, right + i);
-        else
-          return sums.template scale_rounding_once<Columns == 1>(multiplier + i, left + i, right + i);
-      }
-    };
-    template <class Function>
-    constexpr POLYMAC_INLINE void choose(const Function& f) const noexcept {
-      if constexpr (has_directed_rounding)
-        if (in_float) return f(floats{high, low, offset});
-      f(integers{multiplier, left, right});
-    }
     /// The scaled sums of a block from column i on, not yet saturated; the last argument as `high` of apply().
     template <class Block>
-    POLYMAC_INLINE Block scale(const Block& sums, std::size_t i, std::int32_t most) const noexcept {
+    POLYMAC_INLINE Block scale(const Block& sums, std::size_t i, std::int32_t) const noexcept {
+      constexpr bool uniform = Columns == 1;
       if constexpr (has_directed_rounding)
-        if (in_float) return floats{high, low, offset}.scale(sums, i, most);
-      return integers{multiplier, left, right}.scale(sums, i, most);
+        if (in_float)
+          return sums.template scale_in_float<uniform, Mode == rounding::gemmlowp>(high + i, low + i, offset + i);
+      if constexpr (Mode == rounding::gemmlowp)
+        return sums.template scale_rounding_twice<uniform>(multiplier + i, left + i, right + i);
+      else
+        return sums.template scale_rounding_once<uniform>(multiplier + i, left + i, right + i);
     }
   };
   constexpr view values() const noexcept {
@@ -187,19 +169,6 @@ struct factors<rounding::fp32_nearest_even, Columns> {
   struct view {
     const float* scales;
     bool bounded;
-    template <bool Bounded>
-    struct chosen {
-      const float* scales;
-      template <class Block>
-      POLYMAC_INLINE Block scale(const Block& sums, std::size_t i, std::int32_t high) const noexcept {
-        return sums.template scale_to_nearest_even<Columns == 1, Bounded>(scales + i, static_cast<float>(high));
-      }
-    };
-    template <class Function>
-    constexpr POLYMAC_INLINE void choose(const Function& f) const noexcept {
-      if (bounded) return f(chosen<true>{scales});
-      f(chosen<false>{scales});
-    }
     template <class Block>
     POLYMAC_INLINE Block scale(const Block& sums, std::size_t i, std::int32_t high) const noexcept {
       if (bounded) return sums.template scale_to_nearest_even<Columns == 1, true>(scales + i, static_cast<float>(high));
@@ -287,24 +256,15 @@ class requantize_stage : public stage {
     return static_cast<Out>(scaled + zero_point_);
   }
   /// The stage on blocks of sums, see epilogue.hpp.
-  template <class Factors>
-  struct view_of {
-    Factors factors;
+  struct view_type {
+    typename detail::factors<Mode, Columns>::view factors;
     std::int32_t zero_point;
-    template <class Function>
-    requires requires(const Factors& of, const Function& f) { of.choose(f); }
-    constexpr POLYMAC_INLINE void choose(const Function& f) const noexcept {
-      factors.choose([&](const auto& chosen) POLYMAC_INLINE_LAMBDA {
-        f(view_of<std::remove_cvref_t<decltype(chosen)>>{chosen, zero_point});
-      });
-    }
     template <class Block>
     requires requires(const Block& block) { block.template narrow<Out>(0); }
     POLYMAC_INLINE auto lanes(const Block& sums, place p) const noexcept {
       return factors.scale(sums, Columns == 1 ? 0 : p.column, highest - zero_point).template narrow<Out>(zero_point);
     }
   };
-  using view_type = view_of<typename detail::factors<Mode, Columns>::view>;
   constexpr view_type view() const noexcept { return {factors_.values(), zero_point_}; }
 
  private:

@@ -503,7 +503,7 @@ class loop_nest {
         of.weights += rows.skipped_before / Atom::depth * group_size;
         of.starts = starts;
         of.start_stride = Atom::columns;
-        starts_without<Panels>(rows.skipped_before, of.groups, panel, starts);
+        starts_without(rows.skipped_before, of.groups, panel, Panels, starts);
       }
     }
     if constexpr (prepares) {
@@ -531,14 +531,13 @@ class loop_nest {
     sums_of_tile::template run<Rows, Panels>(rows, of, k_source, sums, width);
     finish_tile<Rows, Panels>(row, rows, panel, sums);
   }
-  /// The start values of Panels panels where of all lines of the kernel only `groups` groups are added up.
-  template <std::size_t Panels>
+  /// The start values of some panels where of all lines of the kernel only `groups` groups are added up.
   POLYMAC_NOINLINE constexpr void starts_without(std::size_t skipped_before, std::size_t groups, std::size_t panel,
-                                                 accumulator* to) const noexcept {
+                                                 std::size_t panels, accumulator* to) const noexcept {
     using unsigned_sum = std::make_unsigned_t<accumulator>;
     const std::size_t line = weights.shape().depth / weights.lines();
     const std::size_t first = skipped_before / line, last = first + groups * Atom::depth / line;
-    for (std::size_t p = 0; p < Panels; ++p, to += Atom::columns) {
+    for (std::size_t p = 0; p < panels; ++p, to += Atom::columns) {
       const accumulator* const all = weights.starts(set, panel + p, 0);
       for (std::size_t c = 0; c < Atom::columns; ++c) to[c] = all[c];
       for (std::size_t l = 0; l < weights.lines(); ++l) {
@@ -618,53 +617,43 @@ class loop_nest {
     auto* const out = output.row(row) + first;
     using output_type = std::remove_pointer_t<decltype(out)>;
     const std::size_t stride = row_stride(output);
-    const auto finish_with = [&](const auto& stages) POLYMAC_INLINE_LAMBDA {
-      const auto finished = [&](auto count, std::size_t r, std::size_t p) POLYMAC_INLINE_LAMBDA {
-        using block = isa::best_lanes<Value, typename Atom::isa, count, panels>;
-        return stages.lanes(block::load(sums + r * width + p * Atom::columns, width),
-                            {row + r, first + p * Atom::columns});
-      };
-      const auto store_rows = [&]<std::size_t... i>(std::index_sequence<i...>, const auto& block, std::size_t r,
-                                                    std::size_t p, std::size_t columns_of_last) POLYMAC_INLINE_LAMBDA {
-        output_type* const to[] = {out + (r + i) * stride + p * Atom::columns...};
-        block.store(to, p + panels == Panels ? columns_of_last : Atom::columns);
-      };
-      const auto store =
-          [&](auto count, const auto& block, std::size_t r, std::size_t p, std::size_t columns_of_last)
-              POLYMAC_INLINE_LAMBDA { store_rows(std::make_index_sequence<count>{}, block, r, p, columns_of_last); };
-      constexpr std::integral_constant<std::size_t, rows> all_rows{};
-      using result = decltype(finished(all_rows, 0, 0));
-      if constexpr (requires { requires result::joined; }) {
-        // A block is a register then. All are finished before the first is stored: a store may change anything, as far as
-        // compilers know, and they would read the parameters of the stages anew.
-        constexpr std::size_t across = Panels / panels, all = Rows / rows * across;
-        result blocks[all];
-        POLYMAC_UNROLL
-        for (std::size_t i = 0; i < all; ++i) blocks[i] = finished(all_rows, i / across * rows, i % across * panels);
-        const auto store_all = [&](auto columns_of_last) POLYMAC_INLINE_LAMBDA {
-          POLYMAC_UNROLL
-          for (std::size_t i = 0; i < all; ++i)
-            store(all_rows, blocks[i], i / across * rows, i % across * panels, columns_of_last);
-        };
-        if (last == Atom::columns)
-          store_all(std::integral_constant<std::size_t, Atom::columns>{});
-        else
-          store_all(last);
-      } else {
-        POLYMAC_UNROLL
-        for (std::size_t r = 0; r + rows <= Rows; r += rows) {
-          POLYMAC_UNROLL
-          for (std::size_t p = 0; p < Panels; p += panels) store(all_rows, finished(all_rows, r, p), r, p, last);
-        }
-      }
-      if constexpr (rest > 0) {
-        constexpr std::integral_constant<std::size_t, rest> rest_rows{};
-        POLYMAC_UNROLL
-        for (std::size_t p = 0; p < Panels; p += panels)
-          store(rest_rows, finished(rest_rows, Rows - rest, p), Rows - rest, p, last);
-      }
+    const auto stages = epilogue.view();
+    const auto finished = [&](auto count, std::size_t r, std::size_t p) POLYMAC_INLINE_LAMBDA {
+      using block = isa::best_lanes<Value, typename Atom::isa, count, panels>;
+      return stages.lanes(block::load(sums + r * width + p * Atom::columns, width),
+                          {row + r, first + p * Atom::columns});
     };
-    polymac::epilogue::detail::with_chosen(epilogue.view(), finish_with);
+    const auto store_rows = [&]<std::size_t... i>(std::index_sequence<i...>, const auto& block, std::size_t r,
+                                                  std::size_t p) POLYMAC_INLINE_LAMBDA {
+      output_type* const to[] = {out + (r + i) * stride + p * Atom::columns...};
+      block.store(to, p + panels == Panels ? last : Atom::columns);
+    };
+    const auto store = [&](auto count, const auto& block, std::size_t r, std::size_t p)
+                           POLYMAC_INLINE_LAMBDA { store_rows(std::make_index_sequence<count>{}, block, r, p); };
+    constexpr std::integral_constant<std::size_t, rows> all_rows{};
+    using result = decltype(finished(all_rows, 0, 0));
+    if constexpr (requires { requires result::joined; }) {
+      // A block is a register then. All are finished before the first is stored: a store may change anything, as far as
+      // compilers know, and they would read the parameters of the stages anew.
+      constexpr std::size_t across = Panels / panels, all = Rows / rows * across;
+      result blocks[all];
+      POLYMAC_UNROLL
+      for (std::size_t i = 0; i < all; ++i) blocks[i] = finished(all_rows, i / across * rows, i % across * panels);
+      POLYMAC_UNROLL
+      for (std::size_t i = 0; i < all; ++i) store(all_rows, blocks[i], i / across * rows, i % across * panels);
+    } else {
+      POLYMAC_UNROLL
+      for (std::size_t r = 0; r + rows <= Rows; r += rows) {
+        POLYMAC_UNROLL
+        for (std::size_t p = 0; p < Panels; p += panels) store(all_rows, finished(all_rows, r, p), r, p);
+      }
+    }
+    if constexpr (rest > 0) {
+      constexpr std::integral_constant<std::size_t, rest> rest_rows{};
+      POLYMAC_UNROLL
+      for (std::size_t p = 0; p < Panels; p += panels)
+        store(rest_rows, finished(rest_rows, Rows - rest, p), Rows - rest, p);
+    }
   }
 
   /// Hands the sums of a tile to the epilogue, without the columns that only fill up the last panel.

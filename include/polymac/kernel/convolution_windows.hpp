@@ -11,7 +11,8 @@
 //
 // Costs of a window that is copied: loads and stores of at most 64 bytes, columns times less than its products. 3 x 3 x
 // 16 -> 16, where it is dearest: 6 of 32 bytes beside 36 products of a register. What it saves: a tile has one loop,
-// over rows that are equally far apart in L1, and never a table of pointers.
+// over rows that are equally far apart in L1, and never a table of pointers. Lines (line_windows.hpp) need no copies,
+// but end tiles where they end: conv2d copies windows where an image is narrow and its kernel has many short lines.
 #pragma once
 
 #include "polymac/core/extents.hpp"

@@ -1,18 +1,26 @@
 // SPDX-License-Identifier: MIT
-// The rows of a convolution as strips, one for each line of output pixels: windows that all lie on the image.
+// The rows of a convolution as strips: windows that all lie on the image, or on a copy of it.
 //
 //     the windows of a line       x x x          are `stride` pixels apart, and each is one stretch of kernel width x
 //       of output pixels          x x x          channels for every line of the kernel (or one for each tap)
 //                                 x x x
 //
 //   in place   there is no padding
-//   framed     else the image is copied once into the workspace, with zero points around it (and for tiles, its channels
+//   framed     else the image is copied once into the workspace, with zero points around it (for tiles, its channels
 //              filled up to whole groups)
 //
-// Stretches are whole groups of the atom; where they are not (RGB), windows are copied (convolution_windows.hpp). No tile
-// needs a table of pointers, and none ever turns round a corner. A frame costs a load and a store for every 64 bytes of
-// the image: less than a hundredth of the products from 16 channels on. (3 x 3 x 16 -> 16 on Zen 4: 159 GMAC/s; 71 with
-// tables of pointers.)
+// A strip is one line of output pixels; or as many lines as are multiples of four pixels long, of which tiles read
+// fours of neighbours (lines of 8: 12, 12, 12, 12, 8, 8 rows of an image of 8 x 8, instead of eight times 8).
+//
+// Lines of the kernel that lie on padding for a whole line of output are left out. Their products with zero points are
+// known when weights are packed (packed_weights::line_starts), so the sums begin with those. On 7 x 7 that is a tenth
+// of all products. (Columns of padding are multiplied: to leave them out as well, the first and the last row of a tile
+// would need loops of their own.)
+//
+// Stretches are whole groups of the atom. Where a line of the kernel is not (RGB), the weights are filled up with
+// zeros, and the last group reaches into the next pixel. No tile needs a table of pointers. A frame costs a load and a
+// store for every 64 bytes of the image: less than a hundredth of the products from 16 channels on. (3 x 3 x 16 -> 16
+// on Zen 4: 187 GMAC/s; 71 with tables of pointers.)
 #pragma once
 
 #include "polymac/core/view.hpp"
@@ -34,8 +42,8 @@ struct line_windows {
   image_view<const Activation> x;
   extent2d output;
   window taps;
-  /// The taps of a line are one stretch of so many elements, more than the window has where the weights are filled up by
-  /// zeros; 0: each tap is one.
+  /// The taps of a line are one stretch of so many elements, more than the window has where the weights are filled up
+  /// by zeros; 0: each tap is one.
   std::size_t line_depth;
   bool goes_on;  ///< tiles may go on in the next line, where that is long enough
   /// The lines of x that are no padding. Taps on others are left out, line by line of the kernel.
