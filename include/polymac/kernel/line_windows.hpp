@@ -20,7 +20,7 @@
 // Stretches are whole groups of the atom. Where a line of the kernel is not (RGB), the weights are filled up with
 // zeros, and the last group reaches into the next pixel. No tile needs a table of pointers. A frame costs a load and a
 // store for every 64 bytes of the image: less than a hundredth of the products from 16 channels on. (3 x 3 x 16 -> 16
-// on Zen 4: 187 GMAC/s; 71 with tables of pointers.)
+// on Zen 4: 176 GMAC/s; 71 with tables of pointers.)
 #pragma once
 
 #include "polymac/core/view.hpp"
