@@ -631,22 +631,10 @@ class loop_nest {
     const auto store = [&](auto count, const auto& block, std::size_t r, std::size_t p)
                            POLYMAC_INLINE_LAMBDA { store_rows(std::make_index_sequence<count>{}, block, r, p); };
     constexpr std::integral_constant<std::size_t, rows> all_rows{};
-    using result = decltype(finished(all_rows, 0, 0));
-    if constexpr (requires { requires result::joined; }) {
-      // A block is a register then. All are finished before the first is stored: a store may change anything, as far as
-      // compilers know, and they would read the parameters of the stages anew.
-      constexpr std::size_t across = Panels / panels, all = Rows / rows * across;
-      result blocks[all];
+    POLYMAC_UNROLL
+    for (std::size_t r = 0; r + rows <= Rows; r += rows) {
       POLYMAC_UNROLL
-      for (std::size_t i = 0; i < all; ++i) blocks[i] = finished(all_rows, i / across * rows, i % across * panels);
-      POLYMAC_UNROLL
-      for (std::size_t i = 0; i < all; ++i) store(all_rows, blocks[i], i / across * rows, i % across * panels);
-    } else {
-      POLYMAC_UNROLL
-      for (std::size_t r = 0; r + rows <= Rows; r += rows) {
-        POLYMAC_UNROLL
-        for (std::size_t p = 0; p < Panels; p += panels) store(all_rows, finished(all_rows, r, p), r, p);
-      }
+      for (std::size_t p = 0; p < Panels; p += panels) store(all_rows, finished(all_rows, r, p), r, p);
     }
     if constexpr (rest > 0) {
       constexpr std::integral_constant<std::size_t, rest> rest_rows{};
