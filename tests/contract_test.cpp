@@ -253,6 +253,21 @@ TEST_CASE("rows and panels of every number", "[contract]") {
     }
 }
 
+TEST_CASE("fours of neighbours stay whole where tiles go on in the next line", "[contract]") {
+  using polymac::kernel::tile_cuts;
+  using polymac::kernel::tile_heights;
+  using fours = tile_heights<12, tile_cuts::lines, 24>;
+  STATIC_REQUIRE(fours::keeps_fours);
+  STATIC_REQUIRE_FALSE(tile_heights<6, tile_cuts::lines>::keeps_fours);
+  for (std::size_t left = 4; left < 200; left += 4) {
+    CAPTURE(left);
+    CHECK(fours::next(left) % 4 == 0);
+    CHECK(fours::next_tall(left) % 4 == 0);
+    CHECK(fours::next(left) <= left);
+    CHECK(fours::next_tall(left) <= left);
+  }
+}
+
 TEST_CASE("packed weights of static extents hold the same", "[contract]") {
   using atom = awkward_atom<shallow>;
   POLYMAC_RANDOM(random, 32);

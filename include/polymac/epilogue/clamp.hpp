@@ -45,7 +45,12 @@ struct clamp : stage {
  private:
   template <class V>
   static constexpr V bound(T b) noexcept {
-    if constexpr (std::integral<V> && std::integral<T>)
+    if constexpr (std::signed_integral<T> && std::integral<V> && sizeof(V) < sizeof(T)) {
+      // Without branches: what is done for every block of sums is done once then.
+      constexpr T least = std::numeric_limits<V>::min(), most = std::numeric_limits<V>::max();
+      const T raised = b < least ? least : b;
+      return static_cast<V>(raised > most ? most : raised);
+    } else if constexpr (std::integral<V> && std::integral<T>)
       return fixed_point::saturate_cast<V>(b);
     else
       return static_cast<V>(b);

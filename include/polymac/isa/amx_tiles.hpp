@@ -174,28 +174,6 @@ struct tile_blocks {
       _mm512_storeu_si512(to, _mm512_loadu_si512(from));
     if (count > 0) _mm512_storeu_si512(to, _mm512_maskz_loadu_epi8(first_bytes(count), from));
   }
-  /// Copies `pixels` pixels of `channels` elements, `from_stride` apart, to places `to_stride` apart; what is between
-  /// them there becomes zero.
-  static void copy_pixels(activation* to, std::size_t to_stride, const activation* from, std::size_t from_stride,
-                          std::size_t channels, std::size_t pixels) noexcept {
-    if (channels <= depth && to_stride == depth && from_stride == channels) {
-      // Sixteen pixels at a time: of 16 bytes that hold at least four of them each quarter takes its own.
-      const std::size_t bytes = channels * sizeof(activation);
-      const __mmask64 kept = 0x1111'1111'1111'1111u * ((1u << bytes) - 1);
-      alignas(16) char order[16];
-      for (std::size_t i = 0; i < 16; ++i) order[i] = static_cast<char>(i / 4 * bytes + i % 4);
-      const __m512i picked = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(order)));
-      const __mmask16 quarter = static_cast<__mmask16>((1u << 4 * bytes) - 1);
-      for (; pixels >= 16; pixels -= 16, from += 16 * channels, to += 16 * depth) {
-        __m512i all = _mm512_castsi128_si512(_mm_maskz_loadu_epi8(quarter, from));
-        all = _mm512_inserti32x4(all, _mm_maskz_loadu_epi8(quarter, from + 4 * channels), 1);
-        all = _mm512_inserti32x4(all, _mm_maskz_loadu_epi8(quarter, from + 8 * channels), 2);
-        all = _mm512_inserti32x4(all, _mm_maskz_loadu_epi8(quarter, from + 12 * channels), 3);
-        _mm512_storeu_si512(to, _mm512_maskz_shuffle_epi8(kept, all, picked));
-      }
-    }
-    for (; pixels > 0; --pixels, from += from_stride, to += to_stride) copy(to, from, channels);
-  }
   static POLYMAC_INLINE void fill(activation* to, activation value, std::size_t count) noexcept {
     const __m512i all = in_all_lanes(value);
     for (; count >= copy_excess; count -= copy_excess, to += copy_excess) _mm512_storeu_si512(to, all);

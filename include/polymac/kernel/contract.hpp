@@ -45,7 +45,8 @@ struct row_access {
 
 /// Rows of activations that come in strips.
 ///   one_stretch             is every row one stretch?
-///   in_lines                optional: true where no strip has more than one line or leaves weights out
+///   in_lines                optional: true where strips leave no weights out, and those of more than one line can be
+///                           cut into fours of neighbours
 ///   strips(begin, end, f)   calls f(strip) for strips that make up rows [begin, end)
 template <class S, class M>
 concept StripSource = requires(const S& s, std::size_t n, void (&f)(const strip<typename M::activation>&)) {
@@ -128,6 +129,8 @@ struct tile_heights {
     while (power * 2 < rows) power *= 2;
     return power;
   }
+  /// Is a multiple of four rows cut at multiples of four? Then tiles may go on in the next line, if lines are too.
+  static constexpr bool keeps_fours = Cuts == tile_cuts::lines && MaxRows % 4 == 0 && Tall % 4 == 0;
   /// The height of the next tile where so many rows are left.
   static constexpr std::size_t next(std::size_t left) noexcept { return plan.next[left < cut ? left : cut]; }
   /// The same beside one panel.
@@ -145,7 +148,7 @@ struct tile_heights {
     constexpr best_cuts() noexcept {
       for (std::size_t rows = 1; rows <= 2 * Highest; ++rows) {
         for (std::size_t height = Highest; height > 0; height = fewer(height)) {
-          if (height > rows) continue;
+          if (height > rows || (keeps_fours && rows % 4 == 0 && height % 4 != 0)) continue;
           const std::size_t all = price_of_tile(height) + price[rows - height];
           if (next[rows] != 0 && all >= price[rows]) continue;
           price[rows] = all;
@@ -156,6 +159,16 @@ struct tile_heights {
   };
   static constexpr best_cuts<MaxRows> plan{};
   static constexpr best_cuts<Tall> tall_plan{};
+};
+
+/// May the tiles of a line_windows source go on in the next line?
+template <class Atom>
+inline constexpr bool tiles_keep_fours =
+    tile_heights<Atom::max_rows, tile_cuts::lines, isa::most_rows<Atom>>::keeps_fours;
+/// And may they leave out lines of the kernel?
+template <class Atom>
+inline constexpr bool tiles_leave_lines_out = mac_traits<typename Atom::mac>::integer && !requires {
+  typename Atom::prepared;
 };
 
 namespace detail {
@@ -219,7 +232,7 @@ class loop_nest {
     else
       return false;
   }();
-  /// Are strips rows of one line, and all of the weights taken?
+  /// Are strips rows of one line, or of several with fours of neighbours, and all of the weights taken?
   static constexpr bool in_lines = [] {
     if constexpr (requires { Source::in_lines; })
       return Source::in_lines;
@@ -228,6 +241,8 @@ class loop_nest {
   }();
   /// Else outputs may be anywhere, and some of the weights be left out.
   static constexpr bool several_stretches = has_strips && !one_stretch && !in_lines;
+  /// May lines of a kernel be left out, on padding? Prepared rows have them.
+  static constexpr bool leaves_lines_out = in_lines && !prepares && traits::integer;
   using strip_rows = std::conditional_t<one_stretch, even_rows<Atom>,
                                         std::conditional_t<in_lines, line_rows<Atom>, even_stretches<Atom>>>;
   using source_rows = std::conditional_t<has_strips, strip_rows, table_rows<Atom>>;
@@ -347,6 +362,12 @@ class loop_nest {
                                                    : tile_cuts::table,
                                tall_rows>;
   using tiles_of_height = typename tile_table<loop_nest>::tiles_of_height;
+  /// Panels of the widest tile.
+  static constexpr std::size_t most_panels = [] {
+    std::size_t most = 1;
+    for (std::size_t rows = 1; rows <= max_rows; ++rows) most = polymac::detail::greater(most, panels_for(rows));
+    return most;
+  }();
   /// Of the largest tile.
   static constexpr std::size_t most_sums = [] {
     std::size_t most = tall_rows;
@@ -408,9 +429,9 @@ class loop_nest {
   }
   constexpr POLYMAC_INLINE void find_rows(const strip<activation>& of, std::size_t row, std::size_t count,
                                           line_rows<Atom>& rows) const noexcept {
-    rows.first = of.first + static_cast<std::ptrdiff_t>(row) * of.distance;
-    rows.distance = of.distance;
+    rows.place(of, row, count);
     rows.taps = of.taps;
+    rows.skipped_before = of.skipped_before;
     rows.segments = of.lines * of.taps;
     rows.line_distance = of.line_distance;
     rows.tap_distance = of.tap_distance;
@@ -512,6 +533,14 @@ class loop_nest {
                                             part_of_depth& part) const noexcept {
     tile_operands<stepper> of{weights.panel(set, panel), weights.panel_stride(), weights.starts(set, panel, 0),
                               weights.start_stride(), weights.groups()};
+    [[maybe_unused]] bool leaves_out = false;
+    if constexpr (leaves_lines_out) {
+      if (weights.lines() > 0 && rows.segments * rows.segment_groups != weights.groups()) {
+        of.groups = rows.segments * rows.segment_groups;
+        of.weights += rows.skipped_before / Atom::depth * group_size;
+        leaves_out = true;
+      }
+    }
     if constexpr (prepares) {
       of.weights += part.first * group_size;
       of.groups = part.groups;
@@ -524,7 +553,7 @@ class loop_nest {
       }
     }
     if constexpr (hands_on_sums) {
-      if (stores_in_place(tiles.rows, row, rows, part)) {
+      if (!leaves_out && stores_in_place(tiles.rows, row, rows, part)) {
         // Nothing of the nest is asked between two tiles: they may have changed it, as far as the compiler knows.
         const std::size_t columns = weights.shape().columns, stride = row_stride(output);
         auto* to = output.row(row) + set * columns + panel * Atom::columns;
@@ -547,7 +576,15 @@ class loop_nest {
         });
     }
     alignas(64) accumulator sums[most_sums];
+    [[maybe_unused]] alignas(64) accumulator starts[leaves_lines_out ? most_panels * Atom::columns : 1];
     for_each_tile(tiles, panel_end - panel, of, [&](const auto& t, bool) POLYMAC_INLINE_LAMBDA {
+      if constexpr (leaves_lines_out) {
+        if (leaves_out) {
+          starts_without(rows.skipped_before, of.groups, panel, t.panels, starts);
+          of.starts = starts;
+          of.start_stride = Atom::columns;
+        }
+      }
       t.sums(rows, of, k_source, sums, t.panels * Atom::columns);
       t.finish(*this, row, rows, panel, sums);
       panel += t.panels;
@@ -575,6 +612,23 @@ class loop_nest {
       if (panel < panel_end) wide_panels_from<Rows, Panels - 1>(row, rows, panel, panel_end);
   }
 
+  /// The start values of some panels where of all lines of the kernel only `groups` groups are added up.
+  POLYMAC_NOINLINE constexpr void starts_without(std::size_t skipped_before, std::size_t groups, std::size_t panel,
+                                                 std::size_t panels, accumulator* to) const noexcept {
+    using unsigned_sum = std::make_unsigned_t<accumulator>;
+    const std::size_t line = weights.shape().depth / weights.lines();
+    const std::size_t first = skipped_before / line, last = first + groups * Atom::depth / line;
+    for (std::size_t p = 0; p < panels; ++p, to += Atom::columns) {
+      const accumulator* const all = weights.starts(set, panel + p, 0);
+      for (std::size_t c = 0; c < Atom::columns; ++c) to[c] = all[c];
+      for (std::size_t l = 0; l < weights.lines(); ++l) {
+        if (l >= first && l < last) continue;
+        const accumulator* const more = weights.line_starts(set, panel + p, l);
+        for (std::size_t c = 0; c < Atom::columns; ++c)
+          to[c] = static_cast<accumulator>(static_cast<unsigned_sum>(to[c]) + static_cast<unsigned_sum>(more[c]));
+      }
+    }
+  }
   /// Can a tile store its sums where the output is?
   constexpr POLYMAC_INLINE bool stores_in_place(std::size_t count, std::size_t row, const tile_rows& rows,
                                                 const part_of_depth& part) const noexcept {
@@ -630,27 +684,37 @@ class loop_nest {
   POLYMAC_INLINE void finish_in_lanes(std::size_t row, std::size_t panel, const Value* sums) const noexcept {
     constexpr std::size_t width = Panels * Atom::columns;
     constexpr std::size_t panels = Panels % 4 == 0 ? 4 : Panels % 2 == 0 ? 2 : 1;
-    constexpr std::size_t rows = Rows % (4 / panels) == 0 ? 4 / panels : 1;
+    constexpr std::size_t rows = Rows < 4 / panels ? Rows : 4 / panels, rest = Rows % rows;
     const std::size_t columns = weights.shape().columns;
     const std::size_t first = set * columns + panel * Atom::columns;
     const std::size_t last = polymac::detail::smaller(columns - (panel + Panels - 1) * Atom::columns, Atom::columns);
-    auto* out = output.row(row) + first;
+    auto* const out = output.row(row) + first;
     using output_type = std::remove_pointer_t<decltype(out)>;
     const std::size_t stride = row_stride(output);
     const auto stages = epilogue.view();
+    const auto finished = [&](auto count, std::size_t r, std::size_t p) POLYMAC_INLINE_LAMBDA {
+      using block = isa::best_lanes<Value, typename Atom::isa, count, panels>;
+      return stages.lanes(block::load(sums + r * width + p * Atom::columns, width),
+                          {row + r, first + p * Atom::columns});
+    };
+    const auto store_rows = [&]<std::size_t... i>(std::index_sequence<i...>, const auto& block, std::size_t r,
+                                                  std::size_t p) POLYMAC_INLINE_LAMBDA {
+      output_type* const to[] = {out + (r + i) * stride + p * Atom::columns...};
+      block.store(to, p + panels == Panels ? last : Atom::columns);
+    };
+    const auto store = [&](auto count, const auto& block, std::size_t r, std::size_t p)
+                           POLYMAC_INLINE_LAMBDA { store_rows(std::make_index_sequence<count>{}, block, r, p); };
+    constexpr std::integral_constant<std::size_t, rows> all_rows{};
     POLYMAC_UNROLL
-    for (std::size_t r = 0; r < Rows; r += rows, out += rows * stride) {
+    for (std::size_t r = 0; r + rows <= Rows; r += rows) {
       POLYMAC_UNROLL
-      for (std::size_t p = 0; p < Panels; p += panels) {
-        output_type* to[rows];
-        POLYMAC_UNROLL
-        for (std::size_t i = 0; i < rows; ++i) to[i] = out + i * stride + p * Atom::columns;
-        stages
-            .lanes(isa::best_lanes<Value, typename Atom::isa, rows, panels>::load(sums + r * width + p * Atom::columns,
-                                                                                  width),
-                   {row + r, first + p * Atom::columns})
-            .store(to, p + panels == Panels ? last : Atom::columns);
-      }
+      for (std::size_t p = 0; p < Panels; p += panels) store(all_rows, finished(all_rows, r, p), r, p);
+    }
+    if constexpr (rest > 0) {
+      constexpr std::integral_constant<std::size_t, rest> rest_rows{};
+      POLYMAC_UNROLL
+      for (std::size_t p = 0; p < Panels; p += panels)
+        store(rest_rows, finished(rest_rows, Rows - rest, p), Rows - rest, p);
     }
   }
 

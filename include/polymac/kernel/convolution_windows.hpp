@@ -11,7 +11,8 @@
 //
 // Costs of a window that is copied: loads and stores of at most 64 bytes, columns times less than its products. 3 x 3 x
 // 16 -> 16, where it is dearest: 6 of 32 bytes beside 36 products of a register. What it saves: a tile has one loop,
-// over rows that are equally far apart in L1, and never a table of pointers.
+// over rows that are equally far apart in L1, and never a table of pointers. Lines (line_windows.hpp) need no copies,
+// but end tiles where they end: conv2d copies windows where an image is narrow and its kernel has many short lines.
 #pragma once
 
 #include "polymac/core/extents.hpp"
@@ -83,8 +84,7 @@ class convolution_windows {
   static constexpr std::size_t framed_elements(const window_geometry& g, extent2d image, std::size_t channels,
                                                std::size_t depth) noexcept {
     if (!is_worth_a_frame(g, image)) return block_elements(depth);
-    const extent2d frame = frame_of(g, image);
-    return polymac::detail::round_up(block_elements(depth), alignment) + frame.height * frame.width * channels;
+    return polymac::detail::round_up(block_elements(depth), alignment) + image_frame(g, image, channels).elements();
   }
 
   /// pixel_fill: elements from tap to tap of a row, more than x.channels where the weights want them filled up; depth:
@@ -95,6 +95,7 @@ class convolution_windows {
                                 std::size_t available) noexcept
       : x_(x),
         window_(w),
+        geometry_(g),
         output_(g.output),
         padding_{g.padding.top, g.padding.left},
         pixel_fill_(pixel_fill),
@@ -108,7 +109,7 @@ class convolution_windows {
                 (output_.height - 1) * w.stride.height + reach(w.kernel.height, w.dilation.height) <= x.height &&
                 (output_.width - 1) * w.stride.width + reach(w.kernel.width, w.dilation.width) <= x.width;
     if (in_place_ || pixel_fill != x.channels) return;
-    frame_extent_ = frame_of(g, {x.height, x.width});
+    frame_extent_ = image_frame(g, {x.height, x.width}, x.channels).extent;
     if (is_worth_a_frame(g, {x.height, x.width}) &&
         framed_elements(g, {x.height, x.width}, x.channels, depth) <= available)
       frame_ = memory + polymac::detail::round_up(block_elements(depth), alignment);
@@ -138,9 +139,6 @@ class convolution_windows {
   }
   static constexpr std::size_t row_stride(std::size_t depth) noexcept {
     return polymac::detail::round_up(depth, AtomDepth);
-  }
-  static constexpr extent2d frame_of(const window_geometry& g, extent2d image) noexcept {
-    return {image.height + g.padding.top + g.padding.bottom, image.width + g.padding.left + g.padding.right};
   }
 
   /// Rows [begin, end) of image n, whose first row is `first`, in place: line by line, or at once where the lines are
@@ -188,34 +186,17 @@ class convolution_windows {
 
   /// The lines that rows [begin, end) of image n read.
   constexpr POLYMAC_NOINLINE void make_frame(std::size_t n, std::size_t begin, std::size_t end) const noexcept {
-    const std::size_t stride = frame_extent_.width * x_.channels;
-    const std::size_t first = begin / output_.width * window_.stride.height;
-    const std::size_t last = polymac::detail::smaller(
-        (end - 1) / output_.width * window_.stride.height + reach(window_.kernel.height, window_.dilation.height),
-        frame_extent_.height);
-    const std::size_t left = padding_.width * x_.channels, inside = x_.width * x_.channels;
-    for (std::size_t line = first; line < last; ++line) {
-      Activation* to = frame_ + line * stride;
-      const std::size_t y = line - padding_.height;  // above the image: larger than any extent
-      if (y >= x_.height) {
-        detail::fill_elements(to, zero_point_, stride);
-        continue;
-      }
-      detail::fill_elements(to, zero_point_, left);
-      to += left;
-      if (x_.pixel_stride == x_.channels || x_.width == 1)
-        detail::copy_elements(to, x_.pixel(n, y, 0), inside);
-      else
-        for (std::size_t x = 0; x < x_.width; ++x)
-          detail::copy_elements(to + x * x_.channels, x_.pixel(n, y, x), x_.channels);
-      detail::fill_elements(to + inside, zero_point_, stride - left - inside);
-    }
+    image_view<const Activation> one = x_;
+    one.data += n * x_.image_stride;
+    image_frame(geometry_, {x_.height, x_.width}, x_.channels)
+        .fill(one, window_, geometry_, zero_point_, frame_, begin, end);
   }
 
   /// Windows from the frame.
   constexpr POLYMAC_NOINLINE void copy_framed(std::size_t row, std::size_t count) const noexcept {
     const std::size_t channels = x_.channels, stride = frame_extent_.width * channels;
     const std::size_t line = window_.kernel.width * channels, down = window_.dilation.height * stride;
+    const std::size_t line_step = depth_ / window_.kernel.height;
     const std::size_t right = window_.stride.width * channels, row_step = row_stride(depth_);
     const std::size_t next_line = window_.stride.height * stride - output_.width * right;
     std::size_t ox = row % output_.width;
@@ -225,7 +206,7 @@ class convolution_windows {
       for (std::size_t r = 0; r < count; ++r, to += row_step) {
         const Activation* from = at;
         Activation* t = to;
-        for (std::size_t ky = 0; ky < lines; ++ky, t += line, from += down) copy(t, from);
+        for (std::size_t ky = 0; ky < lines; ++ky, t += line_step, from += down) copy(t, from);
         at += right;
         if (++ox < output_.width) continue;
         ox = 0;
@@ -253,9 +234,12 @@ class convolution_windows {
       });
     }
   }
-  /// Fills the rows of the block up to whole groups.
+  /// Fills the rows of the block up to whole groups, and its lines up to those of the weights.
   constexpr void fill_ends() const noexcept {
-    const std::size_t row_step = row_stride(depth_);
+    const std::size_t row_step = row_stride(depth_), line = depth_ / window_.kernel.height;
+    const std::size_t used = window_.kernel.width * pixel_fill_;
+    for (std::size_t at = 0; line > used && at < MaxRows * row_step; at += line)
+      detail::fill_elements(block_ + at + used, Activation{}, line - used);
     for (std::size_t r = 0; row_step > depth_ && r < MaxRows; ++r)
       for (std::size_t k = depth_; k < row_step; ++k) block_[r * row_step + k] = Activation{};
   }
@@ -293,6 +277,7 @@ class convolution_windows {
 
   image_view<const Activation> x_;
   window window_;
+  window_geometry geometry_;
   extent2d output_;
   extent2d padding_;  ///< above and left of the image
   std::size_t pixel_fill_, depth_;

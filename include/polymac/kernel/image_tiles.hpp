@@ -24,6 +24,7 @@
 #include "polymac/core/view.hpp"
 #include "polymac/core/window.hpp"
 #include "polymac/kernel/contract_tiles.hpp"
+#include "polymac/kernel/line_windows.hpp"
 
 #include <cstddef>
 
@@ -113,26 +114,8 @@ class image_tiles {
   /// Copies the lines of the image that the output rows read, if they are read from a frame.
   void frame() noexcept {
     if (!layout_.framed) return;
-    const std::size_t first = begin_ / geometry_.output.width * window_.stride.height;
-    const std::size_t reach = (window_.kernel.height - 1) * window_.dilation.height + 1;
-    const std::size_t last = (end_ - 1) / geometry_.output.width * window_.stride.height + reach;
-    for (std::size_t line = first; line < polymac::detail::smaller(last, layout_.frame.height); ++line) {
-      activation* to = memory_ + layout_.block + line * layout_.frame_stride;
-      const std::size_t y = line - geometry_.padding.top;  // above the image: larger than any extent
-      if (y >= x_.height) {
-        Tiles::fill(to, zero_point_, layout_.frame_stride);
-        continue;
-      }
-      Tiles::fill(to, zero_point_, geometry_.padding.left * channels_);
-      to += geometry_.padding.left * channels_;
-      const activation* const from = x_.pixel(0, y, 0);
-      if (channels_ == x_.channels && x_.pixel_stride == x_.channels)
-        Tiles::copy(to, from, x_.width * channels_);
-      else
-        Tiles::copy_pixels(to, channels_, from, x_.pixel_stride, x_.channels, x_.width);
-      to += x_.width * channels_;
-      Tiles::fill(to, zero_point_, geometry_.padding.right * channels_);
-    }
+    image_frame(geometry_, {x_.height, x_.width}, channels_)
+        .fill(x_, window_, geometry_, zero_point_, memory_ + layout_.block, begin_, end_);
   }
 
   /// The rows of the tiles that hold the output rows [begin_, end_): from a border of tiles where a line has whole

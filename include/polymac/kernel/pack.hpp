@@ -42,6 +42,9 @@ struct product_shape {
   std::size_t tile_steps = 0;
   /// Columns of the product that this one is a part of; 0: it is the whole.
   std::size_t whole_columns = 0;
+  /// Equal parts of the depth, each of which can be left out where all its activations are the zero point: lines of a
+  /// kernel on padding. 0: none.
+  std::size_t lines = 0;
 };
 
 /// Weights in memory as they are multiplied: of the arithmetic's own type, one term, no zero points.
@@ -152,6 +155,13 @@ inline constexpr bool has_tiles = requires {
 
 namespace detail {
 
+/// Is every product a * w times a constant? Integers that are linear in both operands leave no other choice. Then the
+/// sum of a column's weights is all that zero points and surpluses need.
+template <Mac M>
+inline constexpr bool adds_up = !mac_traits<M>::integer || (std::is_integral_v<typename mac_traits<M>::activation> &&
+                                                            std::is_integral_v<typename mac_traits<M>::weight> &&
+                                                            M::linear && mac_traits<M>::weight_linear);
+
 /// How the weights of a product are cut up for an atom, as far as it follows from the shape.
 template <Mac M, class Atom>
 struct panel_counts {
@@ -172,14 +182,16 @@ struct panel_counts {
   std::size_t term_groups = 0;  ///< groups of k of one term
   std::size_t groups = 0;       ///< of all terms
   std::size_t chunks = 1;       ///< pieces of the depth that are summed in an accumulator of their own
+  std::size_t lines = 0;        ///< parts of the depth that can be left out
   /// Where the atom reads panels as tiles too, a panel is cut into steps of equally many groups, at most those of a
   /// tile, and filled up with zeros to whole steps.
   std::size_t steps = 1;
   std::size_t held_groups = 0;  ///< groups of a panel, filled up
-  /// Distance of two panels. Not a multiple of 4 KiB: one row reads eight panels at a time, and their lines would share
+  /// Distance of two panels in elements. Not a multiple of 4 KiB: one row reads eight panels at a time, and their lines would share
   /// a set of L1, and of L2.
   std::size_t panel_weights = 0;
-  std::size_t start_values = 0;  ///< distance of the start values of two panels
+  /// Distance of the start values of two panels: for each chunk, and what a line that is left out adds to them.
+  std::size_t start_values = 0;
 
   constexpr panel_counts() noexcept = default;
   constexpr explicit panel_counts(const product_shape& shape) noexcept
@@ -187,6 +199,9 @@ struct panel_counts {
         term_groups(polymac::detail::divide_up(shape.depth, Atom::depth)),
         groups(term_groups * shape.terms) {
     if (groups > 0) chunks = polymac::detail::divide_up(groups, safe_groups);
+    if (mac_traits<M>::integer && adds_up<M> && !isa::encodes_weights<Atom> && shape.lines > 0 && shape.terms == 1 && chunks == 1 &&
+        shape.depth % (shape.lines * Atom::depth) == 0)
+      lines = shape.lines;
     if (shape.tile_steps > 0) steps = shape.tile_steps;
     if constexpr (has_tiles<Atom>)
       if (shape.tile_steps == 0 && groups > 0) steps = steps_of(groups);
@@ -194,7 +209,7 @@ struct panel_counts {
     constexpr std::size_t page = 4096 / sizeof(isa::packed_of<Atom>), line = page / 64;
     panel_weights = held_groups * group_size;
     if (panel_weights % page == 0 && panel_weights > 0) panel_weights += line;
-    start_values = chunks * Atom::columns;
+    start_values = (chunks + lines) * Atom::columns;
   }
   /// As few as possible. Floats may meet infinities beyond the depth, times zero: their steps end with it, if that does
   /// not make them much shorter.
@@ -278,7 +293,8 @@ class packed_weights {
       return status::make(errc::shape, "weights: ", shape.columns, " columns x ", shape.depth,
                           " deep exceed the address space");
     const std::size_t columns = shape.sets * n.held_columns();
-    out = {shape.sets * n.panels * n.panel_weights, columns * n.chunks, columns, has_tiles ? columns : 0};
+    out = {shape.sets * n.panels * n.panel_weights, shape.sets * n.panels * n.start_values, columns,
+           has_tiles ? columns : 0};
     return {};
   }
 
@@ -339,12 +355,18 @@ class packed_weights {
   /// Distance of two panels in elements, and of their start values in accumulators.
   constexpr std::size_t panel_stride() const noexcept { return counts_.panel_weights; }
   constexpr std::size_t start_stride() const noexcept { return counts_.start_values; }
+  /// Equal parts of the depth that can be left out; none, if sums are gathered in 64 bits.
+  constexpr std::size_t lines() const noexcept { return wide_ ? 0 : counts_.lines; }
 
   constexpr const panel_element* panel(std::size_t set, std::size_t p) const noexcept {
     return panels_data_.data() + (set * counts_.panels + p) * panel_stride();
   }
   constexpr const accumulator* starts(std::size_t set, std::size_t p, std::size_t chunk) const noexcept {
     return starts_.data() + (set * counts_.panels + p) * start_stride() + chunk * Atom::columns;
+  }
+  /// What is added to the start values of panel p where line `line` is left out.
+  constexpr const accumulator* line_starts(std::size_t set, std::size_t p, std::size_t line) const noexcept {
+    return starts(set, p, counts_.chunks + line);
   }
   /// The folded bias of the columns of panel p, for sums in 64 bits.
   constexpr const wide* bias(std::size_t set, std::size_t p) const noexcept {
@@ -371,10 +393,7 @@ class packed_weights {
   }
 
  private:
-  /// Is every product a * w times a constant? Integers that are linear in both operands leave no other choice. Then the
-  /// sum of a column's weights is all that zero points and surpluses need.
-  static constexpr bool adds_up = !traits::integer || (std::is_integral_v<activation> && std::is_integral_v<weight> &&
-                                                       M::linear && traits::weight_linear);
+  static constexpr bool adds_up = detail::adds_up<M>;
   static constexpr std::size_t line_columns = 64 / sizeof(weight);
   static constexpr bool encodes = isa::encodes_weights<Atom>;
   static constexpr bool has_summary = isa::has_summary<Atom>;
@@ -432,7 +451,7 @@ class packed_weights {
     const bool folds = traits::integer && copied && zero_point != activation{};
     wide totals[Atom::columns]{};
     for (std::size_t chunk = 0; chunk < counts_.chunks; ++chunk) {
-      accumulator* const start = starts_.data() + ((set * counts_.panels + p) * counts_.chunks + chunk) * Atom::columns;
+      accumulator* const start = starts_.data() + (set * counts_.panels + p) * start_stride() + chunk * Atom::columns;
       if constexpr (traits::integer && (adds_up || Atom::activation_offset != 0)) {
         std::int64_t sums[Atom::columns]{};
         const std::size_t from = chunk * safe_groups;
@@ -447,6 +466,7 @@ class packed_weights {
         for (std::size_t lane = 0; lane < Atom::columns; ++lane) start[lane] = accumulator{};
       }
     }
+    if constexpr (traits::integer && adds_up) pack_lines(set, p, zero_point);
     if (copied) {
       wide room{};
       if constexpr (traits::integer && adds_up) room = room_for_bias();
@@ -500,7 +520,8 @@ class packed_weights {
           for (std::size_t i = 0; i < Atom::columns * Atom::depth; ++i)
             sums[i / Atom::depth] += group[i] == weight{} ? padding_weight : std::int64_t{group[i]};
       }
-      accumulator* const start = starts_.data() + ((set * counts_.panels + p) * counts_.chunks + chunk) * Atom::columns;
+      accumulator* const start =
+          starts_.data() + (set * counts_.panels + p) * start_stride() + chunk * Atom::columns;
       for (std::size_t lane = 0; lane < Atom::columns; ++lane)
         start[lane] = detail::wrap<accumulator>(-std::int64_t{Atom::activation_offset} * sums[lane]);
     }
@@ -513,6 +534,20 @@ class packed_weights {
     else
       return std::int64_t{0};
   }();
+  /// Products with the zero point, of every line.
+  constexpr void pack_lines(std::size_t set, std::size_t p, activation zero_point) noexcept {
+    const std::size_t groups = counts_.lines > 0 ? counts_.groups / counts_.lines : 0;
+    const std::int64_t of_weight = Atom::activation_offset + std::int64_t{zero_point};
+    accumulator* to = starts_.data() + (set * counts_.panels + p) * start_stride() + counts_.chunks * Atom::columns;
+    for (std::size_t line = 0; line < counts_.lines; ++line, to += Atom::columns) {
+      std::int64_t sums[Atom::columns]{};
+      if (of_weight != 0)
+        isa::add_up_columns<typename Atom::isa, Atom::columns, Atom::depth>(
+            panel_data(set, p) + line * groups * group_size, groups, sums);
+      for (std::size_t lane = 0; lane < Atom::columns; ++lane)
+        to[lane] = detail::wrap<accumulator>(of_weight * sums[lane]);
+    }
+  }
 
   /// Writes one column and its folded bias; false where some activations could carry its sum out of 32 bits.
   template <class WeightOf, class BiasOf>
@@ -567,6 +602,7 @@ class packed_weights {
     }
     if (wide_) return;
     for (std::size_t i = 0; i < starts_.size(); ++i) {
+      if (i % start_stride() >= counts_.chunks * Atom::columns) continue;  // of lines
       const wide bias = bias_[i / start_stride() * Atom::columns + i % Atom::columns];
       if constexpr (traits::integer)
         starts_[i] = detail::wrap<accumulator>(bias + starts_[i]);

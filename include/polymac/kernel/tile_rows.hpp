@@ -3,7 +3,7 @@
 //
 //     table_rows        rows anywhere, in segments: a table of pointers [segment][row]
 //     even_rows         one stretch each, equally far apart
-//     line_rows         several stretches each, rows of one line of an image
+//     line_rows         several stretches each, rows of one line of an image, or fours of several lines
 //     even_stretches    the same, and rows may go on in the next line
 //
 // A stretch that is no multiple of the atom's depth ends in a copy, `ends`, so that no atom reads past a view.
@@ -26,7 +26,7 @@ struct strip {
   std::size_t rows = 0;
   std::size_t output_row = 0;  ///< of the first row
   /// After so many rows the next line of pixels begins: `next_line` activations and `output_gap` output rows farther on
-  /// than the next row would be. (Not for rows of one stretch.)
+  /// than the next row would be. (Not for rows of one stretch; for sources `in_lines` a multiple of four, and no gap.)
   std::size_t width = static_cast<std::size_t>(-1);
   std::ptrdiff_t next_line = 0;
   std::size_t output_gap = 0;
@@ -67,6 +67,13 @@ struct even_places {
       : apart{distance, 2 * distance, 3 * distance} {
     POLYMAC_UNROLL
     for (std::size_t i = 0; i < bases; ++i) base[i] = first + static_cast<std::ptrdiff_t>(4 * i) * distance;
+  }
+  /// The first of every four rows is `ahead` of `first`.
+  constexpr POLYMAC_INLINE even_places(const Activation* first, const std::ptrdiff_t* ahead,
+                                       std::ptrdiff_t distance) noexcept
+      : apart{distance, 2 * distance, 3 * distance} {
+    POLYMAC_UNROLL
+    for (std::size_t i = 0; i < bases; ++i) base[i] = first + ahead[i];
   }
   constexpr POLYMAC_INLINE const Activation* operator[](std::size_t r) const noexcept {
     return r % 4 == 0 ? base[r / 4] : base[r / 4] + apart[r % 4 - 1];
@@ -150,34 +157,55 @@ struct even_rows : stretches<Atom> {
   POLYMAC_INLINE even_rows from(std::size_t, std::size_t) const noexcept { return *this; }
 };
 
-/// Rows of several stretches that are equally far apart.
+/// Rows of several stretches; every four of them are equally far apart, and all that lie in one line.
 template <class Atom>
 struct line_rows : stretches<Atom> {
   using activation = typename Atom::activation;
   std::size_t segments, taps;
+  std::size_t skipped_before;  ///< k of the weights before the first segment
   const activation* first;
   std::ptrdiff_t distance, line_distance, tap_distance;
+  std::ptrdiff_t ahead[(isa::most_rows<Atom> + 3) / 4];  ///< every fourth row, of the first
+  /// Row number `row` of a strip and those behind it.
+  constexpr POLYMAC_INLINE void place(const strip<activation>& of, std::size_t row, std::size_t count) noexcept {
+    distance = of.distance;
+    first = of.first + static_cast<std::ptrdiff_t>(row) * distance;
+    std::size_t column = 0;
+    if (of.width < of.rows) {
+      column = row % of.width;
+      first += static_cast<std::ptrdiff_t>(row / of.width) * of.next_line;
+    }
+    std::ptrdiff_t at = 0;
+    for (std::size_t i = 0; 4 * i < count; ++i, at += 4 * distance, column += 4) {
+      if (column >= of.width) {
+        column -= of.width;
+        at += of.next_line;
+      }
+      ahead[i] = at;
+    }
+  }
   constexpr POLYMAC_INLINE const activation* of_segment(std::size_t segment) const noexcept {
     const auto n = static_cast<std::ptrdiff_t>(segment), t = static_cast<std::ptrdiff_t>(taps);
     return first + (t == 1 ? n * line_distance : n / t * line_distance + n % t * tap_distance);
   }
   /// The rows of the first segment, as a table has them.
   constexpr const activation* operator[](std::size_t r) const noexcept {
-    return first + static_cast<std::ptrdiff_t>(r) * distance;
+    return first + ahead[r / 4] + static_cast<std::ptrdiff_t>(r % 4) * distance;
   }
   template <std::size_t Rows>
   constexpr POLYMAC_INLINE auto find(std::size_t segment, std::size_t offset) const noexcept {
-    return even_places<activation, Rows>(of_segment(segment) + offset, distance);
+    return even_places<activation, Rows>(of_segment(segment) + offset, ahead, distance);
   }
   struct segment_rows {
     const activation* first;
+    const std::ptrdiff_t* ahead;
     std::ptrdiff_t distance;
     constexpr const activation* operator[](std::size_t r) const noexcept {
-      return first + static_cast<std::ptrdiff_t>(r) * distance;
+      return first + ahead[r / 4] + static_cast<std::ptrdiff_t>(r % 4) * distance;
     }
   };
   POLYMAC_INLINE segment_rows from(std::size_t segment, std::size_t) const noexcept {
-    return {of_segment(segment), distance};
+    return {of_segment(segment), ahead, distance};
   }
 };
 

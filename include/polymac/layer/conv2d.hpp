@@ -96,10 +96,24 @@ class conv2d {
   }
   /// Does a product with a pixel of padding add nothing? Integers may have a zero point, and atoms that shift them.
   static constexpr bool leaves_out_padding = M::linear && std::is_floating_point_v<activation> && atom::depth == 1;
+  /// k of a line of the kernel in the packed weights. Filled up to whole groups with zeros, where that takes less time
+  /// than to copy windows: then they are read in place from a frame, in groups that reach into the next pixel.
+  static constexpr std::size_t filled_line(std::size_t height, std::size_t width, std::size_t channels,
+                                           std::size_t columns) noexcept {
+    const std::size_t line = width * filled_channels(height, width, channels);
+    const std::size_t filled = polymac::detail::round_up(line, atom::depth);
+    if (!fills_lines || height == 1 || line == filled) return line;
+    const std::size_t more = height * filled / atom::depth - polymac::detail::divide_up(height * line, atom::depth);
+    return 2 * more * polymac::detail::divide_up(columns, atom::columns) <= height * cycles_of_copy ? filled : line;
+  }
   static constexpr std::size_t static_depth =
       Shape::at(1) != dynamic && Shape::at(2) != dynamic && Shape::at(3) != dynamic
           ? Shape::at(1) * Shape::at(2) * filled_channels(Shape::at(1), Shape::at(2), Shape::at(3))
           : dynamic;
+  static constexpr bool fills_lines =
+      static_depth == dynamic && mac_traits<M>::integer && kernel::detail::adds_up<M> && !kernel::has_tiles<atom>;
+  /// Of a line of the kernel, for one output pixel.
+  static constexpr std::size_t cycles_of_copy = 4;
 
  public:
   /// weights: OHWI (batch = output channels, channels = input channels per group), of any integer type for integer
@@ -130,7 +144,7 @@ class conv2d {
     if constexpr (frames) {
       const auto how =
           line_access(geometry, input, groups_ == 1 || window_.kernel.width == 1, group_channels() == channels_);
-      if (how == access::framed) elements = kernel::image_frame(geometry, input, group_channels()).elements();
+      if (how == access::framed) elements = frame_of(geometry, input).elements();
       if (how == access::none && copies())
         elements = windows::framed_elements(geometry, input, channels_, weights_.shape().depth);
     }
@@ -239,14 +253,76 @@ class conv2d {
     const std::size_t taps = window_.kernel.height * window_.kernel.width;
     const bool near = window_.dilation.width == 1 || window_.kernel.width == 1;
     const auto fits = [&](bool one_stretch, std::size_t channels) {
-      const std::size_t stretch = one_stretch ? window_.kernel.width * channels : channels;
+      const std::size_t stretch = one_stretch ? line_depth() : channels;
       return stretch % atom::depth == 0 || (one_stretch ? window_.kernel.height : taps) == 1;
     };
     const auto& p = geometry.padding;
     if (p.top == 0 && p.bottom == 0 && p.left == 0 && p.right == 0 && same_channels &&
-        fits(near && contiguous, channels_))
+        line_depth() == window_.kernel.width * channels_ && fits(near && contiguous, channels_))
       return access::in_place;
-    return fits(near, group_channels()) && kernel::is_worth_a_frame(geometry, image) ? access::framed : access::none;
+    if (!fits(near, group_channels()) || !kernel::is_worth_a_frame(geometry, image)) return access::none;
+    return prefers_copies(geometry, image, near) ? access::none : access::framed;
+  }
+  /// Is it faster to copy windows, of which tiles are full whatever the width of the image, than to read lines from a
+  /// frame? Cycles of a line of output, as measured on Zen 4; copies have their full depth even on padding.
+  constexpr bool prefers_copies(const window_geometry& geometry, extent2d image, bool near) const noexcept {
+    const std::size_t width = geometry.output.width, lines = geometry.output.height * window_.kernel.height;
+    constexpr std::size_t most = atom::max_rows, of_tile = 120, of_segment = 30;
+    if (width > 4 * most || (width % 4 == 0 && kernel::tiles_keep_fours<atom>)) return false;
+    using heights = kernel::tile_heights<most, kernel::tile_cuts::lines>;
+    const std::size_t panels = weights_.panels(), products = panels * weights_.groups();
+    const std::size_t segments = near ? window_.kernel.height : window_.kernel.height * window_.kernel.width;
+    const auto of_products = [&](std::size_t rows) {
+      return ((rows < 2 ? 2 : rows) + (panels == 1 ? 2 : 0)) * products;
+    };
+    const auto tiles = [&](std::size_t rows) {
+      return polymac::detail::divide_up(panels, rows > 4 ? atom::max_panels : 2 * atom::max_panels);
+    };
+    std::size_t in_lines = 0, beside = 0;
+    for (std::size_t left = width; left > 0; left -= heights::next(left)) {
+      in_lines += of_products(heights::next(left));
+      beside += tiles(heights::next(left)) * (of_tile + of_segment * (segments - 1));
+    }
+    in_lines = in_lines * (lines - (weights_.lines() > 0 ? lines_on_padding(geometry, image) : 0)) / lines + beside;
+    const std::size_t of_copies = of_products(most) + tiles(most) * of_tile + most * segments * cycles_of_copy;
+    return of_copies * width < in_lines * most;
+  }
+  /// Lines of the kernel on padding, of all output lines.
+  constexpr std::size_t lines_on_padding(const window_geometry& geometry, extent2d image) const noexcept {
+    const std::size_t outputs = geometry.output.height, stride = window_.stride.height;
+    std::size_t count = 0;
+    for (std::size_t ky = 0; ky < window_.kernel.height; ++ky) {
+      // The outputs before which, and from which on, this line lies above and below the image.
+      const auto up_to = [&](std::size_t line) {
+        const std::size_t at = ky * window_.dilation.height;
+        return line > at ? polymac::detail::smaller(polymac::detail::divide_up(line - at, stride), outputs) : 0;
+      };
+      count += up_to(geometry.padding.top) + outputs - up_to(geometry.padding.top + image.height);
+    }
+    return count;
+  }
+  /// k of a line of the kernel in the packed weights.
+  constexpr std::size_t line_depth() const noexcept { return weights_.shape().depth / window_.kernel.height; }
+  constexpr kernel::image_frame frame_of(const window_geometry& geometry, extent2d image) const noexcept {
+    return {geometry, image, group_channels(), line_depth() - window_.kernel.width * group_channels()};
+  }
+  /// Calls f(image of x, image of y, rows of it) for each image that has some of the rows.
+  template <class Function>
+  static void for_each_image(const image_view<const activation>& x, const image_view<output>& y,
+                             const window_geometry& geometry, row_range rows, const Function& f) noexcept {
+    const std::size_t pixels = geometry.output.height * geometry.output.width;
+    const std::size_t last = polymac::detail::smaller(rows.end, x.batch * pixels);
+    for (std::size_t n = rows.begin / pixels; n * pixels < last; ++n) {
+      image_view<const activation> one = x;
+      one.data += n * x.image_stride;
+      one.batch = 1;
+      image_view<output> out = y;
+      out.data += n * y.image_stride;
+      out.batch = 1;
+      f(one, out,
+        row_range{rows.begin > n * pixels ? rows.begin - n * pixels : 0,
+                  polymac::detail::smaller(last - n * pixels, pixels)});
+    }
   }
   /// Computes the rows of group g line by line, if there is memory for what that takes.
   bool run_lines(std::size_t g, const image_view<const activation>& x, const window_geometry& geometry,
@@ -256,29 +332,38 @@ class conv2d {
     const bool contiguous = window_.kernel.width == 1 || x.pixel_stride == x.channels;
     const auto how = line_access(geometry, {x.height, x.width}, contiguous, group_channels() == x.channels);
     if (how == access::none || (how == access::framed && !frames)) return false;
+    // Windows of one stretch need no lines.
+    if (how == access::in_place && frames && window_.kernel.height == 1 && near && contiguous) return false;
     if (how == access::in_place) {
-      const kernel::line_windows<activation> source{x, geometry.output, window_, near && contiguous};
+      const kernel::line_windows<activation> source{x,
+                                                    geometry.output,
+                                                    window_,
+                                                    near && contiguous ? line_depth() : std::size_t{0},
+                                                    kernel::tiles_keep_fours<atom>,
+                                                    0,
+                                                    x.height};
       kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
       return true;
     }
-    const kernel::image_frame frame(geometry, {x.height, x.width}, group_channels());
+    const auto frame = frame_of(geometry, {x.height, x.width});
     if (memory.block_elements < frame.elements()) return false;
-    const std::size_t pixels = geometry.output.height * geometry.output.width;
-    const std::size_t last = polymac::detail::smaller(rows.end, x.batch * pixels);
-    for (std::size_t n = rows.begin / pixels; n * pixels < last; ++n) {
-      const row_range part{rows.begin > n * pixels ? rows.begin - n * pixels : 0,
-                           polymac::detail::smaller(last - n * pixels, pixels)};
-      image_view<const activation> one = x;
-      one.data += n * x.image_stride;
-      one.batch = 1;
-      image_view<output> out = y;
-      out.data += n * y.image_stride;
-      out.batch = 1;
+    for_each_image(x, y, geometry, rows, [&](const auto& one, const auto& out, row_range part) {
       const auto framed = frame.fill(one, window_, geometry, zero_point_, memory.block, part.begin, part.end);
-      const kernel::line_windows<activation> source{framed, geometry.output, window_, near};
+      const std::size_t above = weights_.lines() > 0 ? geometry.padding.top : 0;
+      const kernel::line_windows<activation> source{framed,
+                                                    geometry.output,
+                                                    window_,
+                                                    near ? line_depth() : std::size_t{0},
+                                                    kernel::tiles_keep_fours<atom>,
+                                                    above,
+                                                    weights_.lines() > 0 ? above + x.height : framed.height};
       kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(out), memory, part);
-    }
+    });
     return true;
+  }
+  /// Lines of the kernel that can be left out where they lie on padding.
+  static constexpr std::size_t lines_left_out(std::size_t height) noexcept {
+    return kernel::tiles_leave_lines_out<atom> && frames && static_depth == dynamic && height > 1 ? height : 0;
   }
   /// May a window be copied?
   constexpr bool copies() const noexcept {
@@ -366,22 +451,14 @@ class conv2d {
       if (rows.begin >= last || !runs_on_tiles(polymac::detail::smaller(last - rows.begin, pixels), pixels))
         return false;
       const auto l = layout(geometry, {x.height, x.width}, is_dense(x), memory.block_elements);
-      for (std::size_t n = rows.begin / pixels; n * pixels < last; ++n) {
-        const std::size_t begin = rows.begin > n * pixels ? rows.begin - n * pixels : 0;
-        const std::size_t end = polymac::detail::smaller(last - n * pixels, pixels);
-        image_view<const activation> one = x;
-        one.data += n * x.image_stride;
-        one.batch = 1;
-        image_view<output> out = y;
-        out.data += n * y.image_stride;
-        out.batch = 1;
+      for_each_image(x, y, geometry, rows, [&](const auto& one, const auto& out, row_range part) {
         kernel::image_tiles<typename atom::tiles> source(one, window_, geometry, l, group_channels(),
-                                                         weights_.depth_of_tiles(), zero_point_, memory.block, begin,
-                                                         end);
+                                                         weights_.depth_of_tiles(), zero_point_, memory.block,
+                                                         part.begin, part.end);
         source.frame();
         kernel::contract_tiles<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(out), source.begin(),
                                      source.end());
-      }
+      });
       return true;
     } else {
       return false;
@@ -412,21 +489,22 @@ class conv2d {
         q.weight_zero_points);
     std::size_t terms = 1;
     if (s = reader.count_terms("conv2d", w.batch, depth, terms); !s.ok()) return s;
-    const std::size_t filled = group_channels();
+    const std::size_t filled = group_channels(), filled_row = filled_line(w.height, w.width, w.channels, columns);
     s = weights_.pack(
-        {groups_, columns, w.height * w.width * filled, terms, tile_steps(terms)},
+        {groups_, columns, w.height * filled_row, terms, tile_steps(terms), 0, lines_left_out(w.height)},
         [&](std::size_t g, std::size_t o, std::size_t term, std::size_t k) {
-          const std::size_t channel = k % filled;
-          return channel < w.channels ? reader.term_of(g * columns + o, term, k / filled * w.channels + channel)
-                                      : typename M::weight{};
+          const std::size_t tap = k % filled_row / filled, channel = k % filled_row % filled;
+          return tap < w.width && channel < w.channels
+                     ? reader.term_of(g * columns + o, term, (k / filled_row * w.width + tap) * w.channels + channel)
+                     : typename M::weight{};
         },
         [&](std::size_t g, std::size_t o) {
           using wide = typename mac_traits<M>::wide;
           return bias.empty() ? wide{} : static_cast<wide>(bias[g * columns + o]);
         },
         zero_point_,
-        filled == w.channels ? detail::plain_filters<M>(w, q.weight_zero_points)
-                             : kernel::plain_weights<typename M::weight>{});
+        filled_row == line ? detail::plain_filters<M>(w, q.weight_zero_points)
+                           : kernel::plain_weights<typename M::weight>{});
     tiles_permitted_ = s.ok() && detail::may_use_tiles<atom>(weights_, false);
     return s;
   }
