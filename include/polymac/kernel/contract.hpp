@@ -47,6 +47,7 @@ struct row_access {
 ///   one_stretch             is every row one stretch?
 ///   in_lines                optional: true where strips leave no weights out, and those of more than one line can be
 ///                           cut into fours of neighbours
+///   one_strip               optional: true where strips() makes one of all rows
 ///   strips(begin, end, f)   calls f(strip) for strips that make up rows [begin, end)
 template <class S, class M>
 concept StripSource = requires(const S& s, std::size_t n, void (&f)(const strip<typename M::activation>&)) {
@@ -232,6 +233,8 @@ class loop_nest {
     else
       return false;
   }();
+  /// Are all rows one strip, of one stretch?
+  static constexpr bool one_strip = one_stretch && requires { requires Source::one_strip; };
   /// Are strips rows of one line, or of several with fours of neighbours, and all of the weights taken?
   static constexpr bool in_lines = [] {
     if constexpr (requires { Source::in_lines; })
@@ -276,7 +279,7 @@ class loop_nest {
   /// Computes rows that are one tile, with none of the loops but the one over panels: a small product takes no longer
   /// than what those need. False: there are others.
   constexpr POLYMAC_INLINE bool run_one_tile(std::size_t first_row, std::size_t last_row) const noexcept {
-    if constexpr (one_stretch && !prepares && sums_fit) {
+    if constexpr (one_strip && !prepares && sums_fit) {
       const std::size_t rows = last_row - first_row, panels = weights.panels();
       if (rows > tall_rows || panels == 0 || weights.wide_sums()) return false;
       const tiles_of_height& tiles = tile_table<loop_nest>::tiles.of[rows];

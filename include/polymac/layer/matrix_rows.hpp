@@ -18,6 +18,7 @@ namespace detail {
 template <class Activation>
 struct matrix_source {
   static constexpr bool one_stretch = true;
+  static constexpr bool one_strip = true;
   // Not copied: g++ 12 does so by loads that are wider than the stores of whoever made the view, and they wait for
   // those.
   const matrix_view<const Activation>& x;
