@@ -75,7 +75,10 @@ struct zmm_float {
   static POLYMAC_INLINE type load_floats(const void* from) noexcept { return _mm512_loadu_ps(from); }
   static POLYMAC_INLINE type zero() noexcept { return _mm512_setzero_ps(); }
   static POLYMAC_INLINE type broadcast(float v) noexcept { return _mm512_set1_ps(v); }
-  static POLYMAC_INLINE type multiply(type a, type b) noexcept { return _mm512_mul_ps(a, b); }
+  /// Powers of two times one whose exponent stands where a float has it.
+  static POLYMAC_INLINE type times_power(type a, std::int32_t power) noexcept {
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_set1_epi32(power)));
+  }
   static POLYMAC_INLINE void store(float* to, type v) noexcept { _mm512_storeu_ps(to, v); }
   static POLYMAC_INLINE type add(type a, type b) noexcept { return _mm512_add_ps(a, b); }
   /// The first `count` lanes.

@@ -81,10 +81,12 @@ struct code_atom<M, Bits, true> : avx512_vnni_tile<code_product<M, zmm_dot, Bits
 
 /// Groups of codes with a scale and a zero point.
 template <class M>
+using group_sums =
+    integer_block_sums<zmm_dot, M::group_size,
+                       M::codes::stored_bits == 1 ? 2 : panel_bits<M::codes::stored_bits>, true>;
+template <class M>
 using group_steps = block_steps<M, avx512_vnni, zmm_float,
-                                integer_block_sums<zmm_dot, M::group_size, M::codes::stored_bits == 1
-                                                                               ? 2
-                                                                               : panel_bits<M::codes::stored_bits>>,
+                                group_sums<M>,
                                 false>;
 template <class M>
 struct group_atom : group_steps<M> {
@@ -94,8 +96,7 @@ struct group_atom : group_steps<M> {
   using packed = std::uint8_t;
 
   static constexpr void encode(const weight* group, packed* to) noexcept {
-    using sums = integer_block_sums<zmm_dot, M::group_size,
-                                    M::codes::stored_bits == 1 ? 2 : panel_bits<M::codes::stored_bits>>;
+    using sums = group_sums<M>;
     constexpr int least = M::codes::least;
     for (std::size_t i = 0; i < prepared::group_elements; ++i) to[i] = 0;
     for (std::size_t c = 0; c < prepared::columns; ++c) {
@@ -125,7 +126,7 @@ struct group_atom : group_steps<M> {
 
 /// Microscaling blocks whose elements are integers of a byte.
 template <class M>
-using integer_mx_steps = block_steps<M, avx512_vnni, zmm_float, integer_block_sums<zmm_dot, 32, 8>, true>;
+using integer_mx_steps = block_steps<M, avx512_vnni, zmm_float, integer_block_sums<zmm_dot, 32, 8, false>, true>;
 template <class M>
 struct integer_mx_atom : integer_mx_steps<M> {
   using activation = typename M::activation;
@@ -136,7 +137,7 @@ struct integer_mx_atom : integer_mx_steps<M> {
   static constexpr int offset = 128;
 
   static void encode(const weight* group, std::size_t columns, packed* to, summary& seen) noexcept {
-    using sums = integer_block_sums<zmm_dot, 32, 8>;
+    using sums = integer_block_sums<zmm_dot, 32, 8, false>;
     for (std::size_t i = 0; i < prepared::group_elements; ++i) to[i] = 0;
     for (std::size_t c = 0; c < prepared::columns; ++c) {
       bool zeros = true;
@@ -147,7 +148,6 @@ struct integer_mx_atom : integer_mx_steps<M> {
       }
       const float scale = mx_scale_of(group[c], zeros, M::unit_exponent, c < columns, seen);
       std::memcpy(to + sums::code_bytes + 4 * c, &scale, 4);
-      to[sums::code_bytes + sums::register_bytes + c] = offset;
     }
   }
   template <class Rows>
@@ -160,8 +160,9 @@ struct integer_mx_atom : integer_mx_steps<M> {
         const __m256i values = decode(from);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(block.values), values);
         const __m256i sums = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), values);
-        block.sum = _mm512_reduce_add_epi32(_mm512_zextsi256_si512(sums));
+        block.sum = -offset * _mm512_reduce_add_epi32(_mm512_zextsi256_si512(sums));
         block.scale = mx_scale_of(from, _mm256_testz_si256(values, values) != 0, 0, true, seen);
+        block.power = power_of(block.scale);
       }
   }
   static constexpr std::size_t mode(const summary& weights, const summary& activations) noexcept {
@@ -221,6 +222,7 @@ struct bf16_mx_atom : bf16_mx_steps<M> {
         auto& block = to[r * stride + b];
         const bool zeros = decode(from, block.values);
         block.scale = mx_scale_of(from, zeros, 0, true, seen);
+        block.power = power_of(block.scale);
       }
   }
   static constexpr std::size_t mode(const summary& weights, const summary& activations) noexcept {

@@ -23,6 +23,7 @@
 #include "polymac/isa/lane_tile.hpp"
 #include "polymac/isa/widening.hpp"
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -38,12 +39,14 @@ namespace detail {
 template <std::size_t Size>
 struct integer_block {
   std::int8_t values[Size];
-  std::int32_t sum;  ///< of the values; 16 bits hold it, signed
+  std::int32_t sum;    ///< of the values, signed 16 bits; with one zero point for all weights, what the sums start from
+  std::int32_t power;  ///< of the scale: its exponent where a float has it
   float scale;
 };
 /// Of bf16.
 struct bf16_block {
   bfloat16 values[32];
+  std::int32_t power;
   float scale;
 };
 
@@ -68,6 +71,10 @@ POLYMAC_INLINE float mx_scale_of(const Block& block, bool zeros, int unit, bool 
   if (counts) seen.add(block.exponent());
   return float_code::to_float(float_code::double_power_of_two(block.exponent() + unit));
 }
+/// The exponent of a power of two where a float has it. (Of NaN something: mode 1 does not ask.)
+POLYMAC_INLINE std::int32_t power_of(float scale) noexcept {
+  return std::bit_cast<std::int32_t>(scale) - std::bit_cast<std::int32_t>(1.0f);
+}
 /// Are all scales and their products with sums normal floats?
 template <class M>
 constexpr std::size_t mx_mode(const scale_summary& weights, const scale_summary& activations) noexcept {
@@ -79,7 +86,8 @@ constexpr std::size_t mx_mode(const scale_summary& weights, const scale_summary&
 }
 
 /// The sums of one block of integers. V: registers of integers, with dot products and `field<Bits, Shift>` of bytes.
-template <class V, std::size_t Size, unsigned Bits>
+/// HasZeroPoints: each column has a zero point; else one serves all, and the blocks of activations hold what it makes.
+template <class V, std::size_t Size, unsigned Bits, bool HasZeroPoints>
 struct integer_block_sums {
   static_assert(Bits == 1 || Bits == 2 || Bits == 4 || Bits == 8);
   using block = integer_block<Size>;
@@ -87,9 +95,14 @@ struct integer_block_sums {
   static constexpr std::size_t parts = 8 / Bits, registers = Size / 4 / parts;
   static constexpr std::size_t register_bytes = 4 * V::lanes;
   static constexpr std::size_t code_bytes = registers * register_bytes;
-  static constexpr bool has_zero_points = true;
+  static constexpr bool has_zero_points = HasZeroPoints;
 
-  static POLYMAC_INLINE type zero() noexcept { return V::zero(); }
+  static POLYMAC_INLINE type start(const block& of) noexcept {
+    if constexpr (HasZeroPoints)
+      return V::zero();
+    else
+      return V::broadcast(of.sum);
+  }
   static POLYMAC_INLINE auto to_float(type sums) noexcept { return V::to_float(sums); }
   template <std::size_t Rows, std::size_t Panels, class Places>
   static POLYMAC_INLINE void add_up(type (&sums)[Rows][Panels], const Places& rows, std::size_t offset,
@@ -103,6 +116,7 @@ struct integer_block_sums {
       }
       (std::make_index_sequence<parts>{});
     }
+    if constexpr (!HasZeroPoints) return;
     type zero_points[Panels];
     POLYMAC_UNROLL
     for (std::size_t p = 0; p < Panels; ++p)
@@ -146,7 +160,7 @@ struct bf16_block_sums {
   static constexpr std::size_t code_bytes = 16 * register_bytes;
   static constexpr bool has_zero_points = false;
 
-  static POLYMAC_INLINE type zero() noexcept { return V::zero(); }
+  static POLYMAC_INLINE type start(const block&) noexcept { return V::zero(); }
   static POLYMAC_INLINE type to_float(type sums) noexcept { return sums; }
   template <std::size_t Rows, std::size_t Panels, class Places>
   static POLYMAC_INLINE void add_up(type (&sums)[Rows][Panels], const Places& rows, std::size_t offset,
@@ -184,7 +198,7 @@ struct block_steps {
   static constexpr std::size_t max_rows = Floats::registers >= 32 ? 6 : 3;
   static constexpr std::size_t max_panels = 2;
   static constexpr int activation_offset = 0;
-  static constexpr std::size_t modes = ScalesActivations ? 2 : 1;
+  static constexpr std::size_t modes = ScalesActivations ? 2 : 1, tile_modes = 1;
   /// Panels of the best tile of so many rows.
   static constexpr std::size_t panels_for(std::size_t rows) noexcept {
     return rows == 1 && Floats::registers >= 32 ? 4 : max_panels;
@@ -227,8 +241,9 @@ struct block_steps {
     typename Sums::type sums[Rows][Panels];
     POLYMAC_UNROLL
     for (std::size_t r = 0; r < Rows; ++r) {
+      const auto first = Sums::start(rows[r][offset]);
       POLYMAC_UNROLL
-      for (std::size_t p = 0; p < Panels; ++p) sums[r][p] = Sums::zero();
+      for (std::size_t p = 0; p < Panels; ++p) sums[r][p] = first;
     }
     Sums::add_up(sums, rows, offset, weights, stride);
     const auto scales = [&](std::size_t p) POLYMAC_INLINE_LAMBDA {
@@ -251,9 +266,10 @@ struct block_steps {
                                             static_cast<double>(rows[r][offset].scale));
           t.totals[r][p] = Floats::load(totals);
         } else if constexpr (ScalesActivations) {
-          const auto scaled = Floats::multiply(Sums::to_float(sums[r][p]), of_weights[p]);
-          t.totals[r][p] =
-              Floats::multiply_add(scaled, Floats::broadcast(rows[r][offset].scale), t.totals[r][p]);
+          // A product of powers of two is a sum of exponents: not for the ports that have the products.
+          t.totals[r][p] = Floats::multiply_add(Sums::to_float(sums[r][p]),
+                                                Floats::times_power(of_weights[p], rows[r][offset].power),
+                                                t.totals[r][p]);
         } else {
           t.totals[r][p] = Floats::multiply_add(Sums::to_float(sums[r][p]), of_weights[p], t.totals[r][p]);
         }

@@ -179,6 +179,15 @@ inline constexpr std::size_t modes_of = [] {
     return std::size_t{1};
 }();
 
+/// Those of them that have tiles, the first ones; the others, which hardly any data need, add up one row beside one panel.
+template <class Atom>
+inline constexpr std::size_t tile_modes_of = [] {
+  if constexpr (requires { Atom::tile_modes; })
+    return std::size_t{Atom::tile_modes};
+  else
+    return modes_of<Atom>;
+}();
+
 /// Are weights encoded for the panels?
 template <class Atom>
 inline constexpr bool encodes_weights = detail::panel_format<Atom>::encodes;
@@ -231,7 +240,7 @@ inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 ///                                  data with special cases: encode(weights, columns, to, summary) and prepare(..., stride,
 ///                                  summary of the weights, summary) note what there is; `prepared` has as many ways to
 ///                                  do a step, and the kernel takes the one that mode() of both summaries says for a
-///                                  tile of rows
+///                                  tile of rows; `tile_modes` of them have tiles (all, if left out), the others are slow
 ///   chain_groups, spill(tile)      sums that are gathered in another type after so many groups, and by `store`:
 ///                                  mac::dfp
 ///

@@ -71,7 +71,7 @@ struct l_mul_steps {
   static constexpr std::size_t max_rows = V::max_rows;
   static constexpr std::size_t max_panels = V::max_panels;
   static constexpr int activation_offset = 0;
-  static constexpr std::size_t modes = 3;
+  static constexpr std::size_t modes = 3, tile_modes = 2;
   /// Panels of the best tile of so many rows.
   static constexpr std::size_t panels_for(std::size_t rows) noexcept {
     const std::size_t panels = panels_that_fit(rows, 1, 1, V::registers);

@@ -116,10 +116,26 @@ struct tile_sums {
   template <std::size_t Rows, std::size_t Panels, std::size_t Mode, bool GoesOn>
   static constexpr POLYMAC_INLINE void run_in(const TileRows& rows, const operands& of, KSource k_source,
                                               accumulator* to, std::size_t stride) noexcept {
-    if constexpr (isa::modes_of<Atom> > 1)
+    if constexpr (Mode >= isa::tile_modes_of<Atom> && Rows * Panels > 1)
+      one_by_one<Rows, Panels, Mode, GoesOn>(rows, of, k_source, to, stride);
+    else if constexpr (isa::modes_of<Atom> > 1)
       sums_apart<Rows, Panels, Mode, GoesOn>(rows, of, k_source, to, stride);
     else
       sums_in<Rows, Panels, Mode, GoesOn>(rows, of, k_source, to, stride);
+  }
+  /// A mode that has no tiles: every row and panel by itself.
+  template <std::size_t Rows, std::size_t Panels, std::size_t Mode, bool GoesOn>
+  static constexpr void one_by_one(const TileRows& rows, const operands& of, KSource k_source, accumulator* to,
+                                   std::size_t stride) noexcept {
+    TileRows row = rows;
+    for (std::size_t r = 0; r < Rows; ++r, row.first += row.distance) {
+      operands panel = of;
+      for (std::size_t p = 0; p < Panels; ++p) {
+        sums_apart<1, 1, Mode, GoesOn>(row, panel, k_source, to + r * stride + p * Atom::columns, stride);
+        panel.weights += of.panel_stride;
+        panel.starts += of.start_stride;
+      }
+    }
   }
   /// Calls f(std::integral_constant) of the mode.
   template <std::size_t Mode = 0, class Function>
