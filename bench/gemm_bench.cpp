@@ -5,6 +5,7 @@
 //   gemm_pack/<arithmetic>/<who>/<rows>x<columns>x<depth>     packing the weights
 //   gemm_unpacked/<arithmetic>/<who>/<rows>x<columns>x<depth> products that pack on the way, both operands as they are;
 //                                                             "by_depth" in the arithmetic's name: w is depth x columns
+#include "bench/gemm_arithmetics.hpp"
 #include "bench/peers.hpp"
 #include "bench/problem.hpp"
 #include "bench/report.hpp"
@@ -218,5 +219,6 @@ int main(int argc, char** argv) {
 #if POLYMAC_PEER_EIGEN
   add<peer::eigen_gemm, float>("float32", arithmetic::float32, result::sums);
 #endif
+  bench::add_gemm_arithmetics();
   return bench::run_all(argc, argv);
 }

@@ -28,7 +28,14 @@
 namespace bench {
 
 /// What the products of a case are made of.
-enum class arithmetic { int8, int16, float32, bfloat16 };
+enum class arithmetic {
+  int8,
+  int16,
+  float32,
+  bfloat16,
+  l_mul,   ///< sums of words, added as floats
+  binary,  ///< bits that two words have in common, counted
+};
 
 /// An instruction sequence and its rate here in 1e9 multiply-accumulates per second; 0: none is known here.
 struct probe {
@@ -106,11 +113,15 @@ POLYMAC_BENCH_ZMM(vpdpbusd_zmm, "avx512f,avx512vnni", "vpdpbusd %%zmm0, %%zmm1, 
 POLYMAC_BENCH_ZMM(vpdpwssd_zmm, "avx512f,avx512vnni", "vpdpwssd %%zmm0, %%zmm1, %%zmm\\r")
 POLYMAC_BENCH_ZMM(vdpbf16ps_zmm, "avx512f,avx512bf16", "vdpbf16ps %%zmm0, %%zmm1, %%zmm\\r")
 POLYMAC_BENCH_ZMM(vfmadd_zmm, "avx512f", "vfmadd231ps %%zmm0, %%zmm1, %%zmm\\r")
+POLYMAC_BENCH_ZMM(l_mul_zmm, "avx512f", "vpaddd %%zmm0, %%zmm1, %%zmm2\n\tvaddps %%zmm2, %%zmm\\r, %%zmm\\r")
+POLYMAC_BENCH_ZMM(popcount_zmm, "avx512f,avx512vpopcntdq",
+                  "vpandq %%zmm0, %%zmm1, %%zmm2\n\tvpopcntq %%zmm2, %%zmm3\n\tvpaddq %%zmm3, %%zmm\\r, %%zmm\\r")
 POLYMAC_BENCH_ZMM(vpmaddwd_zmm, "avx512f,avx512bw",
                   "vpmaddwd %%zmm0, %%zmm1, %%zmm2\n\tvpaddd %%zmm2, %%zmm\\r, %%zmm\\r")
 POLYMAC_BENCH_YMM(vpdpbusd_ymm, "avx2,avxvnni", "%{vex%} vpdpbusd %%ymm0, %%ymm1, %%ymm\\r")
 POLYMAC_BENCH_YMM(vpdpwssd_ymm, "avx2,avxvnni", "%{vex%} vpdpwssd %%ymm0, %%ymm1, %%ymm\\r")
 POLYMAC_BENCH_YMM(vfmadd_ymm, "avx2,fma", "vfmadd231ps %%ymm0, %%ymm1, %%ymm\\r")
+POLYMAC_BENCH_YMM(l_mul_ymm, "avx2", "vpaddd %%ymm0, %%ymm1, %%ymm2\n\tvaddps %%ymm2, %%ymm\\r, %%ymm\\r")
 POLYMAC_BENCH_YMM(vpmaddwd_ymm, "avx2", "vpmaddwd %%ymm0, %%ymm1, %%ymm2\n\tvpaddd %%ymm2, %%ymm\\r, %%ymm\\r")
 
 #undef POLYMAC_BENCH_YMM
@@ -185,6 +196,16 @@ inline probe isa_peak(std::string_view isa, arithmetic a, operands data) {
       if (avx512) return measure(data, "vfmadd231ps zmm", vfmadd_zmm, 10000, 24 * 16);
       if (avx2) return measure(data, "vfmadd231ps ymm", vfmadd_ymm, 20000, 12 * 8);
       return {};
+    case arithmetic::l_mul:
+      if (avx512) return measure(data, "vpaddd, vaddps zmm", l_mul_zmm, 5000, 24 * 16);
+      if (avx2) return measure(data, "vpaddd, vaddps ymm", l_mul_ymm, 10000, 12 * 8);
+      return {};
+    case arithmetic::binary:
+#if defined(__GNUC__)
+      if (avx512 && __builtin_cpu_supports("avx512vpopcntdq"))
+        return measure(data, "vpandq, vpopcntq, vpaddq zmm", popcount_zmm, 5000, 24 * 512);
+#endif
+      return {};
   }
   return {};
 }
@@ -235,6 +256,9 @@ inline probe isa_peak(std::string_view isa, arithmetic a, operands data) {
     case arithmetic::float32:
     case arithmetic::bfloat16:
       return measure(data, "fmla", fmla, 5000, 24 * 4);
+    case arithmetic::l_mul:
+    case arithmetic::binary:
+      break;
   }
   return {};
 }

@@ -49,8 +49,8 @@ struct awkward_atom {
         t.sums[r][c] = static_cast<std::uint32_t>(sums[r * stride + c]);
   }
   template <std::size_t Rows, std::size_t Panels, class Places>
-  static constexpr void step(tile<Rows, Panels>& t, const Places& rows, std::size_t offset,
-                             const weight* weights, std::size_t stride) noexcept {
+  static constexpr void step(tile<Rows, Panels>& t, const Places& rows, std::size_t offset, const weight* weights,
+                             std::size_t stride) noexcept {
     for (std::size_t r = 0; r < Rows; ++r)
       for (std::size_t c = 0; c < Panels * columns; ++c)
         for (std::size_t d = 0; d < depth; ++d) {
@@ -64,8 +64,7 @@ struct awkward_atom {
   template <std::size_t Rows, std::size_t Panels>
   static constexpr void store(const tile<Rows, Panels>& t, accumulator* sums, std::size_t stride) noexcept {
     for (std::size_t r = 0; r < Rows; ++r)
-      for (std::size_t c = 0; c < Panels * columns; ++c)
-        sums[r * stride + c] = static_cast<accumulator>(t.sums[r][c]);
+      for (std::size_t c = 0; c < Panels * columns; ++c) sums[r * stride + c] = static_cast<accumulator>(t.sums[r][c]);
   }
 };
 

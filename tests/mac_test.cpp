@@ -26,8 +26,9 @@ namespace mac = polymac::mac;
 
 namespace {
 
-using integer_macs = std::tuple<mac::int8, mac::uint8, mac::int16x8, mac::dfp<std::int8_t>, mac::bit_weights<polymac::ternary_bits>,
-                                mac::bit_weights<3, polymac::digits::en_t>, mac::bit_weights<8, polymac::digits::naf>>;
+using integer_macs =
+    std::tuple<mac::int8, mac::uint8, mac::int16x8, mac::dfp<std::int8_t>, mac::bit_weights<polymac::ternary_bits>,
+               mac::bit_weights<3, polymac::digits::en_t>, mac::bit_weights<8, polymac::digits::naf>>;
 using chained_macs = std::tuple<mac::dfp<std::int16_t>, mac::dfp<std::int16_t, 3>>;
 using float_macs = std::tuple<mac::float32, mac::bf16, mac::fp16, mac::fp8<polymac::e4m3fn>, mac::fp8<polymac::e5m2>>;
 using approximate_macs =

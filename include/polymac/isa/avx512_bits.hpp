@@ -126,8 +126,8 @@ struct sign_words {
   }
   static POLYMAC_INLINE __m512i add_count(__m512i sums, const operand& a, const operand& w) noexcept {
     const __m512i valid = _mm512_and_si512(a.valid, w.valid);
-    const __m512i differing = _mm512_popcnt_epi64(
-        _mm512_ternarylogic_epi64(a.negative, w.negative, valid, 0x28));  // (a ^ w) & valid
+    const __m512i differing =
+        _mm512_popcnt_epi64(_mm512_ternarylogic_epi64(a.negative, w.negative, valid, 0x28));  // (a ^ w) & valid
     return _mm512_add_epi64(sums, _mm512_sub_epi64(_mm512_popcnt_epi64(valid), _mm512_add_epi64(differing, differing)));
   }
   static constexpr void encode(const polymac::mac::sign_word& w, std::uint64_t* to) noexcept {
@@ -165,8 +165,8 @@ struct plane_pairs {
       POLYMAC_UNROLL
       for (int j = 0; j < weight_planes; ++j) {
         const bool negative = (activation::weight_of(i) < 0) != (weight::weight_of(j) < 0);
-        const __m512i count = _mm512_slli_epi64(
-            _mm512_popcnt_epi64(_mm512_and_si512(a.planes[i], w.planes[j])), static_cast<unsigned>(i + j));
+        const __m512i count = _mm512_slli_epi64(_mm512_popcnt_epi64(_mm512_and_si512(a.planes[i], w.planes[j])),
+                                                static_cast<unsigned>(i + j));
         sums = negative ? _mm512_sub_epi64(sums, count) : _mm512_add_epi64(sums, count);
       }
     }
@@ -211,7 +211,8 @@ struct spike_steps {
     bytes::start(t, starts, stride);
   }
   template <std::size_t Rows, std::size_t Panels>
-  static POLYMAC_INLINE void resume(bytes::tile<Rows, Panels>& t, const accumulator* sums, std::size_t stride) noexcept {
+  static POLYMAC_INLINE void resume(bytes::tile<Rows, Panels>& t, const accumulator* sums,
+                                    std::size_t stride) noexcept {
     bytes::resume(t, sums, stride);
   }
   template <class Places>
@@ -245,8 +246,7 @@ struct spike_atom : spike_steps {
                                      spike_bytes* to, std::size_t stride) noexcept {
     for (std::size_t r = 0; r < row_count; ++r)
       for (std::size_t i = 0; i < count; ++i)
-        _mm512_storeu_si512(to[r * stride + i].values,
-                            _mm512_maskz_set1_epi8(rows[r][offset + i].bits, 1));
+        _mm512_storeu_si512(to[r * stride + i].values, _mm512_maskz_set1_epi8(rows[r][offset + i].bits, 1));
   }
   /// Of rows as they are: sums in 64 bits.
   template <std::size_t Rows, std::size_t Panels, class Places>
@@ -275,9 +275,9 @@ struct atom<mac::binary, avx512_vnni> : detail::popcount_tile<detail::binary_wor
 template <>
 struct atom<mac::sign, avx512_vnni> : detail::popcount_tile<detail::sign_words> {};
 template <int A, int W, bool AS, bool WS>
-requires(A <= 2 && W <= 2)
-struct atom<mac::bit_planes<A, W, AS, WS>, avx512_vnni>
-    : detail::popcount_tile<detail::plane_pairs<mac::bit_planes<A, W, AS, WS>>> {};
+requires(A <= 2 && W <= 2) struct atom<mac::bit_planes<A, W, AS, WS>, avx512_vnni>
+    : detail::popcount_tile<detail::plane_pairs<mac::bit_planes<A, W, AS, WS>>> {
+};
 #endif
 #endif
 

@@ -63,7 +63,9 @@ struct fp8_conversion {
 
 /// Bits that a panel holds of the codes of mac::bit_weights; groups of one bit have two.
 template <int Bits>
-inline constexpr unsigned panel_bits = Bits == ternary_bits ? 2 : Bits == 3 ? 4 : static_cast<unsigned>(Bits);
+inline constexpr unsigned panel_bits = Bits == ternary_bits ? 2
+                                       : Bits == 3          ? 4
+                                                            : static_cast<unsigned>(Bits);
 
 #if defined(__AVX512VNNI__)
 
@@ -81,13 +83,10 @@ struct code_atom<M, Bits, true> : avx512_vnni_tile<code_product<M, zmm_dot, Bits
 
 /// Groups of codes with a scale and a zero point.
 template <class M>
-using group_sums =
-    integer_block_sums<zmm_dot, M::group_size,
-                       M::codes::stored_bits == 1 ? 2 : panel_bits<M::codes::stored_bits>, true>;
+using group_sums = integer_block_sums<zmm_dot, M::group_size,
+                                      M::codes::stored_bits == 1 ? 2 : panel_bits<M::codes::stored_bits>, true>;
 template <class M>
-using group_steps = block_steps<M, avx512_vnni, zmm_float,
-                                group_sums<M>,
-                                false>;
+using group_steps = block_steps<M, avx512_vnni, zmm_float, group_sums<M>, false>;
 template <class M>
 struct group_atom : group_steps<M> {
   using activation = typename M::activation;
@@ -175,11 +174,11 @@ struct integer_mx_atom : integer_mx_steps<M> {
       return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from.codes));
     } else if constexpr (std::is_same_v<activation, mx_block<e2m1>>) {
       const __m128i all = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from.codes));
-      const __m256i table = _mm256_broadcastsi128_si256(
-          _mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12));
-      const __m128i low = _mm_and_si128(all, _mm_set1_epi8(15)), high = _mm_and_si128(_mm_srli_epi16(all, 4), _mm_set1_epi8(15));
-      return _mm256_shuffle_epi8(
-          table, _mm256_set_m128i(_mm_unpackhi_epi8(low, high), _mm_unpacklo_epi8(low, high)));
+      const __m256i table =
+          _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12));
+      const __m128i low = _mm_and_si128(all, _mm_set1_epi8(15)),
+                    high = _mm_and_si128(_mm_srli_epi16(all, 4), _mm_set1_epi8(15));
+      return _mm256_shuffle_epi8(table, _mm256_set_m128i(_mm_unpackhi_epi8(low, high), _mm_unpacklo_epi8(low, high)));
     } else {
       alignas(32) std::int8_t values[32];
       for (std::size_t k = 0; k < 32; ++k) values[k] = static_cast<std::int8_t>(M::traits::integer(from[k]));
@@ -255,29 +254,33 @@ struct bf16_mx_atom : bf16_mx_steps<M> {
 
 #if defined(__AVX512VNNI__)
 template <int Bits, class Encoding>
-requires(Bits != 8)
-struct atom<mac::bit_weights<Bits, Encoding, 0>, avx512_vnni>
-    : detail::code_atom<mac::bit_weights<Bits, Encoding, 0>, detail::panel_bits<Bits>> {};
+requires(Bits != 8) struct atom<mac::bit_weights<Bits, Encoding, 0>, avx512_vnni>
+    : detail::code_atom<mac::bit_weights<Bits, Encoding, 0>, detail::panel_bits<Bits>> {
+};
 template <int Bits, class Encoding, std::size_t Group>
-requires(Group > 0)
-struct atom<mac::bit_weights<Bits, Encoding, Group>, avx512_vnni>
-    : detail::group_atom<mac::bit_weights<Bits, Encoding, Group>> {};
+requires(Group > 0) struct atom<mac::bit_weights<Bits, Encoding, Group>, avx512_vnni>
+    : detail::group_atom<mac::bit_weights<Bits, Encoding, Group>> {
+};
 template <class Element, mx_scale Scale>
-requires(mac::mx<Element, Scale>::sums_integers && !std::is_same_v<Element, e3m2>)
-struct atom<mac::mx<Element, Scale>, avx512_vnni> : detail::integer_mx_atom<mac::mx<Element, Scale>> {};
+requires(mac::mx<Element, Scale>::sums_integers &&
+         !std::is_same_v<Element, e3m2>) struct atom<mac::mx<Element, Scale>, avx512_vnni>
+    : detail::integer_mx_atom<mac::mx<Element, Scale>> {
+};
 #endif
 #if defined(__AVX512VNNI__) && defined(__AVX512BF16__)
 template <class Element, mx_scale Scale>
-requires(!mac::mx<Element, Scale>::sums_integers || std::is_same_v<Element, e3m2>)
-struct atom<mac::mx<Element, Scale>, avx512_bf16> : detail::bf16_mx_atom<mac::mx<Element, Scale>> {};
+requires(!mac::mx<Element, Scale>::sums_integers ||
+         std::is_same_v<Element, e3m2>) struct atom<mac::mx<Element, Scale>, avx512_bf16>
+    : detail::bf16_mx_atom<mac::mx<Element, Scale>> {
+};
 #endif
 
 /// The atom of bf16 where the set has one of its own.
 template <class Code, class I>
 requires(Code::special != special_codes::negative_zero && true &&
-         requires { sizeof(atom<mac::bf16, I>); })
-struct atom<mac::fp8<Code>, I>
-    : detail::converted_atom<mac::fp8<Code>, atom<mac::bf16, I>, detail::fp8_conversion<Code>> {};
+         requires { sizeof(atom<mac::bf16, I>); }) struct atom<mac::fp8<Code>, I>
+    : detail::converted_atom<mac::fp8<Code>, atom<mac::bf16, I>, detail::fp8_conversion<Code>> {
+};
 
 }  // namespace isa
 POLYMAC_END

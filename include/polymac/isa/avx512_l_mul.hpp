@@ -33,7 +33,7 @@ struct zmm_l_mul : zmm_float {
     return _mm512_castsi512_ps(_mm512_maskz_add_epi32(a.here, a.word, w));
   }
   static POLYMAC_INLINE __mmask16 nonzero(words w) noexcept {
-    return _mm512_test_epi32_mask(w, _mm512_set1_epi32(0x7FFFFFFF));
+    return _mm512_test_epi32_mask(w, _mm512_set1_epi32(0x7F800000));
   }
   static POLYMAC_INLINE type add_where(__mmask16 where, type sums, type products) noexcept {
     return _mm512_mask_add_ps(sums, where, sums, products);
@@ -50,16 +50,17 @@ struct zmm_l_mul : zmm_float {
     const __m512i sum = _mm512_add_epi32(
         _mm512_sub_epi32(xm, _mm512_set1_epi32(static_cast<std::int32_t>(M::offset_word + 0x00800000u))), wm);
     const __mmask16 overflows = _mm512_cmpge_epu32_mask(sum, _mm512_set1_epi32(0x7F000000));
-    const __mmask16 underflows = _mm512_cmpgt_epu32_mask(sum, _mm512_set1_epi32(static_cast<std::int32_t>(0xC0000000u)));
+    const __mmask16 underflows =
+        _mm512_cmpgt_epu32_mask(sum, _mm512_set1_epi32(static_cast<std::int32_t>(0xC0000000u)));
     __m512i made = _mm512_add_epi32(sum, _mm512_set1_epi32(0x00800000));
     made = _mm512_mask_mov_epi32(made, overflows, _mm512_set1_epi32(static_cast<std::int32_t>(M::beyond)));
-    made = _mm512_maskz_mov_epi32(static_cast<__mmask16>(~underflows & _mm512_test_epi32_mask(xm, xm) &
-                                                         _mm512_test_epi32_mask(wm, wm)),
+    made = _mm512_maskz_mov_epi32(static_cast<__mmask16>(~underflows & _mm512_test_epi32_mask(xm, infinity) &
+                                                         _mm512_test_epi32_mask(wm, infinity)),
                                   made);
     made = _mm512_or_si512(made, sign);
     // Infinities and NaN: what IEEE makes of them.
-    const auto special = static_cast<__mmask16>(_mm512_cmpge_epu32_mask(xm, infinity) |
-                                                _mm512_cmpge_epu32_mask(wm, infinity));
+    const auto special =
+        static_cast<__mmask16>(_mm512_cmpge_epu32_mask(xm, infinity) | _mm512_cmpge_epu32_mask(wm, infinity));
     return _mm512_mask_mul_ps(_mm512_castsi512_ps(made), special, _mm512_castsi512_ps(x), _mm512_castsi512_ps(w));
   }
 

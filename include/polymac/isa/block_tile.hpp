@@ -78,7 +78,8 @@ POLYMAC_INLINE std::int32_t power_of(float scale) noexcept {
 /// Are all scales and their products with sums normal floats?
 template <class M>
 constexpr std::size_t mx_mode(const scale_summary& weights, const scale_summary& activations) noexcept {
-  if (weights.most < weights.least || activations.most < activations.least) return weights.most > 1000 || activations.most > 1000 ? 1 : 0;
+  if (weights.most < weights.least || activations.most < activations.least)
+    return weights.most > 1000 || activations.most > 1000 ? 1 : 0;
   const bool normal = weights.least + M::unit_exponent >= -126 && activations.least >= -126 &&
                       M::scales_are_safe(weights.least, weights.most) &&
                       M::scales_are_safe(weights.least + activations.least, weights.most + activations.most);
@@ -193,8 +194,7 @@ struct block_steps {
   static constexpr std::size_t columns = Floats::lanes;
   static constexpr std::size_t depth = 1;
   static constexpr std::size_t scale_bytes = 4 * columns;
-  static constexpr std::size_t group_elements =
-      Sums::code_bytes + scale_bytes + (Sums::has_zero_points ? columns : 0);
+  static constexpr std::size_t group_elements = Sums::code_bytes + scale_bytes + (Sums::has_zero_points ? columns : 0);
   static constexpr std::size_t max_rows = Floats::registers >= 32 ? 6 : 3;
   static constexpr std::size_t max_panels = 2;
   static constexpr int activation_offset = 0;
@@ -267,9 +267,8 @@ struct block_steps {
           t.totals[r][p] = Floats::load(totals);
         } else if constexpr (ScalesActivations) {
           // A product of powers of two is a sum of exponents: not for the ports that have the products.
-          t.totals[r][p] = Floats::multiply_add(Sums::to_float(sums[r][p]),
-                                                Floats::times_power(of_weights[p], rows[r][offset].power),
-                                                t.totals[r][p]);
+          t.totals[r][p] = Floats::multiply_add(
+              Sums::to_float(sums[r][p]), Floats::times_power(of_weights[p], rows[r][offset].power), t.totals[r][p]);
         } else {
           t.totals[r][p] = Floats::multiply_add(Sums::to_float(sums[r][p]), of_weights[p], t.totals[r][p]);
         }

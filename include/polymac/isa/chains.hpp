@@ -47,7 +47,9 @@ struct chained_words {
 
 /// Words in chains of whole pairs.
 template <class M>
-concept ChainOfWords = requires { typename M::chain_accumulator; }
+concept ChainOfWords = requires {
+  typename M::chain_accumulator;
+}
 &&sizeof(typename M::weight) == 2 && M::chain % 2 == 0;
 
 }  // namespace detail
@@ -58,14 +60,16 @@ requires detail::ChainOfWords<mac::dfp<std::int16_t, Shift, Chain, Promise>>
 struct atom<mac::dfp<std::int16_t, Shift, Chain, Promise>, avx2>
     : detail::chained_tile<avx2, detail::ymm, detail::ymm_float,
                            detail::chained_words<mac::dfp<std::int16_t, Shift, Chain, Promise>, detail::ymm, false>, 2,
-                           3, 1> {};
+                           3, 1> {
+};
 #if defined(__AVXVNNI__)
 template <int Shift, std::size_t Chain, class Promise>
 requires detail::ChainOfWords<mac::dfp<std::int16_t, Shift, Chain, Promise>>
 struct atom<mac::dfp<std::int16_t, Shift, Chain, Promise>, avx_vnni>
     : detail::chained_tile<avx_vnni, detail::ymm_dot, detail::ymm_float,
                            detail::chained_words<mac::dfp<std::int16_t, Shift, Chain, Promise>, detail::ymm_dot, true>,
-                           2, 3, 1> {};
+                           2, 3, 1> {
+};
 #endif
 #endif
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
@@ -74,14 +78,16 @@ requires detail::ChainOfWords<mac::dfp<std::int16_t, Shift, Chain, Promise>>
 struct atom<mac::dfp<std::int16_t, Shift, Chain, Promise>, avx512>
     : detail::chained_tile<avx512, detail::zmm, detail::zmm_float,
                            detail::chained_words<mac::dfp<std::int16_t, Shift, Chain, Promise>, detail::zmm, false>, 1,
-                           6, 2> {};
+                           6, 2> {
+};
 #if defined(__AVX512VNNI__)
 template <int Shift, std::size_t Chain, class Promise>
 requires detail::ChainOfWords<mac::dfp<std::int16_t, Shift, Chain, Promise>>
 struct atom<mac::dfp<std::int16_t, Shift, Chain, Promise>, avx512_vnni>
     : detail::chained_tile<avx512_vnni, detail::zmm_dot, detail::zmm_float,
                            detail::chained_words<mac::dfp<std::int16_t, Shift, Chain, Promise>, detail::zmm_dot, true>,
-                           1, 6, 2> {};
+                           1, 6, 2> {
+};
 #endif
 #endif
 

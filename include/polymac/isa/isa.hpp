@@ -262,8 +262,9 @@ struct renamed_atom : Atom {
 /// include: without it the generic one would silently take their place.
 template <class M>
 consteval bool knows_atoms() {
-  if constexpr (requires { typename M::atoms; })
-    return requires { sizeof(typename M::atoms); };
+  if constexpr (requires { typename M::atoms; }) return requires {
+      sizeof(typename M::atoms);
+    };
   else
     return true;
 }
@@ -276,8 +277,9 @@ struct find_atom<M, I> {
   using type = atom<M, I>;
 };
 template <class M, class I>
-requires(!requires { sizeof(atom<M, I>); } && requires { sizeof(atom<typename M::computed_as, I>); })
-struct find_atom<M, I> {
+requires(
+    !requires { sizeof(atom<M, I>); } &&
+    requires { sizeof(atom<typename M::computed_as, I>); }) struct find_atom<M, I> {
   using type = renamed_atom<M, atom<typename M::computed_as, I>>;
 };
 }  // namespace detail

@@ -152,14 +152,15 @@ struct l_mul_atom : l_mul_steps<M, I, V> {
   using summary = l_mul_summary;
   using packed = std::uint32_t;
 
-  /// Zeros and subnormals become +-0, what is beyond `columns` becomes 1: nobody takes its sums.
+  /// Zeros and subnormals stay (infinity times a subnormal is infinite), and are told by their exponent. What is beyond
+  /// `columns` becomes 1: nobody takes its sums.
   static void encode(const weight* group, std::size_t columns, packed* to, summary& seen) noexcept {
     for (std::size_t c = 0; c < l_mul_steps<M, I, V>::columns; ++c) {
       const float value = c < columns ? static_cast<float>(group[c]) : 1.0f;
       const auto bits = std::bit_cast<std::uint32_t>(value);
       const std::uint32_t magnitude = bits & 0x7FFFFFFFu;
       const bool is_zero = magnitude < 0x00800000u;
-      to[c] = is_zero ? bits & 0x80000000u : magnitude >= 0x7F800000u ? bits : bits & M::mask;
+      to[c] = is_zero || magnitude >= 0x7F800000u ? bits : bits & M::mask;
       if (c >= columns) continue;
       seen.zeros = seen.zeros || is_zero;
       seen.exponents.add(value);
@@ -177,10 +178,10 @@ struct l_mul_atom : l_mul_steps<M, I, V> {
       if constexpr (std::is_same_v<activation, float>) {
         p.row(from, count, to + r * stride);
       } else {
-        constexpr std::size_t most = 64;
-        for (std::size_t k = 0; k < count; k += most) {
-          const std::size_t n = polymac::detail::smaller(most, count - k);
-          float floats[most];
+        constexpr std::size_t piece = 64;
+        for (std::size_t k = 0; k < count; k += piece) {
+          const std::size_t n = polymac::detail::smaller(piece, count - k);
+          float floats[piece];
           for (std::size_t i = 0; i < n; ++i) floats[i] = static_cast<float>(from[k + i]);
           p.row(floats, n, to + r * stride + k);
         }

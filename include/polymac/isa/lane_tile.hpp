@@ -310,7 +310,8 @@ struct lane_tile : panel_of_codes<Product, Vector::lanes * Registers> {
     POLYMAC_UNROLL
     for (std::size_t r = 0; r < Rows; ++r) {
       POLYMAC_UNROLL
-      for (std::size_t i = 0; i + 1 < Panels; ++i) Vector::store(sums + r * stride + i * Vector::lanes, sum_of(t, r, i));
+      for (std::size_t i = 0; i + 1 < Panels; ++i)
+        Vector::store(sums + r * stride + i * Vector::lanes, sum_of(t, r, i));
       Vector::store_part(sums + r * stride + (Panels - 1) * Vector::lanes, sum_of(t, r, Panels - 1), last);
     }
   }

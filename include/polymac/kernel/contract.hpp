@@ -476,7 +476,7 @@ class loop_nest {
   }
   POLYMAC_NOINLINE void piece_by_piece(const tiles_of_height& tiles, std::size_t row, const source_rows& rows,
                                        step_activation* block, std::size_t panel,
-                                      std::size_t panel_end) const noexcept {
+                                       std::size_t panel_end) const noexcept {
     constexpr std::size_t slack = prepared_slack;
     const std::size_t most_groups = (prepared_elements / tiles.rows / slack - 1) * slack / Atom::depth;
     const std::size_t term_groups = rows.segments * rows.segment_groups;

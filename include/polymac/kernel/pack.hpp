@@ -199,8 +199,8 @@ struct panel_counts {
         term_groups(polymac::detail::divide_up(shape.depth, Atom::depth)),
         groups(term_groups * shape.terms) {
     if (groups > 0) chunks = polymac::detail::divide_up(groups, safe_groups);
-    if (mac_traits<M>::integer && adds_up<M> && !isa::encodes_weights<Atom> && shape.lines > 0 && shape.terms == 1 && chunks == 1 &&
-        shape.depth % (shape.lines * Atom::depth) == 0)
+    if (mac_traits<M>::integer && adds_up<M> && !isa::encodes_weights<Atom> && shape.lines > 0 && shape.terms == 1 &&
+        chunks == 1 && shape.depth % (shape.lines * Atom::depth) == 0)
       lines = shape.lines;
     if (shape.tile_steps > 0) steps = shape.tile_steps;
     if constexpr (has_tiles<Atom>)
@@ -520,8 +520,7 @@ class packed_weights {
           for (std::size_t i = 0; i < Atom::columns * Atom::depth; ++i)
             sums[i / Atom::depth] += group[i] == weight{} ? padding_weight : std::int64_t{group[i]};
       }
-      accumulator* const start =
-          starts_.data() + (set * counts_.panels + p) * start_stride() + chunk * Atom::columns;
+      accumulator* const start = starts_.data() + (set * counts_.panels + p) * start_stride() + chunk * Atom::columns;
       for (std::size_t lane = 0; lane < Atom::columns; ++lane)
         start[lane] = detail::wrap<accumulator>(-std::int64_t{Atom::activation_offset} * sums[lane]);
     }

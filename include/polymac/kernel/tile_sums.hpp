@@ -28,7 +28,7 @@ struct tile_operands {
   std::size_t start_stride;
   std::size_t groups;                        ///< of k, all segments and terms
   std::size_t last_columns = Atom::columns;  ///< of the last panel that are stored (all, if not stores_parts)
-  bool cold = false;  ///< the activations may be far away: this is the first tile that reads them
+  bool cold = false;     ///< the activations may be far away: this is the first tile that reads them
   std::size_t mode = 0;  ///< of the atom's steps
 };
 
@@ -67,17 +67,15 @@ struct tile_sums {
   template <std::size_t Rows, std::size_t Panels>
   static POLYMAC_NOINLINE constexpr void run(const TileRows& rows, const operands& of, KSource k_source,
                                              accumulator* to, std::size_t stride) noexcept {
-    in_mode_of(of, [&](auto mode) POLYMAC_INLINE_LAMBDA {
-      run_in<Rows, Panels, mode, false>(rows, of, k_source, to, stride);
-    });
+    in_mode_of(of, [&](auto mode)
+                       POLYMAC_INLINE_LAMBDA { run_in<Rows, Panels, mode, false>(rows, of, k_source, to, stride); });
   }
   /// The same, begun with the sums that are there.
   template <std::size_t Rows, std::size_t Panels>
   static POLYMAC_NOINLINE constexpr void go_on(const TileRows& rows, const operands& of, KSource k_source,
                                                accumulator* to, std::size_t stride) noexcept {
-    in_mode_of(of, [&](auto mode) POLYMAC_INLINE_LAMBDA {
-      run_in<Rows, Panels, mode, true>(rows, of, k_source, to, stride);
-    });
+    in_mode_of(
+        of, [&](auto mode) POLYMAC_INLINE_LAMBDA { run_in<Rows, Panels, mode, true>(rows, of, k_source, to, stride); });
   }
   /// As run(), for a part of the depth that begins at `at`, anywhere in a segment.
   template <std::size_t Rows, std::size_t Panels>
@@ -147,7 +145,7 @@ struct tile_sums {
   template <std::size_t Mode, std::size_t Rows, std::size_t Panels, class Places>
   static constexpr POLYMAC_INLINE void step(typename Atom::template tile<Rows, Panels>& t, const Places& places,
                                             std::size_t offset, const weight* w, std::size_t stride) noexcept {
-    if constexpr (isa::modes_of<Atom> > 1)
+    if constexpr (isa::modes_of < Atom >> 1)
       Atom::template step_in<Mode>(t, places, offset, w, stride);
     else
       Atom::step(t, places, offset, w, stride);
@@ -222,8 +220,8 @@ struct tile_sums {
     std::size_t segment = 0;
     for (std::size_t left = of.groups; left > 0; left -= rows.segment_groups) {
       const bool is_last = left == rows.segment_groups;
-      add_up<Rows, Panels, Mode>(t, rows, segment, 0, is_last ? last_end : rows.segment_groups, w, of.panel_stride, of.cold,
-                           k_source, room);
+      add_up<Rows, Panels, Mode>(t, rows, segment, 0, is_last ? last_end : rows.segment_groups, w, of.panel_stride,
+                                 of.cold, k_source, room);
       if (is_last) break;
       if constexpr (leaves_out) {
         if (rows.of->taps == 1 || (segment + 1) % rows.of->taps == 0)

@@ -55,9 +55,9 @@ class product_plan {
   constexpr std::size_t columns() const noexcept { return columns_; }
   constexpr const polymac::status& status() const noexcept { return status_; }
   constexpr std::size_t bytes() const noexcept {
-    return bytes_of<typename packed::panel_element>(size_.weights) + bytes_of<typename packed::accumulator>(size_.starts) +
-           bytes_of<typename packed::wide>(size_.bias) + bytes_of<typename packed::accumulator>(size_.tile_starts) +
-           line;
+    return bytes_of<typename packed::panel_element>(size_.weights) +
+           bytes_of<typename packed::accumulator>(size_.starts) + bytes_of<typename packed::wide>(size_.bias) +
+           bytes_of<typename packed::accumulator>(size_.tile_starts) + line;
   }
   /// Weights without contents in a workspace of bytes().
   packed place(workspace ws) const noexcept {

@@ -143,8 +143,9 @@ struct dfp : detail::dfp_codes<Storage, Shift, Chain, Promise> {
 
 /// Bytes, of which a chain is as long as sums of int8 may be. A bias is an integer in units of 2^(E_a + E_w).
 template <class Storage, int Shift, std::size_t Chain, class Promise>
-requires(Chain == mac::int8::max_depth && Chain == detail::safe_chain<Storage, Shift>())
-struct dfp<Storage, Shift, Chain, Promise> : detail::dfp_codes<Storage, Shift, Chain, Promise> {
+requires(Chain == mac::int8::max_depth &&
+         Chain == detail::safe_chain<Storage, Shift>()) struct dfp<Storage, Shift, Chain, Promise>
+    : detail::dfp_codes<Storage, Shift, Chain, Promise> {
   using accumulator = std::int32_t;
   using sum = float;
   using computed_as = mac::int8;
