@@ -69,7 +69,20 @@ def goals():
     add("gemm/float32", cube(64), "p0.96", "p0.92")
     add("gemm/float32", cube(32), "p0.95", "p0.92")
     add("gemm/float32", "1024x16x64", "p0.92", "p0.88")
-    add("gemm/bf16", f"{cube(512)} 784x128x1152", "p0.95", "p0.60")
+    products = f"{cube(512)} 784x128x1152"
+    add("gemm/bf16", products, "p0.95", "p0.60")
+    add("gemm/dfp8", cube(512), "p0.95", "p0.64")
+    add("gemm/dfp8", "784x128x1152", "p0.95", "p0.58")
+    for arithmetic, wide, amx in [
+            ("dfp16", "p0.85", "p0.80"), ("dfp16_statistical", "p0.94", "p0.88"), ("fp16", "p0.95", "p0.95"),
+            ("fp8_e4m3", ("bf16", 0.85), ("bf16", 0.85)), ("mxfp8", ("bf16", 0.85), ("bf16", 0.85)),
+            ("mxfp4", ("int8", 0.70), ("int8", 0.70)), ("l_mul", "p0.80", "p0.85"), ("l_mul_bf16", "p0.60", "p0.80"),
+            ("binary", "p0.60", "p0.60")]:
+        add(f"gemm/{arithmetic}", products, wide, amx)
+    for arithmetic, wide, amx in [("w4", 1.6, 1.7), ("w2", 2.2, 2.6), ("ternary", 2.2, 2.6)]:
+        add(f"gemm/{arithmetic}", "32x4096x4096", "p0.80", ("int8", 1.5))
+        add(f"gemm/{arithmetic}", "128x4096x4096", "p0.80", ("int8", 0.9))
+        add(f"gemm/{arithmetic}", "1x4096x4096", ("int8", wide), ("int8", amx))
     for rows, wide, amx, wide_float, amx_float in [
             ("3x3_56x56x64_64 3x3_28x28x128_128 3x3_14x14x256_256", "p0.95", "p0.60", "p0.95", "p0.92"),
             ("3x3_7x7x512_512", "p0.95", "p0.38", "p0.95", "p0.92"),
@@ -203,7 +216,9 @@ def read(paths):
 
 
 WORKS = [f"{group}/{arithmetic}"
-         for group, arithmetics in (("gemm", "int8 int8_requantised int8_requantised_exact int16x8 float32 bf16"),
+         for group, arithmetics in (("gemm", "int8 int8_requantised int8_requantised_exact int16x8 float32 bf16 dfp8 "
+                                     "dfp16 dfp16_statistical fp16 fp8_e4m3 mxfp8 mxfp4 l_mul l_mul_bf16 w4 w2 "
+                                     "ternary binary"),
                                     ("conv", "int8 int8_exact float32"), ("depthwise", "int8 int8_exact float32"),
                                     ("gemm_pack", "int8 int8_requantised int8_requantised_exact int16x8 float32 bf16"))
          for arithmetic in arithmetics.split()]

@@ -55,6 +55,17 @@
 #else
 #define POLYMAC_DETAIL_BF16
 #endif
+// Extensions that are no instruction set of ours: counts of bits, halves to floats.
+#if defined(__AVX512VPOPCNTDQ__)
+#define POLYMAC_DETAIL_POPCOUNT _popcount
+#else
+#define POLYMAC_DETAIL_POPCOUNT
+#endif
+#if defined(__F16C__)
+#define POLYMAC_DETAIL_F16C _f16c
+#else
+#define POLYMAC_DETAIL_F16C
+#endif
 // Matrix registers; clang++ 14 spells their macros in its own way. polymac's own tests run their code without them, on a
 // model of the registers: there, and only there, POLYMAC_EMULATE_TILES names the header that holds it
 // (tests/support/emulated_tiles.hpp, which is not installed).
@@ -116,9 +127,11 @@
 #define POLYMAC_DETAIL_TAG7 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG6, POLYMAC_DETAIL_EXCEPTIONS)
 #define POLYMAC_DETAIL_TAG8 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG7, POLYMAC_DETAIL_XSIMD)
 #define POLYMAC_DETAIL_TAG9 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG8, POLYMAC_DETAIL_BF16)
+#define POLYMAC_DETAIL_TAG10 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG9, POLYMAC_DETAIL_POPCOUNT)
+#define POLYMAC_DETAIL_TAG11 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG10, POLYMAC_DETAIL_F16C)
 
 /// Name of the inline namespace, for example `v0_1_avx512_fma_vnni`.
-#define POLYMAC_ABI POLYMAC_DETAIL_JOIN(v0_1_, POLYMAC_DETAIL_TAG9)
+#define POLYMAC_ABI POLYMAC_DETAIL_JOIN(v0_1_, POLYMAC_DETAIL_TAG11)
 
 /// Opens and closes `namespace polymac` with the tagged inline namespace inside. Plain views and statuses, which may
 /// cross translation units, stay outside of it.
