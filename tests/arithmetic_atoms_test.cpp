@@ -223,7 +223,7 @@ auto own_of(std::tuple<M...>)
 using twos = pm::digits::twos_complement;
 using arithmetics =
     std::tuple<mac::fp16, mac::fp8<pm::e4m3fn>, mac::fp8<pm::e5m2>, mac::l_mul<>, mac::l_mul_on<pm::bfloat16>,
-               mac::dfp<std::int16_t>, mac::dfp_statistical<std::int16_t>, mac::mx<pm::e4m3fn>, mac::mx<pm::e3m2>,
+               mac::dfp<std::int16_t>, mac::mx<pm::e4m3fn>, mac::mx<pm::e3m2>,
                mac::mx<pm::e2m1>, mac::mx<std::int8_t>, mac::bit_weights<1>, mac::bit_weights<3>,
                mac::bit_weights<pm::ternary_bits>, mac::bit_weights<1, twos, 64>, mac::bit_weights<4, twos, 32>,
                mac::bit_weights<8, twos, 128>, mac::spike>;
