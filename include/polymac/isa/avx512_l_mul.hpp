@@ -72,9 +72,9 @@ struct zmm_l_mul : zmm_float {
           lowest(_mm512_set1_epi32((seen.exponents.least + 127) << 23 | 0x7FFFFF)),
           highest(_mm512_set1_epi32((seen.exponents.most + 127) << 23)) {}
     POLYMAC_INLINE void row(const float* from, std::size_t count, l_mul_activation* to) noexcept {
-      std::size_t i = 0;
-      for (; i + 16 <= count; i += 16) write(_mm512_loadu_si512(from + i), to + i);
-      if (i < count) write(_mm512_maskz_loadu_epi32(static_cast<__mmask16>((1u << (count - i)) - 1), from + i), to + i);
+      row_of<false>(from, count, to);
+      // Infinities and NaN, of which all bits count: once more.
+      if (_mm512_cmpge_epi32_mask(highest, _mm512_set1_epi32(0x7F800000)) != 0) row_of<true>(from, count, to);
     }
     POLYMAC_INLINE void note(l_mul_summary& seen) const noexcept {
       seen.exponents.least = (_mm512_reduce_min_epi32(lowest) >> 23) - 127;
@@ -82,6 +82,14 @@ struct zmm_l_mul : zmm_float {
     }
 
    private:
+    template <bool Special>
+    POLYMAC_INLINE void row_of(const float* from, std::size_t count, l_mul_activation* to) noexcept {
+      std::size_t i = 0;
+      for (; i + 16 <= count; i += 16) write<Special>(_mm512_loadu_si512(from + i), to + i);
+      if (i < count)
+        write<Special>(_mm512_maskz_loadu_epi32(static_cast<__mmask16>((1u << (count - i)) - 1), from + i), to + i);
+    }
+    template <bool Special>
     POLYMAC_INLINE void write(__m512i bits, l_mul_activation* to) noexcept {
       const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
       const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
@@ -90,11 +98,11 @@ struct zmm_l_mul : zmm_float {
       const __mmask16 here = _mm512_cmpge_epi32_mask(magnitude, least_word);
       lowest = _mm512_mask_min_epi32(lowest, here, lowest, magnitude);
       highest = _mm512_max_epi32(highest, magnitude);  // zeros do not matter here, and neither do subnormals
-      // Of zeros the sign, of infinities and NaN all, of the others the bits that count.
+      // Of infinities and NaN all bits count, of the others those that are kept. What is not here is masked, whatever it
+      // is; where there are infinities among weights its zero is wanted.
       __m512i word = _mm512_and_si512(bits, _mm512_set1_epi32(static_cast<std::int32_t>(M::mask)));
-      const __mmask16 special = _mm512_cmpge_epi32_mask(magnitude, _mm512_set1_epi32(0x7F800000));
-      word = _mm512_mask_mov_epi32(word, special, bits);
-      word = _mm512_mask_and_epi32(word, static_cast<__mmask16>(~here), bits, sign);
+      if constexpr (Special)
+        word = _mm512_mask_mov_epi32(word, _mm512_cmpge_epi32_mask(magnitude, _mm512_set1_epi32(0x7F800000)), bits);
       word = _mm512_sub_epi32(word, _mm512_set1_epi32(static_cast<std::int32_t>(M::offset_word)));
       const __m512i present = _mm512_maskz_mov_epi32(here, _mm512_set1_epi32(0xFFFF));
       _mm512_storeu_si512(to, _mm512_permutex2var_epi32(word, low, present));
