@@ -242,13 +242,28 @@ struct lane_tile {
   template <std::size_t Rows, std::size_t Panels>
   static POLYMAC_INLINE void store(const tile<Rows, Panels>& t, accumulator* sums,
                                    std::size_t stride = Panels * columns) noexcept {
+    std::size_t r = 0;
+    if constexpr (stores_two) {
+      POLYMAC_UNROLL
+      for (; r + 2 <= Rows; r += 2) {
+        POLYMAC_UNROLL
+        for (std::size_t i = 0; i < Panels * Registers; ++i)
+          Vector::store_two(sums + r * stride + i * Vector::lanes, sums + (r + 1) * stride + i * Vector::lanes,
+                            t.sums[r][i], t.sums[r + 1][i]);
+      }
+    }
     POLYMAC_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r) {
+    for (; r < Rows; ++r) {
       POLYMAC_UNROLL
       for (std::size_t i = 0; i < Panels * Registers; ++i)
         Vector::store(sums + r * stride + i * Vector::lanes, t.sums[r][i]);
     }
   }
+
+ private:
+  static constexpr bool stores_two = requires(accumulator * to, typename Vector::type v) {
+    Vector::store_two(to, to, v, v);
+  };
 };
 
 }  // namespace detail

@@ -29,6 +29,7 @@
 #include "polymac/policy/k_source.hpp"
 
 #include <cstddef>
+#include <cstring>
 #include <type_traits>
 #include <utility>
 
@@ -93,8 +94,10 @@ struct scratch_extent {
   std::size_t block = 0;
   /// `least_block`: elements that something else wants in the place of the block, never at the same time.
   constexpr scratch_extent(std::size_t segments, std::size_t depth, bool copies, std::size_t least_block = 0) noexcept
-      : pointers(Atom::max_rows * segments),
-        block(copies ? Atom::max_rows * polymac::detail::round_up(depth, Atom::depth) : 0) {
+      : pointers(max_rows * segments),
+        block(copies ? max_rows * larger(polymac::detail::round_up(depth, Atom::depth),
+                                         polymac::detail::round_up(depth, narrow::depth))
+                     : 0) {
     if (block < least_block) block = least_block;
   }
   /// Bytes of workspace that hold both at any alignment.
@@ -104,6 +107,11 @@ struct scratch_extent {
            (block > 0 ? block * sizeof(activation) + block_alignment : 0);
   }
   static constexpr std::size_t block_alignment = 64;
+
+ private:
+  using narrow = narrow_atom<Atom>;
+  static constexpr std::size_t larger(std::size_t a, std::size_t b) noexcept { return a > b ? a : b; }
+  static constexpr std::size_t max_rows = larger(Atom::max_rows, narrow::max_rows);
 };
 
 /// Which heights of tiles there are. Each is compiled for every layer, hence as few as the rows of a source allow.
@@ -198,6 +206,12 @@ class loop_nest {
   static constexpr bool hands_on_sums =
       std::is_same_v<Epilogue, epilogue::identity> && std::is_same_v<sum, accumulator> &&
       std::is_same_v<std::remove_cvref_t<decltype(*std::declval<const Output&>().row(0))>, accumulator>;
+  /// Is a panel half a group of lanes? Then two rows are one, and a tile finishes eight at a time.
+  static constexpr bool halves_lanes = Atom::columns * 2 == isa::lane_columns && Atom::max_panels == 1;
+  /// Rows of sums in memory.
+  static constexpr std::size_t held_rows(std::size_t rows) { return halves_lanes ? (rows + 7) / 8 * 8 : rows; }
+  /// Rows of the highest tile of sums in 64 bits; fewer, for the sake of the compiler, where hardly any sum needs them.
+  static constexpr std::size_t wide_rows = halves_lanes && sums_fit ? 4 : max_rows;
   /// Prepared rows of a tile: with the weights of a step or two well within L1.
   static constexpr std::size_t prepared_depth = 1024;
   static constexpr std::size_t prepared_elements = Atom::max_rows * (prepared_depth + 64);
@@ -268,7 +282,7 @@ class loop_nest {
       const std::size_t panel_end = polymac::detail::smaller(p + block, panels);
       const auto rows_of = [&](const strip<activation>& rows) POLYMAC_INLINE_LAMBDA {
         if constexpr (traits::integer) {
-          if (weights.wide_sums()) return wide_rows_from<Atom::max_rows>(rows, 0, p, panel_end);
+          if (weights.wide_sums()) return wide_rows_from<wide_rows>(rows, 0, p, panel_end);
         }
         if constexpr (sums_fit) rows_from(rows, p, panel_end, far);
       };
@@ -502,7 +516,7 @@ class loop_nest {
             row_stride(output));
     }
     of.last_columns = Atom::columns;
-    alignas(64) accumulator sums[Rows * width];
+    alignas(64) accumulator sums[held_rows(Rows) * width];
     sums_of_tile::template run<Rows, Panels>(rows, of, k_source, sums, width);
     finish_tile<Rows, Panels>(row, rows, panel, sums);
   }
@@ -545,8 +559,8 @@ class loop_nest {
       for (std::size_t c = 0; c < width; ++c) totals[r * width + c] = bias[c];
     depth_position at;
     for (std::size_t chunk = 0; chunk < weights.chunks(); ++chunk) {
-      const std::size_t first = chunk * Packed::chunk_groups();
-      const std::size_t last = polymac::detail::smaller(first + Packed::chunk_groups(), weights.groups());
+      const std::size_t first = chunk * weights.chunk_groups();
+      const std::size_t last = polymac::detail::smaller(first + weights.chunk_groups(), weights.groups());
       const tile_operands<Atom> of{weights.panel(set, panel) + first * group_size, weights.panel_stride(),
                                    weights.starts(set, panel, chunk), weights.start_stride(), last - first};
       tile_sums<Atom, source_rows, KSource>::template run_from<Rows, Panels>(rows, at, of, k_source, sums, width);
@@ -557,7 +571,7 @@ class loop_nest {
       }
       for (std::size_t i = 0; i < Rows * width; ++i) totals[i] += static_cast<wide>(sums[i]);
     }
-    sum results[Rows * width];
+    sum results[held_rows(Rows) * width];
     for (std::size_t i = 0; i < Rows * width; ++i) results[i] = narrow<sum>(totals[i]);
     finish<Rows, Panels>(row, panel, results);
   }
@@ -592,6 +606,46 @@ class loop_nest {
     }
   }
 
+  /// The same of rows of half a group, for all heights of tiles: `sums` can be read up to the next multiple of eight
+  /// rows. Where the output is not dense, results go through memory: their stores are narrower than a register.
+  template <class Value>
+  POLYMAC_NOINLINE void finish_halves(std::size_t row, std::size_t rows, std::size_t panel,
+                                      const Value* sums) const noexcept {
+    constexpr std::size_t width = Atom::columns;
+    const std::size_t columns = weights.shape().columns, first = set * columns + panel * width;
+    const std::size_t count = polymac::detail::smaller(columns - panel * width, width);
+    auto* out = output.row(row) + first;
+    using output_type = std::remove_pointer_t<decltype(out)>;
+    const std::size_t stride = row_stride(output);
+    const auto stages = epilogue.view();
+    for (std::size_t r = 0; r < rows; r += 8, sums += 8 * width, out += 8 * stride) {
+      const auto results =
+          stages.lanes(isa::best_lanes<Value, typename Atom::isa, 8, 1, width>::load_all(sums), {row + r, first});
+      if (rows - r >= 8 && count == width && stride == width) {
+        results.store_all(out);
+        continue;
+      }
+      alignas(64) output_type held[8 * width];
+      results.store_all(held);
+      copy_columns(held, out, stride, polymac::detail::smaller(rows - r, std::size_t{8}), count);
+    }
+  }
+  template <class Out>
+  static POLYMAC_INLINE void copy_columns(const Out* from, Out* to, std::size_t stride, std::size_t rows,
+                                          std::size_t columns) noexcept {
+    constexpr std::size_t width = Atom::columns;
+    for (std::size_t r = 0; r < rows; ++r, from += width, to += stride) {
+      if (columns == width) {
+        std::memcpy(to, from, width * sizeof(Out));
+        continue;
+      }
+      std::size_t c = 0;
+      if (columns & 4) std::memcpy(to, from, 4 * sizeof(Out)), c = 4;
+      if (columns & 2) std::memcpy(to + c, from + c, 2 * sizeof(Out)), c += 2;
+      if (columns & 1) to[c] = from[c];
+    }
+  }
+
   /// Hands the sums of a tile to the epilogue, without the columns that only fill up the last panel.
   template <std::size_t Rows, std::size_t Panels, class Value>
   constexpr POLYMAC_INLINE void finish(std::size_t row, std::size_t panel, const Value* sums) const noexcept {
@@ -600,6 +654,10 @@ class loop_nest {
     if constexpr (Atom::columns == isa::lane_columns && finishes_in_lanes<typename Atom::isa, Value, Epilogue>()) {
       if (!std::is_constant_evaluated() && regular_rows(output, row) >= Rows)
         return finish_in_lanes<Rows, Panels>(row, panel, sums);
+    }
+    if constexpr (halves_lanes && finishes_in_lanes<typename Atom::isa, Value, Epilogue>()) {
+      if (!std::is_constant_evaluated() && regular_rows(output, row) >= Rows)
+        return finish_halves(row, Rows, panel, sums);
     }
     kernel::finish<typename Atom::isa>(
         epilogue, output, sums, width,
@@ -672,7 +730,8 @@ struct tile_table {
 
 }  // namespace detail
 
-/// Computes output row r = epilogue(source row r x weights) for the rows of `range`, one set of the weights.
+/// Computes output row r = epilogue(source row r x weights) for the rows of `range`, one set of the weights, on the atom
+/// that they are packed for.
 ///   Output: `row(r)` gives a pointer to the columns of row r of the whole output.
 template <class Atom, class Packed, class Source, class Epilogue, class Output, class KSource = policy::dense_k>
 constexpr void contract(const Packed& weights, std::size_t set, const Source& source, const Epilogue& epilogue,
@@ -681,9 +740,14 @@ constexpr void contract(const Packed& weights, std::size_t set, const Source& so
   using M = typename Atom::mac;
   static_assert(SourceFor<Source, M>);
   static_assert(epilogue::Stage<Epilogue>);
-  detail::loop_nest<M, Atom, Packed, Source, Epilogue, Output, KSource>{weights, set,      source, epilogue,
-                                                                        output,  k_source, memory}
-      .run(range);
+  const auto run_with = [&]<class A>(std::type_identity<A>) POLYMAC_INLINE_LAMBDA {
+    detail::loop_nest<M, A, Packed, Source, Epilogue, Output, KSource>{weights, set,      source, epilogue,
+                                                                       output,  k_source, memory}
+        .run(range);
+  };
+  if constexpr (Packed::may_be_narrow)
+    if (weights.is_narrow()) return run_with(std::type_identity<narrow_atom<Atom>>{});
+  if constexpr (!Packed::is_always_narrow) run_with(std::type_identity<Atom>{});
 }
 
 }  // namespace kernel

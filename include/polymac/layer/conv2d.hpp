@@ -87,7 +87,9 @@ class conv2d {
   using output = epilogue::output_of<E, sum>;
 
  private:
-  using windows = kernel::convolution_windows<activation, atom::depth, atom::max_rows>;
+  using narrow = kernel::narrow_atom<atom>;
+  using windows =
+      kernel::convolution_windows<activation, (atom::max_rows > narrow::max_rows ? atom::max_rows : narrow::max_rows)>;
   /// Channels of a tap in the packed weights: for tiles filled up to whole groups where a line of the kernel would not
   /// end with one.
   static constexpr std::size_t filled_channels(std::size_t height, std::size_t width, std::size_t channels) noexcept {
@@ -132,7 +134,7 @@ class conv2d {
           line_access(geometry, input, groups_ == 1 || window_.kernel.width == 1, group_channels() == channels_);
       if (how == access::framed) elements = kernel::image_frame(geometry, input, group_channels()).elements();
       if (how == access::none && copies())
-        elements = windows::framed_elements(geometry, input, channels_, weights_.shape().depth);
+        elements = windows::framed_elements(geometry, input, channels_, filled_depth());
     }
     if constexpr (kernel::has_tiles<atom>)
       if (tiles_permitted_) {
@@ -195,8 +197,8 @@ class conv2d {
                                                               geometry.padding.left};
           kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
         } else {
-          const windows source(group, window_, geometry, group_channels(), weights_.shape().depth, zero_point_,
-                               memory.block, memory.block_elements);
+          const windows source(group, window_, geometry, group_channels(), weights_.shape().depth, filled_depth(),
+                               zero_point_, memory.block, memory.block_elements);
           kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
         }
       }
@@ -208,7 +210,7 @@ class conv2d {
     return text<511>::join(
         "conv2d<", M::name, "> ", out_channels(), " x ", window_.kernel.height, " x ", window_.kernel.width, " x ",
         channels_, " in ", groups_, groups_ == 1 ? " group: " : " groups: ", atom::isa::name, " atom, tile ",
-        atom::max_rows, " rows x ", atom::max_panels * atom::columns, " columns x ", atom::depth,
+        weights_.tile_rows(), " rows x ", weights_.tile_columns(), " columns x ", weights_.group_depth(),
         " deep, dense weights ", weight_bytes(), " bytes", weights_.wide_sums() ? ", sums in 64 bits" : "",
         kernel::words_on_tiles<atom>(tiles_permitted_, weights_), ", workspace ", workspace_bytes(), " bytes",
         copies() ? ", windows are copied" : ", activations read in place");
@@ -240,7 +242,7 @@ class conv2d {
     const bool near = window_.dilation.width == 1 || window_.kernel.width == 1;
     const auto fits = [&](bool one_stretch, std::size_t channels) {
       const std::size_t stretch = one_stretch ? window_.kernel.width * channels : channels;
-      return stretch % atom::depth == 0 || (one_stretch ? window_.kernel.height : taps) == 1;
+      return stretch % weights_.group_depth() == 0 || (one_stretch ? window_.kernel.height : taps) == 1;
     };
     const auto& p = geometry.padding;
     if (p.top == 0 && p.bottom == 0 && p.left == 0 && p.right == 0 && same_channels &&
@@ -285,6 +287,10 @@ class conv2d {
     const bool pads = window_.padding.rule == padding_rule::given && window_.padding.pixels != padding2d{};
     return !leaves_out_padding && (window_.kernel != extent2d{1, 1} || pads);
   }
+  /// The depth of the weights, filled up to whole groups.
+  constexpr std::size_t filled_depth() const noexcept {
+    return polymac::detail::round_up(weights_.shape().depth, weights_.group_depth());
+  }
   constexpr std::size_t group_channels() const noexcept {
     return filled_channels(window_.kernel.height, window_.kernel.width, channels_);
   }
@@ -301,7 +307,7 @@ class conv2d {
     }
   }
   constexpr kernel::scratch_extent<atom> scratch_needed() const noexcept {
-    std::size_t block = copies() ? windows::block_elements(weights_.shape().depth) : 0;
+    std::size_t block = copies() ? windows::block_elements(filled_depth()) : 0;
     if constexpr (kernel::has_tiles<atom>)
       if (tiles_permitted_) {
         const std::size_t tiles = kernel::image_tiles<typename atom::tiles>::least_elements(weights_.shape().columns,
