@@ -91,7 +91,7 @@ struct zmm_dot_halves : zmm_dot {
 };
 
 template <class Product>
-struct narrow_avx512_vnni_tile : lane_tile<avx512_vnni, zmm_dot_halves, Product, 1, 12, 1> {
+struct narrow_avx512_vnni_tile : lane_tile<avx512_vnni, zmm_dot_halves, Product, 1, 8, 1> {
   static constexpr std::size_t panels_for(std::size_t) noexcept { return 1; }
   static constexpr bool finishes_tiles = false;
 };

@@ -120,6 +120,7 @@ enum class tile_cuts {
   lines,      ///< 8, 7, 6, 4, 2, 1: a line of an image is cut by itself
   rectangle,  ///< 8, 6, 5, 4, 3, 2, 1: the middle and the borders of small images
   table,      ///< 4 and 1: the way of those who lend no memory for a frame
+  few,        ///< the tall one and powers of two: of an atom that is rarely needed
 };
 
 /// The heights of tiles of at most MaxRows rows, and how many rows are best cut into them.
@@ -127,6 +128,7 @@ enum class tile_cuts {
 template <std::size_t MaxRows, tile_cuts Cuts, std::size_t Tall = MaxRows>
 struct tile_heights {
   static constexpr std::size_t fewer(std::size_t rows) noexcept {
+    if (rows > MaxRows && Cuts == tile_cuts::few) return MaxRows;
     if (rows > MaxRows) return rows * 2 / 3 > MaxRows ? rows * 2 / 3 : MaxRows;
     if (rows == 1) return 0;
     if (Cuts == tile_cuts::rectangle) return rows > 8 ? 8 : rows > 6 ? 6 : rows - 1;
@@ -199,6 +201,7 @@ class loop_nest {
   using stepper = typename stepping<Atom>::type;
   static constexpr std::size_t group_size = Atom::columns * Atom::depth;
   static constexpr bool prepares = !std::is_same_v<stepper, Atom>;
+  static constexpr bool is_narrow = Packed::may_be_narrow && std::is_same_v<Atom, typename Packed::narrow>;
   static constexpr std::size_t max_rows = Atom::max_rows;
   /// The sum type may be wider than the accumulator: then pack() has asked for wide sums always.
   static constexpr bool sums_fit = !traits::integer || sizeof(sum) <= sizeof(accumulator);
@@ -210,8 +213,8 @@ class loop_nest {
   static constexpr bool halves_lanes = Atom::columns * 2 == isa::lane_columns && Atom::max_panels == 1;
   /// Rows of sums in memory.
   static constexpr std::size_t held_rows(std::size_t rows) { return halves_lanes ? (rows + 7) / 8 * 8 : rows; }
-  /// Rows of the highest tile of sums in 64 bits; fewer, for the sake of the compiler, where hardly any sum needs them.
-  static constexpr std::size_t wide_rows = halves_lanes && sums_fit ? 4 : max_rows;
+  /// May sums need 64 bits?
+  static constexpr bool may_be_wide = traits::integer && (!is_narrow || Packed::may_be_narrow_and_wide);
   /// Prepared rows of a tile: with the weights of a step or two well within L1.
   static constexpr std::size_t prepared_depth = 1024;
   static constexpr std::size_t prepared_elements = Atom::max_rows * (prepared_depth + 64);
@@ -235,8 +238,9 @@ class loop_nest {
   }();
   /// Else outputs may be anywhere, and some of the weights be left out.
   static constexpr bool several_stretches = has_strips && !one_stretch && !in_lines;
-  using strip_rows = std::conditional_t<one_stretch, even_rows<Atom>,
-                                        std::conditional_t<in_lines, line_rows<Atom>, even_stretches<Atom>>>;
+  // Of the narrow atom one form serves matrices and images, for the sake of compilers.
+  using strip_rows = std::conditional_t<one_stretch && !is_narrow, even_rows<Atom>,
+                                        std::conditional_t<several_stretches, even_stretches<Atom>, line_rows<Atom>>>;
   using source_rows = std::conditional_t<has_strips, strip_rows, table_rows<Atom>>;
   // Never copied as a whole: compilers do so by a load that is wider than the stores it reads from, and it waits until
   // they, and all that was stored before them, have reached L1.
@@ -281,8 +285,8 @@ class loop_nest {
     for (std::size_t p = 0; p < panels; p += block) {
       const std::size_t panel_end = polymac::detail::smaller(p + block, panels);
       const auto rows_of = [&](const strip<activation>& rows) POLYMAC_INLINE_LAMBDA {
-        if constexpr (traits::integer) {
-          if (weights.wide_sums()) return wide_rows_from<wide_rows>(rows, 0, p, panel_end);
+        if constexpr (may_be_wide) {
+          if (weights.wide_sums()) return wide_rows_from<max_rows>(rows, 0, p, panel_end);
         }
         if constexpr (sums_fit) rows_from(rows, p, panel_end, far);
       };
@@ -316,7 +320,8 @@ class loop_nest {
   static constexpr std::size_t tall_rows =
       (one_stretch || in_lines) && !prepares ? isa::most_rows<Atom> : Atom::max_rows;
   using heights = tile_heights<Atom::max_rows,
-                               one_stretch         ? tile_cuts::matrix
+                               is_narrow           ? tile_cuts::few
+                               : one_stretch       ? tile_cuts::matrix
                                : in_lines          ? tile_cuts::lines
                                : several_stretches ? tile_cuts::rectangle
                                                    : tile_cuts::table,

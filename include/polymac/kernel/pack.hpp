@@ -253,12 +253,17 @@ class packed_weights {
   /// Can they be packed for the narrow atom, and for no other? As far as the static columns say.
   static constexpr bool may_be_narrow = has_narrow<Atom> && (Columns == dynamic || prefers_narrow<Atom>(Columns));
   static constexpr bool is_always_narrow = may_be_narrow && Columns != dynamic;
+  /// Can they be narrow and have wide sums? Where weights can be packed for both atoms, few sums of 32 bits that might
+  /// overflow are left to the other one: a second nest for them would only cost time of compilers.
+  static constexpr bool may_be_narrow_and_wide =
+      may_be_narrow && (is_always_narrow || sizeof(typename traits::sum) > sizeof(typename traits::accumulator));
 
   using mac = M;
   using accumulator = typename traits::accumulator;
   using wide = typename traits::wide;
   using weight = typename traits::weight;
   using activation = typename traits::activation;
+  using narrow = narrow_atom<Atom>;
 
   /// Elements that packed weights hold.
   struct extent {
@@ -298,15 +303,7 @@ class packed_weights {
 
   /// Fails where the product of extents overflows.
   static constexpr status measure(const product_shape& shape, extent& out) noexcept {
-    const counts n(shape, narrow_for(shape));
-    constexpr std::size_t limit = std::numeric_limits<std::size_t>::max() / 8;
-    if (shape.depth > limit / 4 || shape.columns > limit / 64 ||
-        (n.groups > 0 && n.panels * shape.sets > limit / n.held_groups / n.group_size()))
-      return status::make(errc::shape, "weights: ", shape.columns, " columns x ", shape.depth,
-                          " deep exceed the address space");
-    const std::size_t columns = shape.sets * n.held_columns();
-    out = {shape.sets * n.panels * n.panel_weights(), columns * n.chunks, columns, has_tiles ? columns : 0};
-    return {};
+    return measure(shape, narrow_for(shape), out);
   }
 
   /// Packs. `weight_of(set, column, term, k)` and `bias_of(set, column)` (as wide) are called for every element.
@@ -316,32 +313,10 @@ class packed_weights {
   template <class WeightOf, class BiasOf>
   constexpr status pack(const product_shape& shape, const WeightOf& weight_of, const BiasOf& bias_of,
                         activation zero_point, plain_weights<weight> plain = {}) noexcept {
-    extent size;
-    if (status s = measure(shape, size); !s.ok()) return s;
-    shape_ = shape;
-    counts_ = counts(shape, narrow_for(shape));
-    if (status s = panels_data_.resize_for_overwrite(size.weights); !s.ok()) return s;
-    if (status s = bias_.resize_for_overwrite(size.bias); !s.ok()) return s;
-    if (status s = starts_.resize_for_overwrite(size.starts); !s.ok()) return s;
-    if constexpr (has_tiles)
-      if (status s = tile_starts_.resize_for_overwrite(size.tile_starts); !s.ok()) return s;
-
-    if (std::is_constant_evaluated() || !adds_up || shape.terms != 1) plain.data = nullptr;
-    bool fits = counts_.chunks == 1 && sizeof(typename traits::sum) <= sizeof(accumulator);
-    // Rows of several panels share a cache line.
-    const std::size_t together = plain.data != nullptr && plain.by_depth && line_columns > counts_.columns()
-                                     ? line_columns / counts_.columns()
-                                     : std::size_t{1};
-    for (std::size_t set = 0; set < shape.sets; ++set)
-      for (std::size_t p = 0; p < counts_.panels; p += together) {
-        const std::size_t end = polymac::detail::smaller(p + together, counts_.panels);
-        if (plain.data != nullptr) copy_panels(set, p, end, plain);
-        for (std::size_t i = p; i < end; ++i)
-          if (!pack_panel(set, i, weight_of, bias_of, zero_point, plain.data != nullptr, fits)) fits = false;
-      }
-    wide_ = traits::integer && !fits;
-    finish_starts();
-    return {};
+    status s = pack_as(narrow_for(shape), shape, weight_of, bias_of, zero_point, plain);
+    if constexpr (may_be_narrow && !may_be_narrow_and_wide)
+      if (s.ok() && wide_ && is_narrow()) s = pack_as(false, shape, weight_of, bias_of, zero_point, plain);
+    return s;
   }
 
   constexpr const product_shape& shape() const noexcept { return shape_; }
@@ -401,8 +376,51 @@ class packed_weights {
 
  private:
   static constexpr bool narrow_for(const product_shape& shape) noexcept {
-    return is_always_narrow || (may_be_narrow && prefers_narrow<Atom>(shape.columns));
+    if (!may_be_narrow || is_always_narrow) return is_always_narrow;
+    return prefers_narrow<Atom>(shape.columns) && (may_be_narrow_and_wide || counts(shape, true).chunks == 1);
   }
+  static constexpr status measure(const product_shape& shape, bool narrow, extent& out) noexcept {
+    const counts n(shape, narrow);
+    constexpr std::size_t limit = std::numeric_limits<std::size_t>::max() / 8;
+    if (shape.depth > limit / 4 || shape.columns > limit / 64 ||
+        (n.groups > 0 && n.panels * shape.sets > limit / n.held_groups / n.group_size()))
+      return status::make(errc::shape, "weights: ", shape.columns, " columns x ", shape.depth,
+                          " deep exceed the address space");
+    const std::size_t columns = shape.sets * n.held_columns();
+    out = {shape.sets * n.panels * n.panel_weights(), columns * n.chunks, columns, has_tiles ? columns : 0};
+    return {};
+  }
+  template <class WeightOf, class BiasOf>
+  constexpr status pack_as(bool narrow, const product_shape& shape, const WeightOf& weight_of, const BiasOf& bias_of,
+                           activation zero_point, plain_weights<weight> plain) noexcept {
+    extent size;
+    if (status s = measure(shape, narrow, size); !s.ok()) return s;
+    shape_ = shape;
+    counts_ = counts(shape, narrow);
+    if (status s = panels_data_.resize_for_overwrite(size.weights); !s.ok()) return s;
+    if (status s = bias_.resize_for_overwrite(size.bias); !s.ok()) return s;
+    if (status s = starts_.resize_for_overwrite(size.starts); !s.ok()) return s;
+    if constexpr (has_tiles)
+      if (status s = tile_starts_.resize_for_overwrite(size.tile_starts); !s.ok()) return s;
+
+    if (std::is_constant_evaluated() || !adds_up || shape.terms != 1) plain.data = nullptr;
+    bool fits = counts_.chunks == 1 && sizeof(typename traits::sum) <= sizeof(accumulator);
+    // Rows of several panels share a cache line.
+    const std::size_t together = plain.data != nullptr && plain.by_depth && line_columns > counts_.columns()
+                                     ? line_columns / counts_.columns()
+                                     : std::size_t{1};
+    for (std::size_t set = 0; set < shape.sets; ++set)
+      for (std::size_t p = 0; p < counts_.panels; p += together) {
+        const std::size_t end = polymac::detail::smaller(p + together, counts_.panels);
+        if (plain.data != nullptr) copy_panels(set, p, end, plain);
+        for (std::size_t i = p; i < end; ++i)
+          if (!pack_panel(set, i, weight_of, bias_of, zero_point, plain.data != nullptr, fits)) fits = false;
+      }
+    wide_ = traits::integer && !fits;
+    finish_starts();
+    return {};
+  }
+
   /// f(std::type_identity) of the atom that the weights are packed for.
   template <class Function>
   constexpr void with_atom(const Function& f) const noexcept {
