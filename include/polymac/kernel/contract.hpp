@@ -215,6 +215,8 @@ class loop_nest {
   static constexpr std::size_t held_rows(std::size_t rows) { return halves_lanes ? (rows + 7) / 8 * 8 : rows; }
   /// May sums need 64 bits?
   static constexpr bool may_be_wide = traits::integer && (!is_narrow || Packed::may_be_narrow_and_wide);
+  /// Rows of the highest tile of such sums. Where hardly any layer has them, fewer, for the sake of the compiler.
+  static constexpr std::size_t wide_rows = sums_fit && max_rows > 4 ? 4 : max_rows;
   /// Prepared rows of a tile: with the weights of a step or two well within L1.
   static constexpr std::size_t prepared_depth = 1024;
   static constexpr std::size_t prepared_elements = Atom::max_rows * (prepared_depth + 64);
@@ -238,9 +240,8 @@ class loop_nest {
   }();
   /// Else outputs may be anywhere, and some of the weights be left out.
   static constexpr bool several_stretches = has_strips && !one_stretch && !in_lines;
-  // Of the narrow atom one form serves matrices and images, for the sake of compilers.
-  using strip_rows = std::conditional_t<one_stretch && !is_narrow, even_rows<Atom>,
-                                        std::conditional_t<several_stretches, even_stretches<Atom>, line_rows<Atom>>>;
+  using strip_rows = std::conditional_t<one_stretch, even_rows<Atom>,
+                                        std::conditional_t<in_lines, line_rows<Atom>, even_stretches<Atom>>>;
   using source_rows = std::conditional_t<has_strips, strip_rows, table_rows<Atom>>;
   // Never copied as a whole: compilers do so by a load that is wider than the stores it reads from, and it waits until
   // they, and all that was stored before them, have reached L1.
@@ -286,7 +287,7 @@ class loop_nest {
       const std::size_t panel_end = polymac::detail::smaller(p + block, panels);
       const auto rows_of = [&](const strip<activation>& rows) POLYMAC_INLINE_LAMBDA {
         if constexpr (may_be_wide) {
-          if (weights.wide_sums()) return wide_rows_from<max_rows>(rows, 0, p, panel_end);
+          if (weights.wide_sums()) return wide_rows_from<wide_rows>(rows, 0, p, panel_end);
         }
         if constexpr (sums_fit) rows_from(rows, p, panel_end, far);
       };
