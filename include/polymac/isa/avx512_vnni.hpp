@@ -59,6 +59,7 @@ struct zmm_dot_halves : zmm_dot {
   static constexpr std::size_t lanes = 8;
   using group = std::int64_t;
   static POLYMAC_INLINE type broadcast(std::int64_t v) noexcept { return _mm512_set1_epi64(v); }
+  using zmm_dot::flip_top_bits;
   static POLYMAC_INLINE type flip_top_bits(type v) noexcept {
     return _mm512_xor_epi64(v, _mm512_set1_epi64(static_cast<std::int64_t>(0x8080808080808080u)));
   }

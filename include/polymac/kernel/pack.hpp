@@ -379,8 +379,8 @@ class packed_weights {
     if (!may_be_narrow || is_always_narrow) return is_always_narrow;
     return prefers_narrow<Atom>(shape.columns) && (may_be_narrow_and_wide || counts(shape, true).chunks == 1);
   }
-  static constexpr status measure(const product_shape& shape, bool narrow, extent& out) noexcept {
-    const counts n(shape, narrow);
+  static constexpr status measure(const product_shape& shape, bool for_narrow, extent& out) noexcept {
+    const counts n(shape, for_narrow);
     constexpr std::size_t limit = std::numeric_limits<std::size_t>::max() / 8;
     if (shape.depth > limit / 4 || shape.columns > limit / 64 ||
         (n.groups > 0 && n.panels * shape.sets > limit / n.held_groups / n.group_size()))
@@ -391,12 +391,12 @@ class packed_weights {
     return {};
   }
   template <class WeightOf, class BiasOf>
-  constexpr status pack_as(bool narrow, const product_shape& shape, const WeightOf& weight_of, const BiasOf& bias_of,
-                           activation zero_point, plain_weights<weight> plain) noexcept {
+  constexpr status pack_as(bool for_narrow, const product_shape& shape, const WeightOf& weight_of,
+                           const BiasOf& bias_of, activation zero_point, plain_weights<weight> plain) noexcept {
     extent size;
-    if (status s = measure(shape, narrow, size); !s.ok()) return s;
+    if (status s = measure(shape, for_narrow, size); !s.ok()) return s;
     shape_ = shape;
-    counts_ = counts(shape, narrow);
+    counts_ = counts(shape, for_narrow);
     if (status s = panels_data_.resize_for_overwrite(size.weights); !s.ok()) return s;
     if (status s = bias_.resize_for_overwrite(size.bias); !s.ok()) return s;
     if (status s = starts_.resize_for_overwrite(size.starts); !s.ok()) return s;
