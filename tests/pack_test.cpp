@@ -56,7 +56,7 @@ void check_packing(random_source& random, pm::kernel::product_shape shape, bool 
   using atom = pm::isa::best_atom<M, I>;
   using wide = typename pm::mac_traits<M>::wide;
   const std::size_t panel_columns =
-      pm::kernel::prefers_narrow<atom>(shape.columns) ? pm::kernel::narrow_atom<atom>::columns : atom::columns;
+      pm::kernel::prefers_narrow<atom>(shape) ? pm::kernel::narrow_atom<atom>::columns : atom::columns;
   CAPTURE(M::name, I::name, shape.sets, shape.columns, shape.depth, by_depth, gap);
   const std::size_t columns = shape.sets * shape.columns;
   const std::size_t lines = by_depth ? shape.depth : columns, length = by_depth ? columns : shape.depth;

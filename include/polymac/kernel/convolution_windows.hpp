@@ -79,19 +79,22 @@ class convolution_windows {
 
   /// Elements of workspace for windows of rows that are so deep, filled up to whole groups, and, for a frame besides,
   /// of an image.
-  static constexpr std::size_t block_elements(std::size_t filled_depth) noexcept { return MaxRows * filled_depth; }
+  static constexpr std::size_t block_elements(std::size_t rows, std::size_t filled_depth) noexcept {
+    return rows * filled_depth;
+  }
   static constexpr std::size_t framed_elements(const window_geometry& g, extent2d image, std::size_t channels,
-                                               std::size_t filled_depth) noexcept {
-    if (!is_worth_a_frame(g, image)) return block_elements(filled_depth);
+                                               std::size_t rows, std::size_t filled_depth) noexcept {
+    if (!is_worth_a_frame(g, image)) return block_elements(rows, filled_depth);
     const extent2d frame = frame_of(g, image);
-    return polymac::detail::round_up(block_elements(filled_depth), alignment) + frame.height * frame.width * channels;
+    return polymac::detail::round_up(block_elements(rows, filled_depth), alignment) +
+           frame.height * frame.width * channels;
   }
 
   /// pixel_fill: elements from tap to tap of a row, more than x.channels where the weights want them filled up; depth,
   /// filled_depth: of the packed weights, and filled up to whole groups of them. `memory` holds `available` elements, block_elements() at least if a window may have to be
   /// copied.
   constexpr convolution_windows(const image_view<const Activation>& x, const window& w, const window_geometry& g,
-                                std::size_t pixel_fill, std::size_t depth, std::size_t filled_depth,
+                                std::size_t pixel_fill, std::size_t depth, std::size_t rows, std::size_t filled_depth,
                                 Activation zero_point, Activation* memory, std::size_t available) noexcept
       : x_(x),
         window_(w),
@@ -99,6 +102,7 @@ class convolution_windows {
         padding_{g.padding.top, g.padding.left},
         pixel_fill_(pixel_fill),
         depth_(depth),
+        copied_rows_(rows),
         row_stride_(filled_depth),
         zero_point_(zero_point),
         block_(memory) {
@@ -111,8 +115,8 @@ class convolution_windows {
     if (in_place_ || pixel_fill != x.channels) return;
     frame_extent_ = frame_of(g, {x.height, x.width});
     if (is_worth_a_frame(g, {x.height, x.width}) &&
-        framed_elements(g, {x.height, x.width}, x.channels, filled_depth) <= available)
-      frame_ = memory + polymac::detail::round_up(block_elements(filled_depth), alignment);
+        framed_elements(g, {x.height, x.width}, x.channels, rows, filled_depth) <= available)
+      frame_ = memory + polymac::detail::round_up(block_elements(rows, filled_depth), alignment);
   }
 
   constexpr std::size_t rows() const noexcept { return x_.batch * output_.height * output_.width; }
@@ -173,7 +177,8 @@ class convolution_windows {
     s.depth = row_stride_;
     s.distance = static_cast<std::ptrdiff_t>(s.depth);
     while (begin < end) {
-      s.rows = tile_heights<MaxRows, tile_cuts::matrix>::next(end - begin);
+      s.rows = copied_rows_ > MaxRows ? polymac::detail::smaller(end - begin, copied_rows_)
+                                      : tile_heights<MaxRows, tile_cuts::matrix>::next(end - begin);
       s.output_row = begin;
       if (frame_ != nullptr)
         copy_framed(begin - first, s.rows);
@@ -254,7 +259,7 @@ class convolution_windows {
   /// Fills the rows of the block up to whole groups.
   constexpr void fill_ends() const noexcept {
     const std::size_t row_step = row_stride_;
-    for (std::size_t r = 0; row_step > depth_ && r < MaxRows; ++r)
+    for (std::size_t r = 0; row_step > depth_ && r < copied_rows_; ++r)
       for (std::size_t k = depth_; k < row_step; ++k) block_[r * row_step + k] = Activation{};
   }
 
@@ -294,7 +299,8 @@ class convolution_windows {
   extent2d output_;
   extent2d padding_;  ///< above and left of the image
   std::size_t pixel_fill_, depth_;
-  std::size_t row_stride_;  ///< of copies, which are whole groups
+  std::size_t copied_rows_;  ///< at a time
+  std::size_t row_stride_;   ///< of copies, which are whole groups
   Activation zero_point_;
   Activation* block_;
   Activation* frame_ = nullptr;  ///< the image with its padding, if there is memory for it

@@ -42,6 +42,8 @@ struct product_shape {
   std::size_t tile_steps = 0;
   /// Columns of the product that this one is a part of; 0: it is the whole.
   std::size_t whole_columns = 0;
+  /// k that lie side by side in a row of activations, where it is read in several stretches; 0: all.
+  std::size_t stretch = 0;
 };
 
 /// Weights in memory as they are multiplied: of the arithmetic's own type, one term, no zero points.
@@ -170,11 +172,14 @@ struct narrow_of<Atom> {
 template <class Atom>
 using narrow_atom = typename detail::narrow_of<Atom>::type;
 
-/// Are weights of so many columns packed for the narrow atom? Wherever they fill one of its panels at most: half of the
-/// lanes of a panel of 16 columns would be left without a column.
+/// Are weights of this shape packed for the narrow atom? Where they fill one of its panels at most, as half of the
+/// lanes of a panel of 16 columns would be left without a column; but not where the stretches of a row are whole groups
+/// of the other atom only, and had to be copied for this one.
 template <class Atom>
-constexpr bool prefers_narrow(std::size_t columns) noexcept {
-  return has_narrow<Atom> && columns <= narrow_atom<Atom>::columns;
+constexpr bool prefers_narrow(const product_shape& shape) noexcept {
+  using narrow = narrow_atom<Atom>;
+  return has_narrow<Atom> && shape.columns <= narrow::columns &&
+         (shape.stretch % narrow::depth == 0 || shape.stretch % Atom::depth != 0);
 }
 
 namespace detail {
@@ -251,7 +256,8 @@ class packed_weights {
 
  public:
   /// Can they be packed for the narrow atom, and for no other? As far as the static columns say.
-  static constexpr bool may_be_narrow = has_narrow<Atom> && (Columns == dynamic || prefers_narrow<Atom>(Columns));
+  static constexpr bool may_be_narrow =
+      has_narrow<Atom> && (Columns == dynamic || Columns <= narrow_atom<Atom>::columns);
   static constexpr bool is_always_narrow = may_be_narrow && Columns != dynamic;
   /// Can they be narrow and have wide sums? Where weights can be packed for both atoms, few sums of 32 bits that might
   /// overflow are left to the other one: a second nest for them would only cost time of compilers.
@@ -377,7 +383,7 @@ class packed_weights {
  private:
   static constexpr bool narrow_for(const product_shape& shape) noexcept {
     if (!may_be_narrow || is_always_narrow) return is_always_narrow;
-    return prefers_narrow<Atom>(shape.columns) && (may_be_narrow_and_wide || counts(shape, true).chunks == 1);
+    return prefers_narrow<Atom>(shape) && (may_be_narrow_and_wide || counts(shape, true).chunks == 1);
   }
   static constexpr status measure(const product_shape& shape, bool for_narrow, extent& out) noexcept {
     const counts n(shape, for_narrow);

@@ -88,8 +88,7 @@ class conv2d {
 
  private:
   using narrow = kernel::narrow_atom<atom>;
-  using windows =
-      kernel::convolution_windows<activation, (atom::max_rows > narrow::max_rows ? atom::max_rows : narrow::max_rows)>;
+  using windows = kernel::convolution_windows<activation, atom::max_rows>;
   /// Channels of a tap in the packed weights: for tiles filled up to whole groups where a line of the kernel would not
   /// end with one.
   static constexpr std::size_t filled_channels(std::size_t height, std::size_t width, std::size_t channels) noexcept {
@@ -134,7 +133,7 @@ class conv2d {
           line_access(geometry, input, groups_ == 1 || window_.kernel.width == 1, group_channels() == channels_);
       if (how == access::framed) elements = kernel::image_frame(geometry, input, group_channels()).elements();
       if (how == access::none && copies())
-        elements = windows::framed_elements(geometry, input, channels_, filled_depth());
+        elements = windows::framed_elements(geometry, input, channels_, copied_rows(), filled_depth());
     }
     if constexpr (kernel::has_tiles<atom>)
       if (tiles_permitted_) {
@@ -197,8 +196,8 @@ class conv2d {
                                                               geometry.padding.left};
           kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
         } else {
-          const windows source(group, window_, geometry, group_channels(), weights_.shape().depth, filled_depth(),
-                               zero_point_, memory.block, memory.block_elements);
+          const windows source(group, window_, geometry, group_channels(), weights_.shape().depth, copied_rows(),
+                               filled_depth(), zero_point_, memory.block, memory.block_elements);
           kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
         }
       }
@@ -287,6 +286,17 @@ class conv2d {
     const bool pads = window_.padding.rule == padding_rule::given && window_.padding.pixels != padding2d{};
     return !leaves_out_padding && (window_.kernel != extent2d{1, 1} || pads);
   }
+  /// k of a line of the kernel, or of one pixel where those lie apart; 0: a window is one stretch.
+  constexpr std::size_t stretch() const noexcept {
+    const bool near = window_.dilation.width == 1 || window_.kernel.width == 1;
+    if ((near ? 1 : window_.kernel.width) * window_.kernel.height == 1) return 0;
+    return near ? window_.kernel.width * group_channels() : group_channels();
+  }
+  /// Windows that are copied at a time.
+  constexpr std::size_t copied_rows() const noexcept {
+    if (weights_.is_narrow()) return isa::most_rows<narrow>;
+    return weights_.panels() == 1 ? isa::most_rows<atom> : atom::max_rows;
+  }
   /// The depth of the weights, filled up to whole groups.
   constexpr std::size_t filled_depth() const noexcept {
     return polymac::detail::round_up(weights_.shape().depth, weights_.group_depth());
@@ -307,7 +317,7 @@ class conv2d {
     }
   }
   constexpr kernel::scratch_extent<atom> scratch_needed() const noexcept {
-    std::size_t block = copies() ? windows::block_elements(filled_depth()) : 0;
+    std::size_t block = copies() ? windows::block_elements(copied_rows(), filled_depth()) : 0;
     if constexpr (kernel::has_tiles<atom>)
       if (tiles_permitted_) {
         const std::size_t tiles = kernel::image_tiles<typename atom::tiles>::least_elements(weights_.shape().columns,
@@ -420,7 +430,7 @@ class conv2d {
     if (s = reader.count_terms("conv2d", w.batch, depth, terms); !s.ok()) return s;
     const std::size_t filled = group_channels();
     s = weights_.pack(
-        {groups_, columns, w.height * w.width * filled, terms, tile_steps(terms)},
+        {groups_, columns, w.height * w.width * filled, terms, tile_steps(terms), 0, stretch()},
         [&](std::size_t g, std::size_t o, std::size_t term, std::size_t k) {
           const std::size_t channel = k % filled;
           return channel < w.channels ? reader.term_of(g * columns + o, term, k / filled * w.channels + channel)
