@@ -13,7 +13,8 @@ POLYMAC_BEGIN
 namespace isa {
 namespace detail {
 
-/// s8 or u8 activations, s8 weights, 4 deep (8 in a group of 8 bytes). Prepared: signed activations have been flipped before.
+/// s8 or u8 activations, s8 weights, 4 deep (8 in a group of 8 bytes). Prepared: signed activations have been flipped
+/// before.
 template <class M, class V, bool Prepared = false>
 struct byte_dot_product {
   using mac = M;
