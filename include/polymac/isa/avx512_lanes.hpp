@@ -229,8 +229,8 @@ struct zmm_sums {
         addend = _mm512_castsi512_ps(_mm512_ternarylogic_epi32(
             _mm512_castps_si512(addend), v[i], _mm512_set1_epi32(std::numeric_limits<std::int32_t>::min()), 0xD8));
       addend = _mm512_fmadd_ps(sum, column_floats<Uniform, Columns>(low, i % Panels), addend);
-      const __m512 scaled =
-          _mm512_fmadd_round_ps(sum, column_floats<Uniform, Columns>(high, i % Panels), addend, direction);
+      const __m512 factor = column_floats<Uniform, Columns>(high, i % Panels);  // no commas of templates in a macro
+      const __m512 scaled = _mm512_fmadd_round_ps(sum, factor, addend, direction);
       made.v[i] = TowardZero ? _mm512_cvttps_epi32(scaled) : _mm512_cvt_roundps_epi32(scaled, direction);
     }
     return made;

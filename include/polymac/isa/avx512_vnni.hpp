@@ -31,7 +31,7 @@
 //
 // Half of the lanes of a panel of 16 columns would have no column. Panels of one ymm, 8 columns x 4, do as many
 // products a cycle on Zen 4, but half as many on Zen 5, and need twice the broadcasts: measured on Zen 4, 300 x 8 x 72
-// takes 1.16 us on them, 1.02 us on these and 1.93 us on panels of 16. The flip is a vpxorq with a broadcast from memory,
+// takes 1.16 us on them, 1.02 us on these and 1.93 us on panels of 16. The flip is a vpxorq that broadcasts from memory,
 // for which the compiler has to see double words: as two instructions the loop runs at 0.78 of the peak, not 0.92.
 // int16x8: the same tile, 4 deep. Not bf16: two sums of a column would be another order.
 #pragma once

@@ -169,8 +169,8 @@ inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 ///                                  so once for a tile of rows. `prepared` then has resume(tile, sums, stride), which takes
 ///                                  up what store has left, for rows that are prepared piece by piece
 ///
-///   narrow                         another atom, of fewer columns and more depth, for weights of so few columns; they are
-///                                  packed for it (kernel/pack.hpp, prefers_narrow)
+///   narrow                         another atom, of fewer columns and more depth, for weights of so few columns; they
+///                                  are packed for it (kernel/pack.hpp, prefers_narrow)
 ///
 /// An atom may bring a second shape that reads the same panels: `tiles`, a matrix register file for many rows at once.
 /// See isa/amx_tiles.hpp for what it holds and kernel/contract_tiles.hpp for who uses it.

@@ -7,9 +7,9 @@
 //   row 0   a...a          sum    sum                  sum    sum          the group of activations in every lane
 //   row 1   a...a          sum    sum                  sum    sum
 //
-// No lane ever meets another one (but for groups of two lanes, avx512_vnni.hpp): nothing is added across at the end, and
-// `start` and `store` are plain loads and stores. An instruction set brings two things: its registers (`Vector`) and what one product of a lane is
-// (`Product`).
+// No lane ever meets another one (but for groups of two lanes, avx512_vnni.hpp): nothing is added across at the end,
+// and `start` and `store` are plain loads and stores. An instruction set brings two things: its registers (`Vector`)
+// and what one product of a lane is (`Product`).
 #pragma once
 
 #include "polymac/core/extents.hpp"
@@ -101,9 +101,9 @@ POLYMAC_INLINE void for_each_finished(const First& first, const Last& last) noex
 }
 
 /// Vector:  `type` of a register, `lanes` in it, `registers` of the file, `load(const accumulator*)`,
-///          `store(accumulator*, type)`, and, if it likes, store_two(accumulator*, accumulator*, type, type) of two rows;
-///          `group`, the integer that it broadcasts, if not std::int32_t. Where a group is wider than a lane, `lanes` are
-///          columns of several lanes, which `store` adds up.
+///          `store(accumulator*, type)`; it may have store_two(accumulator*, accumulator*, type, type) of two rows, and
+///          `group`, the integer that it broadcasts, if that is not std::int32_t. Where a group is wider than a lane,
+///          `lanes` counts columns, of several lanes, which `store` adds up.
 /// Product: `mac`, `depth`, `activation_offset`; the register types `weights` and `activations`;
 ///          `load(const weight*)`         the group of one register: lanes x depth weights, no more
 ///          `broadcast(const activation*)` the group of one row in all lanes: depth activations, no more

@@ -736,8 +736,8 @@ struct tile_table {
 
 }  // namespace detail
 
-/// Computes output row r = epilogue(source row r x weights) for the rows of `range`, one set of the weights, on the atom
-/// that they are packed for.
+/// Computes output row r = epilogue(source row r x weights) for the rows of `range`, one set of the weights, on the
+/// atom that they are packed for.
 ///   Output: `row(r)` gives a pointer to the columns of row r of the whole output.
 template <class Atom, class Packed, class Source, class Epilogue, class Output, class KSource = policy::dense_k>
 constexpr void contract(const Packed& weights, std::size_t set, const Source& source, const Epilogue& epilogue,

@@ -91,8 +91,8 @@ class convolution_windows {
   }
 
   /// pixel_fill: elements from tap to tap of a row, more than x.channels where the weights want them filled up; depth,
-  /// filled_depth: of the packed weights, and filled up to whole groups of them. `memory` holds `available` elements, block_elements() at least if a window may have to be
-  /// copied.
+  /// filled_depth: of the packed weights, and filled up to whole groups of them; rows: that are copied at a time.
+  /// `memory` holds `available` elements, block_elements() at least if a window may have to be copied.
   constexpr convolution_windows(const image_view<const Activation>& x, const window& w, const window_geometry& g,
                                 std::size_t pixel_fill, std::size_t depth, std::size_t rows, std::size_t filled_depth,
                                 Activation zero_point, Activation* memory, std::size_t available) noexcept
