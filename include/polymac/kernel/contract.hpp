@@ -910,7 +910,7 @@ POLYMAC_NOINLINE constexpr void run_nest(const Packed& weights, std::size_t set,
 /// atom that they are packed for.
 ///   Output: `row(r)` gives a pointer to the columns of row r of the whole output.
 template <class Atom, class Packed, class Source, class Epilogue, class Output, class KSource = policy::dense_k>
-constexpr void contract(const Packed& weights, std::size_t set, const Source& source, const Epilogue& epilogue,
+constexpr POLYMAC_INLINE void contract(const Packed& weights, std::size_t set, const Source& source, const Epilogue& epilogue,
                         const Output& output, scratch<typename Atom::activation> memory, row_range range,
                         KSource k_source = {}) noexcept {
   using M = typename Atom::mac;
@@ -918,15 +918,19 @@ constexpr void contract(const Packed& weights, std::size_t set, const Source& so
   static_assert(epilogue::Stage<Epilogue>);
   const std::size_t last = polymac::detail::smaller(range.end, source.rows());
   if (range.begin >= last) return;
-  const auto run_with = [&]<class A>(std::type_identity<A>) POLYMAC_INLINE_LAMBDA {
-    // Each has a nest of its own: what a function out of line may see, compilers keep in memory.
-    using nest = detail::loop_nest<M, A, Packed, Source, Epilogue, Output, KSource>;
+  // Each has a nest of its own: what a function out of line may see, compilers keep in memory.
+  if constexpr (Packed::may_be_narrow) {
+    using nest = detail::loop_nest<M, narrow_atom<Atom>, Packed, Source, Epilogue, Output, KSource>;
+    if (weights.is_narrow()) {
+      if (nest{weights, set, source, epilogue, output, k_source, memory}.run_one_tile(range.begin, last)) return;
+      return detail::run_nest<nest>(weights, set, source, epilogue, output, range.begin, last, memory, k_source);
+    }
+  }
+  if constexpr (!Packed::is_always_narrow) {
+    using nest = detail::loop_nest<M, Atom, Packed, Source, Epilogue, Output, KSource>;
     if (nest{weights, set, source, epilogue, output, k_source, memory}.run_one_tile(range.begin, last)) return;
     detail::run_nest<nest>(weights, set, source, epilogue, output, range.begin, last, memory, k_source);
-  };
-  if constexpr (Packed::may_be_narrow)
-    if (weights.is_narrow()) return run_with(std::type_identity<narrow_atom<Atom>>{});
-  if constexpr (!Packed::is_always_narrow) run_with(std::type_identity<Atom>{});
+  }
 }
 
 }  // namespace kernel
