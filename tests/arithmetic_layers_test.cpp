@@ -5,6 +5,7 @@
 #include "support/random.hpp"
 #include "support/reference.hpp"
 
+#include <polymac/isa/arithmetic_atoms.hpp>
 #include <polymac/layer/conv2d.hpp>
 #include <polymac/layer/depthwise_conv2d.hpp>
 #include <polymac/layer/linear.hpp>

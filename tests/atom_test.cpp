@@ -46,9 +46,19 @@ using arithmetics = std::tuple<mac::int8, mac::uint8, mac::int16x8, mac::float32
 
 // -- the list of all atoms: those that were written for the very instruction set -------------------------------------
 
+/// An atom, and its own one for few columns.
+template <class A>
+struct with_narrow {
+  using type = std::tuple<A>;
+};
+template <class A>
+requires requires { typename A::narrow; }
+struct with_narrow<A> {
+  using type = std::tuple<A, typename A::narrow>;
+};
 template <class M, class I>
 using atom_if_written = std::conditional_t<std::is_same_v<typename isa::best_atom<M, I>::isa, I>,
-                                           std::tuple<isa::best_atom<M, I>>, std::tuple<>>;
+                                           typename with_narrow<isa::best_atom<M, I>>::type, std::tuple<>>;
 template <class I, class Macs>
 struct atoms_of_isa;
 template <class I, class... Ms>

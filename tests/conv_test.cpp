@@ -175,6 +175,22 @@ TEMPLATE_LIST_TEST_CASE("conv2d equals its golden model", "[conv2d]", all_cells)
         INFO(M::name << " on " << I::name << ": " << k.text());
         CHECK(wrong == "");
       }
+  // Few output channels, for which some sets have atoms of their own: lines that fill their groups and that do not.
+  for (const std::size_t kernel : {1u, 3u})
+    for (const std::size_t in : {3u, 4u, 8u, 20u})
+      for (const std::size_t out : {3u, 8u}) {
+        conv_case k;
+        k.kernel = {kernel, kernel};
+        k.in = in;
+        k.out = out;
+        k.height = 5;
+        k.width = 29;
+        k.c.padding = out == 8 ? polymac::same : polymac::valid;
+        if (kernel == 3) k.c.stride.width = in == 3 ? 2 : 1;
+        const std::string wrong = run_case<M, I>(random, k);
+        INFO(M::name << " on " << I::name << ": " << k.text());
+        CHECK(wrong == "");
+      }
 }
 
 TEMPLATE_LIST_TEST_CASE("conv2d splits deep windows", "[conv2d]", tested_isas) {

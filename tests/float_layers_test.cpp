@@ -3,6 +3,7 @@
 #include "catch.hpp"
 #include "support/random.hpp"
 
+#include <polymac/isa/arithmetic_atoms.hpp>
 #include <polymac/isa/scalar.hpp>
 #include <polymac/layer/conv2d.hpp>
 #include <polymac/layer/depthwise_conv2d.hpp>

@@ -4,9 +4,12 @@
 #include "support/arithmetic_data.hpp"
 #include "support/arithmetics.hpp"
 #include "support/golden.hpp"
+#include "support/guarded_buffer.hpp"
 #include "support/strided.hpp"
 
 #include <polymac/core/int4.hpp>
+#include <polymac/epilogue/clamp.hpp>
+#include <polymac/epilogue/requantize.hpp>
 #include <polymac/layer/linear.hpp>
 
 #include <algorithm>
@@ -100,10 +103,10 @@ namespace {
 
 /// Deep sums of one product everywhere, and their golden value.
 template <class M, class I>
-void check_deep(typename M::activation a, typename M::weight w, std::size_t depth, std::int64_t bias,
-                typename M::activation zero = {}) {
+void check_deep(std::size_t columns, typename M::activation a, typename M::weight w, std::size_t depth,
+                std::int64_t bias, typename M::activation zero) {
   using sum = typename polymac::mac_traits<M>::sum;
-  const std::size_t rows = 4, columns = 17;
+  const std::size_t rows = 4;
   const std::vector<typename M::activation> x(rows * depth, a);
   const std::vector<typename M::weight> weights(columns * depth, w);
   const std::vector<std::int64_t> biases(columns, bias);
@@ -118,6 +121,13 @@ void check_deep(typename M::activation a, typename M::weight w, std::size_t dept
   const auto expected = static_cast<sum>(exact < low ? low : exact > high ? high : exact);
   INFO(M::name << " on " << I::name << ": " << depth << " products of " << +a << " x " << +w << ", bias " << bias);
   CHECK(std::count(y.begin(), y.end(), expected) == static_cast<std::ptrdiff_t>(y.size()));
+}
+/// For many columns and for few.
+template <class M, class I>
+void check_deep(typename M::activation a, typename M::weight w, std::size_t depth, std::int64_t bias,
+                typename M::activation zero = {}) {
+  check_deep<M, I>(17, a, w, depth, bias, zero);
+  check_deep<M, I>(3, a, w, depth, bias, zero);
 }
 
 }  // namespace
@@ -229,19 +239,66 @@ TEST_CASE("the epilogue is told the row and the column of every sum", "[linear]"
   CHECK(right);
 }
 
-TEST_CASE("a layer with static extents equals the one with dynamic extents", "[linear]") {
+// Atoms for few columns have panels, tiles and an epilogue of their own: rows end beside an unmapped page, results begin
+// behind one, and every stage is the scalar one.
+TEMPLATE_TEST_CASE("few columns, requantised, with nothing behind the rows", "[linear]", polymac::mac::int8,
+                   polymac::mac::uint8) {
+  using M = TestType;
+  using activation = typename M::activation;
+  POLYMAC_RANDOM(random, 5);
+  for (std::size_t columns = 1; columns <= 9; ++columns)
+    for (std::size_t depth = 1; depth <= 40; ++depth) {
+      const auto rows = static_cast<std::size_t>(random.integer(1, depth % 8 == 0 ? 60 : 30));
+      const std::size_t gap = depth % 3;
+      CAPTURE(M::name, rows, columns, depth, gap);
+      const bool extreme = depth % 5 == 0;
+      const auto values =
+          extreme ? extremes<activation>(random, rows * depth) : uniform<activation>(random, rows * depth);
+      const auto weights =
+          extreme ? extremes<std::int8_t>(random, columns * depth) : uniform<std::int8_t>(random, columns * depth);
+      std::vector<std::int32_t> bias(columns);
+      std::vector<double> scales(columns);
+      for (std::size_t c = 0; c < columns; ++c) {
+        bias[c] = static_cast<std::int32_t>(random.integer(-20000, 20000));
+        scales[c] = 0.0005 * static_cast<double>(random.integer(1, 20));
+      }
+      const auto stages = polymac::requantize<polymac::rounding::gemmlowp>(std::span<const double>(scales), 3) |
+                          polymac::clamp(-100, 90);
+      const auto layer =
+          polymac::linear<M>(matrix_view<const std::int8_t>(weights.data(), columns, depth), bias, stages);
+      const guarded_buffer<activation> x(values, placement::before_guard);
+      guarded_buffer<std::int8_t> y(rows * (columns + gap) - gap, placement::before_guard);
+      std::fill(y.begin(), y.end(), std::int8_t{111});
+      matrix_view<std::int8_t> out(y.data(), rows, columns);
+      out.stride = columns + gap;
+      REQUIRE(layer(matrix_view<const activation>(x.data(), rows, depth), out).ok());
+      std::size_t wrong = 0;
+      for (std::size_t i = 0; i < y.size(); ++i) {
+        const std::size_t r = i / (columns + gap), c = i % (columns + gap);
+        std::int32_t sum = c < columns ? bias[c] : 0;
+        for (std::size_t k = 0; c < columns && k < depth; ++k)
+          sum = M::multiply_add(sum, values[r * depth + k], weights[c * depth + k]);
+        wrong += y[i] != (c < columns ? stages(sum, r, c) : 111);
+      }
+      CHECK(wrong == 0);
+      CHECK(y.slack_untouched());
+    }
+}
+
+TEMPLATE_TEST_CASE_SIG("a layer with static extents equals the one with dynamic extents", "[linear]",
+                       ((std::size_t Columns), Columns), 21, 5) {
   using M = polymac::mac::int8;
   POLYMAC_RANDOM(random, 4);
-  const auto weights = uniform<std::int8_t>(random, 21 * 30);
+  const auto weights = uniform<std::int8_t>(random, Columns * 30);
   const auto x = uniform<std::int8_t>(random, 8 * 30);
-  const std::vector<std::int32_t> bias(21, 77);
-  const matrix_view<const std::int8_t> w(weights.data(), 21, 30), x_view(x.data(), 8, 30);
-  std::vector<std::int32_t> first(8 * 21), second(8 * 21);
-  const polymac::layer::linear<M, polymac::epilogue::identity, polymac::isa::native, polymac::extents<21, 30>> fixed(
-      w, std::span<const std::int32_t>(bias), {}, quantization<M>{-128, {}});
+  const std::vector<std::int32_t> bias(Columns, 77);
+  const matrix_view<const std::int8_t> w(weights.data(), Columns, 30), x_view(x.data(), 8, 30);
+  std::vector<std::int32_t> first(8 * Columns), second(8 * Columns);
+  const polymac::layer::linear<M, polymac::epilogue::identity, polymac::isa::native, polymac::extents<Columns, 30>>
+      fixed(w, std::span<const std::int32_t>(bias), {}, quantization<M>{-128, {}});
   const polymac::layer::linear<M> free(w, std::span<const std::int32_t>(bias), {}, quantization<M>{-128, {}});
-  REQUIRE(fixed(x_view, matrix_view<std::int32_t>(first.data(), 8, 21)).ok());
-  REQUIRE(free(x_view, matrix_view<std::int32_t>(second.data(), 8, 21)).ok());
+  REQUIRE(fixed(x_view, matrix_view<std::int32_t>(first.data(), 8, Columns)).ok());
+  REQUIRE(free(x_view, matrix_view<std::int32_t>(second.data(), 8, Columns)).ok());
   CHECK(first == second);
   CHECK(fixed.weight_bytes() == free.weight_bytes());
 }

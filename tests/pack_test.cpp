@@ -55,6 +55,8 @@ void check_packing(random_source& random, pm::kernel::product_shape shape, bool 
   using activation = typename M::activation;
   using atom = pm::isa::best_atom<M, I>;
   using wide = typename pm::mac_traits<M>::wide;
+  const std::size_t panel_columns =
+      pm::kernel::prefers_narrow<atom>(shape) ? pm::kernel::narrow_atom<atom>::columns : atom::columns;
   CAPTURE(M::name, I::name, shape.sets, shape.columns, shape.depth, by_depth, gap);
   const std::size_t columns = shape.sets * shape.columns;
   const std::size_t lines = by_depth ? shape.depth : columns, length = by_depth ? columns : shape.depth;
@@ -71,13 +73,15 @@ void check_packing(random_source& random, pm::kernel::product_shape shape, bool 
   REQUIRE(one_by_one.pack(shape, weight_of, bias_of, zero_point).ok());
   REQUIRE(whole.pack(shape, weight_of, bias_of, zero_point, plain).ok());
   CHECK(same(one_by_one, whole, shape.sets));
+  CHECK(whole.panel_columns() == panel_columns);
 
   std::size_t wrong = 0;
   for (std::size_t set = 0; set < shape.sets; ++set)
     for (std::size_t p = 0; p < whole.panels(); ++p)
       for (std::size_t i = 0; i < whole.panel_stride(); ++i) {
-        const std::size_t group = i / (atom::columns * atom::depth), in = i % (atom::columns * atom::depth);
-        const std::size_t c = p * atom::columns + in / atom::depth, k = group * atom::depth + in % atom::depth;
+        const std::size_t group_depth = whole.group_depth(), group_size = panel_columns * group_depth;
+        const std::size_t group = i / group_size, in = i % group_size;
+        const std::size_t c = p * panel_columns + in / group_depth, k = group * group_depth + in % group_depth;
         const bool there = c < shape.columns && k < shape.depth;
         wrong += !(whole.panel(set, p)[i] == (there ? weight_of(set, c, 0, k) : weight{}));
       }

@@ -3,6 +3,7 @@
 // Almost all of this file is checked by compiling it, once for each instruction set.
 #include "catch.hpp"
 #include "polymac/isa/all.hpp"
+#include "polymac/kernel/pack.hpp"
 
 #include <concepts>
 #include <cstdint>
@@ -160,6 +161,19 @@ static_assert(has_panel<mac::int8, isa::native, 16, 4> && has_panel<mac::int8, i
 static_assert(has_panel<mac::uint8, isa::native, 16, 4> && has_panel<mac::uint8, isa::avx2, 16, 4>);
 static_assert(has_panel<mac::int16x8, isa::native, 16, 2> && has_panel<mac::int16x8, isa::avx2, 16, 2>);
 static_assert(has_panel<mac::bf16, isa::native, 16, 2> && has_panel<mac::bf16, isa::avx2, 16, 2>);
+#endif
+
+/// Atoms for few columns: the same bytes of a group, of half as many columns. None beside matrix registers.
+template <class M>
+inline constexpr bool has_narrow_panel = [] {
+  using atom = isa::best_atom<M, isa::avx512_vnni>;
+  using narrow = polymac::kernel::narrow_atom<atom>;
+  return polymac::kernel::has_narrow<atom> && 2 * narrow::columns == atom::columns && narrow::depth == 2 * atom::depth;
+}();
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && \
+    defined(__AVX512VNNI__)
+static_assert(has_narrow_panel<mac::int8> && has_narrow_panel<mac::uint8> && has_narrow_panel<mac::int16x8>);
+static_assert(!polymac::kernel::has_narrow<isa::best_atom<mac::bf16, isa::native>>);
 #endif
 
 // -- the generic atom is a constant expression -----------------------------------------------------------------------

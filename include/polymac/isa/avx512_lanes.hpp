@@ -28,28 +28,36 @@ namespace detail {
 
 POLYMAC_INLINE __mmask16 first_lanes(std::size_t count) noexcept { return static_cast<__mmask16>((1u << count) - 1u); }
 
-/// The parameters of panel p: 16 of an array, or one for all.
-template <bool Uniform, class T>
+/// The parameters of panel p: 16 of an array, 8 for both rows of a register, or one for all.
+template <bool Uniform, std::size_t Columns, class T>
 POLYMAC_INLINE __m512i column_words(const T* of, std::size_t p) noexcept {
-  static_assert(sizeof(T) == 4);
+  static_assert(sizeof(T) == 4 && (Columns == lane_columns || Columns * 2 == lane_columns));
   if constexpr (Uniform)
     return _mm512_set1_epi32(*reinterpret_cast<const std::int32_t*>(of));
-  else
+  else if constexpr (Columns == lane_columns)
     return _mm512_loadu_si512(of + p * lane_columns);
-}
-template <bool Uniform>
-POLYMAC_INLINE __m512 column_floats(const float* of, std::size_t p) noexcept {
-  if constexpr (Uniform)
-    return _mm512_set1_ps(*of);
   else
-    return _mm512_loadu_ps(of + p * lane_columns);
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(of + p * Columns)));
+}
+template <bool Uniform, std::size_t Columns>
+POLYMAC_INLINE __m512 column_floats(const float* of, std::size_t p) noexcept {
+  return _mm512_castsi512_ps(column_words<Uniform, Columns>(of, p));
 }
 
-/// Codes of 8 or 16 bits: panel p of row r is the group r * Panels + p.
-template <class Out, std::size_t Rows, std::size_t Panels>
+/// Groups of 16 in a block.
+template <std::size_t Rows, std::size_t Panels, std::size_t Columns>
+inline constexpr std::size_t groups_of_block = [] {
+  static_assert(Columns == lane_columns || (Columns * 2 == lane_columns && Panels == 1 && Rows % 2 == 0),
+                "polymac: a group is 16 columns of one row, or 8 columns of two");
+  return Rows * Panels * Columns / lane_columns;
+}();
+
+/// Codes of 8 or 16 bits: panel p of row r is the group r * Panels + p; rows 2 * g and 2 * g + 1 of 8 columns are
+/// group g.
+template <class Out, std::size_t Rows, std::size_t Panels, std::size_t Columns = lane_columns>
 struct zmm_codes {
   using value = Out;
-  static constexpr std::size_t rows = Rows, panels = Panels, groups = Rows * Panels;
+  static constexpr std::size_t rows = Rows, panels = Panels, groups = groups_of_block<Rows, Panels, Columns>;
   static_assert(sizeof(Out) == 1 || sizeof(Out) == 2);
   /// Codes of one byte, four groups: all in `all`; else one group in each of `each`.
   static constexpr bool joined = sizeof(Out) == 1 && groups == 4;
@@ -85,7 +93,16 @@ struct zmm_codes {
     }
   }
 
+  POLYMAC_INLINE void store_all(Out* to) const noexcept {
+    if constexpr (joined) {
+      _mm512_storeu_si512(to, all);
+    } else {
+      POLYMAC_UNROLL
+      for (std::size_t i = 0; i < groups; ++i) store_group(i, to + i * lane_columns);
+    }
+  }
   POLYMAC_INLINE void store(Out* const (&to)[Rows], std::size_t count) const noexcept {
+    static_assert(Columns == lane_columns);
     if (count == lane_columns) {
       if constexpr (joined && Panels == 4) {
         _mm512_storeu_si512(to[0], all);
@@ -128,12 +145,12 @@ struct zmm_codes {
   }
 };
 
-template <std::size_t Rows, std::size_t Panels>
+template <std::size_t Rows, std::size_t Panels, std::size_t Columns = lane_columns>
 struct zmm_floats;
 
-template <std::size_t Rows, std::size_t Panels>
+template <std::size_t Rows, std::size_t Panels, std::size_t Columns = lane_columns>
 struct zmm_sums {
-  static constexpr std::size_t rows = Rows, panels = Panels, groups = Rows * Panels;
+  static constexpr std::size_t rows = Rows, panels = Panels, groups = groups_of_block<Rows, Panels, Columns>;
   using value = std::int32_t;
   __m512i v[groups];
 
@@ -144,7 +161,18 @@ struct zmm_sums {
       made.v[i] = _mm512_loadu_si512(sums + i / Panels * stride + i % Panels * lane_columns);
     return made;
   }
+  static POLYMAC_INLINE zmm_sums load_all(const std::int32_t* sums) noexcept {
+    zmm_sums made;
+    POLYMAC_UNROLL
+    for (std::size_t i = 0; i < groups; ++i) made.v[i] = _mm512_loadu_si512(sums + i * lane_columns);
+    return made;
+  }
+  POLYMAC_INLINE void store_all(std::int32_t* to) const noexcept {
+    POLYMAC_UNROLL
+    for (std::size_t i = 0; i < groups; ++i) _mm512_storeu_si512(to + i * lane_columns, v[i]);
+  }
   POLYMAC_INLINE void store(std::int32_t* const (&to)[Rows], std::size_t count) const noexcept {
+    static_assert(Columns == lane_columns);
     POLYMAC_UNROLL
     for (std::size_t i = 0; i < groups; ++i) {
       std::int32_t* const at = to[i / Panels] + i % Panels * lane_columns;
@@ -167,9 +195,10 @@ struct zmm_sums {
   template <bool Uniform>
   POLYMAC_INLINE void add(const std::int32_t* addends) noexcept {
     POLYMAC_UNROLL
-    for (std::size_t i = 0; i < groups; ++i) v[i] = _mm512_add_epi32(v[i], column_words<Uniform>(addends, i % Panels));
+    for (std::size_t i = 0; i < groups; ++i)
+      v[i] = _mm512_add_epi32(v[i], column_words<Uniform, Columns>(addends, i % Panels));
   }
-  POLYMAC_INLINE zmm_floats<Rows, Panels> to_float() const noexcept;
+  POLYMAC_INLINE zmm_floats<Rows, Panels, Columns> to_float() const noexcept;
 
   /// round to nearest even(float(sum) * scale). Bounded: at most `most`, |sum * scale| may be anything; else scales are
   /// below 1, and every product fits.
@@ -178,7 +207,7 @@ struct zmm_sums {
     zmm_sums made;
     POLYMAC_UNROLL
     for (std::size_t i = 0; i < groups; ++i) {
-      __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(v[i]), column_floats<Uniform>(scales, i % Panels));
+      __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps(v[i]), column_floats<Uniform, Columns>(scales, i % Panels));
       // A value below the range converts to the least integer, which saturates as it should; one above would too.
       if constexpr (Bounded) product = _mm512_min_ps(product, _mm512_set1_ps(most));
       made.v[i] = _mm512_cvtps_epi32(product);
@@ -195,12 +224,13 @@ struct zmm_sums {
     POLYMAC_UNROLL
     for (std::size_t i = 0; i < groups; ++i) {
       const __m512 sum = _mm512_cvtepi32_ps(v[i]);
-      __m512 addend = column_floats<Uniform>(offset, i % Panels);
+      __m512 addend = column_floats<Uniform, Columns>(offset, i % Panels);
       if constexpr (TowardZero)  // sign bit from the sum, the others from the offset: c ? b : a for c = sign mask
         addend = _mm512_castsi512_ps(_mm512_ternarylogic_epi32(
             _mm512_castps_si512(addend), v[i], _mm512_set1_epi32(std::numeric_limits<std::int32_t>::min()), 0xD8));
-      addend = _mm512_fmadd_ps(sum, column_floats<Uniform>(low, i % Panels), addend);
-      const __m512 scaled = _mm512_fmadd_round_ps(sum, column_floats<Uniform>(high, i % Panels), addend, direction);
+      addend = _mm512_fmadd_ps(sum, column_floats<Uniform, Columns>(low, i % Panels), addend);
+      const __m512 factor = column_floats<Uniform, Columns>(high, i % Panels);  // no commas of templates in a macro
+      const __m512 scaled = _mm512_fmadd_round_ps(sum, factor, addend, direction);
       made.v[i] = TowardZero ? _mm512_cvttps_epi32(scaled) : _mm512_cvt_roundps_epi32(scaled, direction);
     }
     return made;
@@ -213,10 +243,10 @@ struct zmm_sums {
     zmm_sums made;
     POLYMAC_UNROLL
     for (std::size_t i = 0; i < groups; ++i) {
-      const __m512i high =
-          doubling_high(_mm512_sllv_epi32(v[i], column_words<Uniform>(left, i % Panels)),
-                        column_words<Uniform>(multiplier, i % Panels), _mm512_set1_epi64(std::int64_t{1} << 30));
-      const __m512i shift = column_words<Uniform>(right, i % Panels);
+      const __m512i high = doubling_high(_mm512_sllv_epi32(v[i], column_words<Uniform, Columns>(left, i % Panels)),
+                                         column_words<Uniform, Columns>(multiplier, i % Panels),
+                                         _mm512_set1_epi64(std::int64_t{1} << 30));
+      const __m512i shift = column_words<Uniform, Columns>(right, i % Panels);
       // Half away from zero: one less for negative values, then half up. high > INT32_MIN, so that nothing overflows.
       const __mmask16 divides = _mm512_test_epi32_mask(shift, shift);
       const __m512i lowered = _mm512_mask_add_epi32(high, divides, high, _mm512_srai_epi32(high, 31));
@@ -232,8 +262,8 @@ struct zmm_sums {
     zmm_sums made;
     POLYMAC_UNROLL
     for (std::size_t i = 0; i < groups; ++i) {
-      const __m512i up = column_words<Uniform>(left, i % Panels);
-      const __m512i shift = column_words<Uniform>(right, i % Panels);
+      const __m512i up = column_words<Uniform, Columns>(left, i % Panels);
+      const __m512i shift = column_words<Uniform, Columns>(right, i % Panels);
       const __m512i least = _mm512_srav_epi32(_mm512_set1_epi32(std::numeric_limits<std::int32_t>::min()), up);
       const __m512i most = _mm512_srav_epi32(_mm512_set1_epi32(std::numeric_limits<std::int32_t>::max()), up);
       const __m512i bounded = _mm512_min_epi32(_mm512_max_epi32(v[i], least), most);
@@ -241,17 +271,17 @@ struct zmm_sums {
       // The rounding bit is added once: behind the right shift where there is one, else here. A multiplication takes
       // the even lanes; the mask says of which half a 64-bit lane stems.
       const __m512i nudge = _mm512_maskz_set1_epi32(static_cast<__mmask16>(~divides), 1 << 30);
-      made.v[i] = half_up(
-          doubling_high_nudged(_mm512_sllv_epi32(bounded, up), column_words<Uniform>(multiplier, i % Panels), nudge),
-          shift, divides);
+      made.v[i] = half_up(doubling_high_nudged(_mm512_sllv_epi32(bounded, up),
+                                               column_words<Uniform, Columns>(multiplier, i % Panels), nudge),
+                          shift, divides);
     }
     return made;
   }
 
   /// Adds the zero point and saturates to Out.
   template <class Out>
-  POLYMAC_INLINE zmm_codes<Out, Rows, Panels> narrow(std::int32_t zero_point) const noexcept {
-    zmm_codes<Out, Rows, Panels> made;
+  POLYMAC_INLINE zmm_codes<Out, Rows, Panels, Columns> narrow(std::int32_t zero_point) const noexcept {
+    zmm_codes<Out, Rows, Panels, Columns> made;
     if constexpr (sizeof(Out) == 2) {
       const __m512i least = _mm512_set1_epi32(std::numeric_limits<Out>::min() - zero_point);
       const __m512i most = _mm512_set1_epi32(std::numeric_limits<Out>::max() - zero_point);
@@ -263,7 +293,7 @@ struct zmm_sums {
       // Saturating at 16 bits before and behind the addition gives what one saturation at the end gives: |zero point|
       // is below 2^8, so whatever saturates at 16 bits lies far outside of 8 bits.
       const __m512i zero = _mm512_set1_epi16(static_cast<std::int16_t>(zero_point));
-      if constexpr (zmm_codes<Out, Rows, Panels>::joined) {
+      if constexpr (zmm_codes<Out, Rows, Panels, Columns>::joined) {
         const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero);
         const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero);
         const __m512i bytes = pack_bytes<Out>(low, high);
@@ -312,9 +342,9 @@ struct zmm_sums {
   }
 };
 
-template <std::size_t Rows, std::size_t Panels>
+template <std::size_t Rows, std::size_t Panels, std::size_t Columns>
 struct zmm_floats {
-  static constexpr std::size_t rows = Rows, panels = Panels, groups = Rows * Panels;
+  static constexpr std::size_t rows = Rows, panels = Panels, groups = groups_of_block<Rows, Panels, Columns>;
   using value = float;
   __m512 v[groups];
 
@@ -325,7 +355,18 @@ struct zmm_floats {
       made.v[i] = _mm512_loadu_ps(sums + i / Panels * stride + i % Panels * lane_columns);
     return made;
   }
+  static POLYMAC_INLINE zmm_floats load_all(const float* sums) noexcept {
+    zmm_floats made;
+    POLYMAC_UNROLL
+    for (std::size_t i = 0; i < groups; ++i) made.v[i] = _mm512_loadu_ps(sums + i * lane_columns);
+    return made;
+  }
+  POLYMAC_INLINE void store_all(float* to) const noexcept {
+    POLYMAC_UNROLL
+    for (std::size_t i = 0; i < groups; ++i) _mm512_storeu_ps(to + i * lane_columns, v[i]);
+  }
   POLYMAC_INLINE void store(float* const (&to)[Rows], std::size_t count) const noexcept {
+    static_assert(Columns == lane_columns);
     POLYMAC_UNROLL
     for (std::size_t i = 0; i < groups; ++i) {
       float* const at = to[i / Panels] + i % Panels * lane_columns;
@@ -348,18 +389,20 @@ struct zmm_floats {
   template <bool Uniform>
   POLYMAC_INLINE void multiply(const float* factors) noexcept {
     POLYMAC_UNROLL
-    for (std::size_t i = 0; i < groups; ++i) v[i] = _mm512_mul_ps(v[i], column_floats<Uniform>(factors, i % Panels));
+    for (std::size_t i = 0; i < groups; ++i)
+      v[i] = _mm512_mul_ps(v[i], column_floats<Uniform, Columns>(factors, i % Panels));
   }
   template <bool Uniform>
   POLYMAC_INLINE void add(const float* addends) noexcept {
     POLYMAC_UNROLL
-    for (std::size_t i = 0; i < groups; ++i) v[i] = _mm512_add_ps(v[i], column_floats<Uniform>(addends, i % Panels));
+    for (std::size_t i = 0; i < groups; ++i)
+      v[i] = _mm512_add_ps(v[i], column_floats<Uniform, Columns>(addends, i % Panels));
   }
 };
 
-template <std::size_t Rows, std::size_t Panels>
-POLYMAC_INLINE zmm_floats<Rows, Panels> zmm_sums<Rows, Panels>::to_float() const noexcept {
-  zmm_floats<Rows, Panels> made;
+template <std::size_t Rows, std::size_t Panels, std::size_t Columns>
+POLYMAC_INLINE zmm_floats<Rows, Panels, Columns> zmm_sums<Rows, Panels, Columns>::to_float() const noexcept {
+  zmm_floats<Rows, Panels, Columns> made;
   POLYMAC_UNROLL
   for (std::size_t i = 0; i < groups; ++i) made.v[i] = _mm512_cvtepi32_ps(v[i]);
   return made;
@@ -367,13 +410,13 @@ POLYMAC_INLINE zmm_floats<Rows, Panels> zmm_sums<Rows, Panels>::to_float() const
 
 }  // namespace detail
 
-template <std::size_t Rows, std::size_t Panels>
-struct lanes<std::int32_t, avx512, Rows, Panels> {
-  using type = detail::zmm_sums<Rows, Panels>;
+template <std::size_t Rows, std::size_t Panels, std::size_t Columns>
+struct lanes<std::int32_t, avx512, Rows, Panels, Columns> {
+  using type = detail::zmm_sums<Rows, Panels, Columns>;
 };
-template <std::size_t Rows, std::size_t Panels>
-struct lanes<float, avx512, Rows, Panels> {
-  using type = detail::zmm_floats<Rows, Panels>;
+template <std::size_t Rows, std::size_t Panels, std::size_t Columns>
+struct lanes<float, avx512, Rows, Panels, Columns> {
+  using type = detail::zmm_floats<Rows, Panels, Columns>;
 };
 
 }  // namespace isa

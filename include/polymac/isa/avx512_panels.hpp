@@ -53,6 +53,29 @@ POLYMAC_INLINE void transpose_words(__m512i (&v)[16]) noexcept {
   for (int i = 0; i < 16; ++i) v[i] = t[i];
 }
 
+/// Rows of 8 double words become columns.
+POLYMAC_INLINE void transpose_double_words(__m512i (&v)[8]) noexcept {
+  __m512i t[8];
+  // 2 x 2 double words: t[i], quarter q: double word 2 * q of rows i and i + 1; t[i + 1]: 2 * q + 1 of them ...
+  POLYMAC_UNROLL
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm512_unpacklo_epi64(v[i], v[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi64(v[i], v[i + 1]);
+  }
+  // ... then 4 x 4 quarters.
+  POLYMAC_UNROLL
+  for (int j = 0; j < 2; ++j) {
+    const __m512i even_low = _mm512_shuffle_i64x2(t[j], t[2 + j], 0x88);
+    const __m512i odd_low = _mm512_shuffle_i64x2(t[j], t[2 + j], 0xdd);
+    const __m512i even_high = _mm512_shuffle_i64x2(t[4 + j], t[6 + j], 0x88);
+    const __m512i odd_high = _mm512_shuffle_i64x2(t[4 + j], t[6 + j], 0xdd);
+    v[j] = _mm512_shuffle_i64x2(even_low, even_high, 0x88);
+    v[2 + j] = _mm512_shuffle_i64x2(odd_low, odd_high, 0x88);
+    v[4 + j] = _mm512_shuffle_i64x2(even_low, even_high, 0xdd);
+    v[6 + j] = _mm512_shuffle_i64x2(odd_low, odd_high, 0xdd);
+  }
+}
+
 }  // namespace detail
 
 template <class W, std::size_t Depth>
@@ -109,6 +132,42 @@ requires(sizeof(W) * Depth == 4 || sizeof(W) * Depth == 2) struct panels<avx512,
     }
     if (g < groups) a = _mm512_add_epi32(a, four(g));
     _mm512_storeu_si512(totals, _mm512_add_epi32(a, b));
+  }
+};
+
+/// Panels of the atoms for few columns.
+template <class W, std::size_t Depth>
+requires(sizeof(W) * Depth == 8 || sizeof(W) * Depth == 4) struct panels<avx512, W, 8, Depth> {
+  static constexpr std::size_t transposed_k = 64 / sizeof(W);
+
+  static void transpose(W* panel, const W* from, std::size_t stride, std::size_t columns) noexcept {
+    __m512i v[8];
+    POLYMAC_UNROLL
+    for (std::size_t c = 0; c < 8; ++c)
+      v[c] = c < columns ? _mm512_loadu_si512(from + c * stride) : _mm512_setzero_si512();
+    detail::transpose_double_words(v);
+    if constexpr (sizeof(W) * Depth == 4) {
+      // A double word holds two groups: the first of every column, then the second.
+      const __m512i halves = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+      POLYMAC_UNROLL
+      for (std::size_t i = 0; i < 8; ++i) v[i] = _mm512_permutexvar_epi32(halves, v[i]);
+    }
+    auto* const bytes = reinterpret_cast<char*>(panel);
+    POLYMAC_UNROLL
+    for (std::size_t i = 0; i < 8; ++i) _mm512_storeu_si512(bytes + i * 64, v[i]);
+  }
+
+  static constexpr bool interleaves = false;
+  static constexpr bool sums = std::is_same_v<W, std::int8_t> && Depth == 8;
+  static void add_up(const W* panel, std::size_t groups, std::int32_t* totals) noexcept {
+    const __m512i ones = _mm512_set1_epi8(1), one_words = _mm512_set1_epi16(1);
+    __m512i halves = _mm512_setzero_si512();
+    for (std::size_t g = 0; g < groups; ++g)
+      halves = _mm512_add_epi32(
+          halves, _mm512_madd_epi16(_mm512_maddubs_epi16(ones, _mm512_loadu_si512(panel + g * 64)), one_words));
+    auto* const all = reinterpret_cast<__m256i*>(totals);
+    const __m256i added = _mm512_cvtepi64_epi32(_mm512_add_epi32(halves, _mm512_srli_epi64(halves, 32)));
+    _mm256_storeu_si256(all, _mm256_add_epi32(_mm256_loadu_si256(all), added));
   }
 };
 

@@ -13,18 +13,20 @@ POLYMAC_BEGIN
 namespace isa {
 namespace detail {
 
-/// s8 or u8 activations, s8 weights, 4 deep. Prepared: signed activations have been flipped before.
+/// s8 or u8 activations, s8 weights, 4 deep (8 in a group of 8 bytes). Prepared: signed activations have been flipped
+/// before.
 template <class M, class V, bool Prepared = false>
 struct byte_dot_product {
   using mac = M;
-  static constexpr std::size_t depth = 4;
+  using group = typename group_of<V>::type;
+  static constexpr std::size_t depth = sizeof(group);
   static constexpr int activation_offset = std::is_signed_v<typename M::activation> ? 128 : 0;
   using weights = typename V::type;
   using activations = typename V::type;
 
   static POLYMAC_INLINE weights load(const std::int8_t* bytes) noexcept { return V::load(bytes); }
-  static POLYMAC_INLINE activations broadcast(const typename M::activation* group) noexcept {
-    const auto all = V::broadcast(four_bytes(group));
+  static POLYMAC_INLINE activations broadcast(const typename M::activation* bytes) noexcept {
+    const auto all = V::broadcast(group_bytes<group>(bytes));
     if constexpr (activation_offset == 128 && !Prepared)
       return V::flip_top_bits(all);
     else

@@ -243,6 +243,8 @@ inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 ///                                  tile of rows; `tile_modes` of them have tiles (all, if left out), the others are slow
 ///   chain_groups, spill(tile)      sums that are gathered in another type after so many groups, and by `store`:
 ///                                  mac::dfp
+///   narrow                         another atom, of fewer columns and more depth, for weights of so few columns; they
+///                                  are packed for it (kernel/pack.hpp, prefers_narrow)
 ///
 /// An atom may bring a second shape that reads the same panels: `tiles`, a matrix register file for many rows at once.
 /// See isa/amx_tiles.hpp for what it holds and kernel/contract_tiles.hpp for who uses it.
@@ -256,6 +258,12 @@ namespace detail {
 template <class M, class Atom>
 struct renamed_atom : Atom {
   using mac = M;
+};
+template <class M, class Atom>
+requires requires { typename Atom::narrow; }
+struct renamed_atom<M, Atom> : Atom {
+  using mac = M;
+  using narrow = renamed_atom<M, typename Atom::narrow>;
 };
 
 /// An arithmetic may say with `using atoms = isa::arithmetic_atoms` that its atoms are in a header that the layers do not

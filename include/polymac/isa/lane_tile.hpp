@@ -7,9 +7,9 @@
 //   row 0   a...a          sum    sum                  sum    sum          the group of activations in every lane
 //   row 1   a...a          sum    sum                  sum    sum
 //
-// No lane ever meets another one: nothing is added across at the end, and `start` and `store` are plain loads and
-// stores. An instruction set brings two things: its registers (`Vector`) and what one product of a lane is
-// (`Product`).
+// No lane ever meets another one (but for groups of two lanes, avx512_vnni.hpp): nothing is added across at the end,
+// and `start` and `store` are plain loads and stores. An instruction set brings two things: its registers (`Vector`)
+// and what one product of a lane is (`Product`).
 #pragma once
 
 #include "polymac/core/extents.hpp"
@@ -117,7 +117,9 @@ POLYMAC_INLINE void for_each_finished(const First& first, const Last& last) noex
 }
 
 /// Vector:  `type` of a register, `lanes` in it, `registers` of the file, `load(const accumulator*)`,
-///          `store(accumulator*, type)`.
+///          `store(accumulator*, type)`; it may have store_two(accumulator*, accumulator*, type, type) of two rows, and
+///          `group`, the integer that it broadcasts, if that is not std::int32_t. Where a group is wider than a lane,
+///          `lanes` counts columns, of several lanes, which `store` adds up.
 /// Product: `mac`, `depth`, `activation_offset`; the register types `weights` and `activations`;
 ///          `load(const weight*)`         the group of one register: lanes x depth weights, no more
 ///          `broadcast(const activation*)` the group of one row in all lanes: depth activations, no more
@@ -319,8 +321,18 @@ struct lane_tile : panel_of_codes<Product, Vector::lanes * Registers> {
   template <std::size_t Rows, std::size_t Panels>
   static POLYMAC_INLINE void store(const tile<Rows, Panels>& t, accumulator* sums,
                                    std::size_t stride = Panels * columns) noexcept {
+    std::size_t r = 0;
+    if constexpr (stores_two) {
+      POLYMAC_UNROLL
+      for (; r + 2 <= Rows; r += 2) {
+        POLYMAC_UNROLL
+        for (std::size_t i = 0; i < Panels * Registers; ++i)
+          Vector::store_two(sums + r * stride + i * Vector::lanes, sums + (r + 1) * stride + i * Vector::lanes,
+                            sum_of(t, r, i), sum_of(t, r + 1, i));
+      }
+    }
     POLYMAC_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r) {
+    for (; r < Rows; ++r) {
       POLYMAC_UNROLL
       for (std::size_t i = 0; i < Panels * Registers; ++i)
         Vector::store(sums + r * stride + i * Vector::lanes, sum_of(t, r, i));
@@ -366,6 +378,9 @@ struct lane_tile : panel_of_codes<Product, Vector::lanes * Registers> {
     else
       return t.sums[r][i];
   }
+  static constexpr bool stores_two = requires(accumulator * to, typename Vector::type v) {
+    Vector::store_two(to, to, v, v);
+  };
 };
 
 }  // namespace detail

@@ -30,13 +30,28 @@ POLYMAC_BEGIN
 namespace isa {
 namespace detail {
 
-/// The bytes that one group of a row holds, as an integer to broadcast. Reads exactly these four bytes.
-template <class Activation>
-POLYMAC_INLINE std::int32_t four_bytes(const Activation* activations) noexcept {
-  std::int32_t bytes;
+/// The bytes that one group of a row holds, as an integer to broadcast. Reads exactly these bytes.
+template <class Group, class Activation>
+POLYMAC_INLINE Group group_bytes(const Activation* activations) noexcept {
+  Group bytes;
   std::memcpy(&bytes, activations, sizeof(bytes));
   return bytes;
 }
+template <class Activation>
+POLYMAC_INLINE std::int32_t four_bytes(const Activation* activations) noexcept {
+  return group_bytes<std::int32_t>(activations);
+}
+
+/// What V broadcasts: the activations of a group, 4 bytes if it does not say otherwise.
+template <class V>
+struct group_of {
+  using type = std::int32_t;
+};
+template <class V>
+requires requires { typename V::group; }
+struct group_of<V> {
+  using type = typename V::group;
+};
 
 /// s8 or u8 activations, s8 weights, 4 deep.
 template <class M, class V>
@@ -66,18 +81,19 @@ struct parity_product {
   }
 };
 
-/// s16 activations, s8 weights, 2 deep. Weights are widened once per step, for all rows.
+/// s16 activations, s8 weights, 2 deep (4 in a group of 8 bytes). Weights are widened once per step, for all rows.
 template <class V>
 struct word_product {
   using mac = polymac::mac::int16x8;
-  static constexpr std::size_t depth = 2;
+  using group = typename group_of<V>::type;
+  static constexpr std::size_t depth = sizeof(group) / 2;
   static constexpr int activation_offset = 0;
   using weights = typename V::type;
   using activations = typename V::type;
 
   static POLYMAC_INLINE weights load(const std::int8_t* bytes) noexcept { return V::load_widened(bytes); }
-  static POLYMAC_INLINE activations broadcast(const std::int16_t* group) noexcept {
-    return V::broadcast(four_bytes(group));
+  static POLYMAC_INLINE activations broadcast(const std::int16_t* activations) noexcept {
+    return V::broadcast(group_bytes<group>(activations));
   }
   static POLYMAC_INLINE typename V::type multiply_add(typename V::type sums, activations a, weights w) noexcept {
     return V::add(sums, V::multiply_pairs(a, w));

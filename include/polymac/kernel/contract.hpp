@@ -29,6 +29,7 @@
 #include "polymac/policy/k_source.hpp"
 
 #include <cstddef>
+#include <cstring>
 #include <type_traits>
 #include <utility>
 
@@ -95,8 +96,10 @@ struct scratch_extent {
   std::size_t block = 0;
   /// `least_block`: elements that something else wants in the place of the block, never at the same time.
   constexpr scratch_extent(std::size_t segments, std::size_t depth, bool copies, std::size_t least_block = 0) noexcept
-      : pointers(Atom::max_rows * segments),
-        block(copies ? Atom::max_rows * polymac::detail::round_up(depth, Atom::depth) : 0) {
+      : pointers(max_rows * segments),
+        block(copies ? max_rows * larger(polymac::detail::round_up(depth, Atom::depth),
+                                         polymac::detail::round_up(depth, narrow::depth))
+                     : 0) {
     if (block < least_block) block = least_block;
   }
   /// Bytes of workspace that hold both at any alignment.
@@ -106,6 +109,11 @@ struct scratch_extent {
            (block > 0 ? block * sizeof(activation) + block_alignment : 0);
   }
   static constexpr std::size_t block_alignment = 64;
+
+ private:
+  using narrow = narrow_atom<Atom>;
+  static constexpr std::size_t larger(std::size_t a, std::size_t b) noexcept { return a > b ? a : b; }
+  static constexpr std::size_t max_rows = larger(Atom::max_rows, narrow::max_rows);
 };
 
 /// Which heights of tiles there are. Each is compiled for every layer, hence as few as the rows of a source allow.
@@ -114,6 +122,7 @@ enum class tile_cuts {
   lines,      ///< 8, 7, 6, 4, 2, 1: a line of an image is cut by itself
   rectangle,  ///< 8, 6, 5, 4, 3, 2, 1: the middle and the borders of small images
   table,      ///< 4 and 1: the way of those who lend no memory for a frame
+  few,        ///< the tall one and powers of two: of an atom that is rarely needed
 };
 
 /// The heights of tiles of at most MaxRows rows, and how many rows are best cut into them.
@@ -121,6 +130,7 @@ enum class tile_cuts {
 template <std::size_t MaxRows, tile_cuts Cuts, std::size_t Tall = MaxRows>
 struct tile_heights {
   static constexpr std::size_t fewer(std::size_t rows) noexcept {
+    if (rows > MaxRows && Cuts == tile_cuts::few) return MaxRows;
     if (rows > MaxRows) return rows * 2 / 3 > MaxRows ? rows * 2 / 3 : MaxRows;
     if (rows == 1) return 0;
     if (Cuts == tile_cuts::rectangle) return rows > 8 ? 8 : rows > 6 ? 6 : rows - 1;
@@ -131,7 +141,8 @@ struct tile_heights {
     return power;
   }
   /// Is a multiple of four rows cut at multiples of four? Then tiles may go on in the next line, if lines are too.
-  static constexpr bool keeps_fours = Cuts == tile_cuts::lines && MaxRows % 4 == 0 && Tall % 4 == 0;
+  static constexpr bool keeps_fours =
+      (Cuts == tile_cuts::lines || Cuts == tile_cuts::few) && MaxRows % 4 == 0 && Tall % 4 == 0;
   /// The height of the next tile where so many rows are left.
   static constexpr std::size_t next(std::size_t left) noexcept { return plan.next[left < cut ? left : cut]; }
   /// The same beside one panel.
@@ -165,7 +176,9 @@ struct tile_heights {
 /// May the tiles of a line_windows source go on in the next line?
 template <class Atom>
 inline constexpr bool tiles_keep_fours =
-    tile_heights<Atom::max_rows, tile_cuts::lines, isa::most_rows<Atom>>::keeps_fours;
+    tile_heights<Atom::max_rows, tile_cuts::lines, isa::most_rows<Atom>>::keeps_fours &&
+    (!has_narrow<Atom> ||
+     tile_heights<narrow_atom<Atom>::max_rows, tile_cuts::few, isa::most_rows<narrow_atom<Atom>>>::keeps_fours);
 /// And may they leave out lines of the kernel?
 template <class Atom>
 inline constexpr bool tiles_leave_lines_out = mac_traits<typename Atom::mac>::integer && !requires {
@@ -208,6 +221,7 @@ class loop_nest {
   using step_activation = typename stepper::activation;
   static constexpr std::size_t group_size = isa::group_elements<Atom>;
   static constexpr bool prepares = !std::is_same_v<stepper, Atom>;
+  static constexpr bool is_narrow = Packed::may_be_narrow && std::is_same_v<Atom, typename Packed::narrow>;
   static constexpr std::size_t max_rows = Atom::max_rows;
   /// The sum type may be wider than the accumulator: then pack() has asked for wide sums always.
   static constexpr bool sums_fit = !traits::integer || sizeof(sum) <= sizeof(accumulator);
@@ -217,6 +231,12 @@ class loop_nest {
       std::is_same_v<std::remove_cvref_t<decltype(*std::declval<const Output&>().row(0))>, accumulator>;
   /// Is the accumulator something else than what the epilogue takes?
   static constexpr bool has_totals = requires(const accumulator& c) { M::total(c); };
+  /// Is a panel half a group of lanes? Then two rows are one, and a tile finishes eight at a time.
+  static constexpr bool halves_lanes = is_narrow && Atom::columns * 2 == isa::lane_columns && Atom::max_panels == 1;
+  /// Rows of sums in memory.
+  static constexpr std::size_t held_rows(std::size_t rows) { return halves_lanes ? (rows + 7) / 8 * 8 : rows; }
+  /// Rows of the highest tile of such sums. Where hardly any layer has them, fewer, for the sake of the compiler.
+  static constexpr std::size_t wide_rows = sums_fit && max_rows > 4 ? 4 : max_rows;
   /// Prepared rows of a tile: with the weights of a step or two well within L1.
   static constexpr std::size_t prepared_depth = sizeof(step_activation) == 1 ? 1024 : 4608 / sizeof(step_activation);
   /// Elements behind a prepared row that may be written, too: whole registers.
@@ -268,6 +288,9 @@ class loop_nest {
   using k_source_type = KSource;
 
  public:
+  /// May sums need 64 bits?
+  static constexpr bool may_be_wide = traits::integer && (!is_narrow || Packed::may_be_narrow_and_wide);
+
   const Packed& weights;
   std::size_t set;
   const Source& source;
@@ -303,7 +326,7 @@ class loop_nest {
   constexpr POLYMAC_INLINE void run_wide(std::size_t first_row, std::size_t last_row) const noexcept {
     for_each_block(first_row, last_row,
                    [&](const strip<activation>& rows, std::size_t panel, std::size_t panel_end)
-                       POLYMAC_INLINE_LAMBDA { wide_rows_from<Atom::max_rows>(rows, 0, panel, panel_end); });
+                       POLYMAC_INLINE_LAMBDA { wide_rows_from<wide_rows>(rows, 0, panel, panel_end); });
   }
 
  private:
@@ -359,7 +382,8 @@ class loop_nest {
   static constexpr std::size_t tall_rows =
       (one_stretch || in_lines) && !prepares ? isa::most_rows<Atom> : Atom::max_rows;
   using heights = tile_heights<Atom::max_rows,
-                               one_stretch         ? tile_cuts::matrix
+                               is_narrow           ? tile_cuts::few
+                               : one_stretch       ? tile_cuts::matrix
                                : in_lines          ? tile_cuts::lines
                                : several_stretches ? tile_cuts::rectangle
                                                    : tile_cuts::table,
@@ -373,8 +397,9 @@ class loop_nest {
   }();
   /// Of the largest tile.
   static constexpr std::size_t most_sums = [] {
-    std::size_t most = tall_rows;
-    for (std::size_t rows = 1; rows <= max_rows; ++rows) most = polymac::detail::greater(most, rows * panels_for(rows));
+    std::size_t most = held_rows(tall_rows);
+    for (std::size_t rows = 1; rows <= max_rows; ++rows)
+      most = polymac::detail::greater(most, held_rows(rows) * panels_for(rows));
     return most * Atom::columns;
   }();
 
@@ -664,8 +689,8 @@ class loop_nest {
       for (std::size_t c = 0; c < width; ++c) totals[r * width + c] = bias[c];
     depth_position at;
     for (std::size_t chunk = 0; chunk < weights.chunks(); ++chunk) {
-      const std::size_t first = chunk * Packed::chunk_groups();
-      const std::size_t last = polymac::detail::smaller(first + Packed::chunk_groups(), weights.groups());
+      const std::size_t first = chunk * weights.chunk_groups();
+      const std::size_t last = polymac::detail::smaller(first + weights.chunk_groups(), weights.groups());
       const tile_operands<Atom> of{weights.panel(set, panel) + first * group_size, weights.panel_stride(),
                                    weights.starts(set, panel, chunk), weights.start_stride(), last - first};
       tile_sums<Atom, source_rows, KSource>::template run_from<Rows, Panels>(rows, at, of, k_source, sums, width);
@@ -676,7 +701,7 @@ class loop_nest {
       }
       for (std::size_t i = 0; i < Rows * width; ++i) totals[i] += static_cast<wide>(sums[i]);
     }
-    sum results[Rows * width];
+    sum results[held_rows(Rows) * width];
     for (std::size_t i = 0; i < Rows * width; ++i) results[i] = narrow<sum>(totals[i]);
     finish<Rows, Panels>(row, panel, results);
   }
@@ -721,12 +746,52 @@ class loop_nest {
     }
   }
 
+  /// The same of rows of half a group, for all heights of tiles: `sums` can be read up to the next multiple of eight
+  /// rows. Where the output is not dense, results go through memory: their stores are narrower than a register.
+  template <class Value>
+  POLYMAC_NOINLINE void finish_halves(std::size_t row, std::size_t rows, std::size_t panel,
+                                      const Value* sums) const noexcept {
+    constexpr std::size_t width = Atom::columns;
+    const std::size_t columns = weights.shape().columns, first = set * columns + panel * width;
+    const std::size_t count = polymac::detail::smaller(columns - panel * width, width);
+    auto* out = output.row(row) + first;
+    using output_type = std::remove_pointer_t<decltype(out)>;
+    const std::size_t stride = row_stride(output);
+    const auto stages = epilogue.view();
+    for (std::size_t r = 0; r < rows; r += 8, sums += 8 * width, out += 8 * stride) {
+      const auto results =
+          stages.lanes(isa::best_lanes<Value, typename Atom::isa, 8, 1, width>::load_all(sums), {row + r, first});
+      if (rows - r >= 8 && count == width && stride == width) {
+        results.store_all(out);
+        continue;
+      }
+      alignas(64) output_type held[8 * width];
+      results.store_all(held);
+      copy_columns(held, out, stride, polymac::detail::smaller(rows - r, std::size_t{8}), count);
+    }
+  }
+  template <class Out>
+  static POLYMAC_INLINE void copy_columns(const Out* from, Out* to, std::size_t stride, std::size_t rows,
+                                          std::size_t columns) noexcept {
+    constexpr std::size_t width = Atom::columns;
+    for (std::size_t r = 0; r < rows; ++r, from += width, to += stride) {
+      if (columns == width) {
+        std::memcpy(to, from, width * sizeof(Out));
+        continue;
+      }
+      std::size_t c = 0;
+      if (columns & 4) std::memcpy(to, from, 4 * sizeof(Out)), c = 4;
+      if (columns & 2) std::memcpy(to + c, from + c, 2 * sizeof(Out)), c += 2;
+      if (columns & 1) to[c] = from[c];
+    }
+  }
+
   /// Hands the sums of a tile to the epilogue, without the columns that only fill up the last panel.
   template <std::size_t Rows, std::size_t Panels, class Value>
   constexpr POLYMAC_INLINE void finish(std::size_t row, std::size_t panel, const Value* sums) const noexcept {
     constexpr std::size_t width = Panels * Atom::columns;
     if constexpr (has_totals && std::is_same_v<Value, accumulator>) {
-      alignas(64) sum totals[Rows * width];
+      alignas(64) sum totals[held_rows(Rows) * width];
       for (std::size_t i = 0; i < Rows * width; ++i) totals[i] = total<M>(sums[i]);
       finish_sums<Rows, Panels>(row, panel, &totals[0]);
     } else {
@@ -740,6 +805,11 @@ class loop_nest {
     if constexpr (Atom::columns == isa::lane_columns && finishes_in_lanes<typename Atom::isa, Value, Epilogue>()) {
       if (!std::is_constant_evaluated() && regular_rows(output, row) >= Rows)
         return finish_in_lanes<Rows, Panels>(row, panel, sums);
+    }
+    if constexpr (halves_lanes && finishes_in_lanes<typename Atom::isa, Value, Epilogue>()) {
+      static_assert(!several_stretches, "polymac: rows one by one would be read beyond the sums");
+      if (!std::is_constant_evaluated() && regular_rows(output, row) >= Rows)
+        return finish_halves(row, Rows, panel, sums);
     }
     kernel::finish<typename Atom::isa>(
         epilogue, output, sums, width,
@@ -828,7 +898,7 @@ template <class Nest, class Packed, class Source, class Epilogue, class Output, 
 POLYMAC_NOINLINE constexpr void run_nest(const Packed& weights, std::size_t set, const Source& source,
                                          const Epilogue& epilogue, const Output& output, std::size_t first,
                                          std::size_t last, const Scratch& memory, KSource k_source) noexcept {
-  if constexpr (mac_traits<typename Packed::mac>::integer)
+  if constexpr (Nest::may_be_wide)
     if (weights.wide_sums())
       return run_wide_nest<Nest>(weights, set, source, epilogue, output, first, last, memory, k_source);
   Nest{weights, set, source, epilogue, output, k_source, memory}.run(first, last);
@@ -836,21 +906,32 @@ POLYMAC_NOINLINE constexpr void run_nest(const Packed& weights, std::size_t set,
 
 }  // namespace detail
 
-/// Computes output row r = epilogue(source row r x weights) for the rows of `range`, one set of the weights.
+/// Computes output row r = epilogue(source row r x weights) for the rows of `range`, one set of the weights, on the
+/// atom that they are packed for.
 ///   Output: `row(r)` gives a pointer to the columns of row r of the whole output.
 template <class Atom, class Packed, class Source, class Epilogue, class Output, class KSource = policy::dense_k>
-constexpr void contract(const Packed& weights, std::size_t set, const Source& source, const Epilogue& epilogue,
-                        const Output& output, scratch<typename Atom::activation> memory, row_range range,
-                        KSource k_source = {}) noexcept {
+constexpr POLYMAC_INLINE void contract(const Packed& weights, std::size_t set, const Source& source,
+                                       const Epilogue& epilogue, const Output& output,
+                                       scratch<typename Atom::activation> memory, row_range range,
+                                       KSource k_source = {}) noexcept {
   using M = typename Atom::mac;
   static_assert(SourceFor<Source, M>);
   static_assert(epilogue::Stage<Epilogue>);
   const std::size_t last = polymac::detail::smaller(range.end, source.rows());
   if (range.begin >= last) return;
   // Each has a nest of its own: what a function out of line may see, compilers keep in memory.
-  using nest = detail::loop_nest<M, Atom, Packed, Source, Epilogue, Output, KSource>;
-  if (nest{weights, set, source, epilogue, output, k_source, memory}.run_one_tile(range.begin, last)) return;
-  detail::run_nest<nest>(weights, set, source, epilogue, output, range.begin, last, memory, k_source);
+  if constexpr (Packed::may_be_narrow) {
+    using nest = detail::loop_nest<M, narrow_atom<Atom>, Packed, Source, Epilogue, Output, KSource>;
+    if (weights.is_narrow()) {
+      if (nest{weights, set, source, epilogue, output, k_source, memory}.run_one_tile(range.begin, last)) return;
+      return detail::run_nest<nest>(weights, set, source, epilogue, output, range.begin, last, memory, k_source);
+    }
+  }
+  if constexpr (!Packed::is_always_narrow) {
+    using nest = detail::loop_nest<M, Atom, Packed, Source, Epilogue, Output, KSource>;
+    if (nest{weights, set, source, epilogue, output, k_source, memory}.run_one_tile(range.begin, last)) return;
+    detail::run_nest<nest>(weights, set, source, epilogue, output, range.begin, last, memory, k_source);
+  }
 }
 
 }  // namespace kernel

@@ -72,27 +72,30 @@ constexpr void fill_elements(T* to, T value, std::size_t count) noexcept {
 
 }  // namespace detail
 
-/// Windows over an NHWC image for an atom that takes `AtomDepth` k at a time and tiles of MaxRows rows. `x` is limited
-/// to the channels of one group.
-template <class Activation, std::size_t AtomDepth, std::size_t MaxRows>
+/// Windows over an NHWC image for tiles of MaxRows rows. `x` is limited to the channels of one group.
+template <class Activation, std::size_t MaxRows>
 class convolution_windows {
  public:
   static constexpr bool one_stretch = true;
 
-  /// Elements of workspace for windows of such rows, and, for a frame besides, of an image.
-  static constexpr std::size_t block_elements(std::size_t depth) noexcept { return MaxRows * row_stride(depth); }
+  /// Elements of workspace for windows of rows that are so deep, filled up to whole groups, and, for a frame besides,
+  /// of an image.
+  static constexpr std::size_t block_elements(std::size_t rows, std::size_t filled_depth) noexcept {
+    return rows * filled_depth;
+  }
   static constexpr std::size_t framed_elements(const window_geometry& g, extent2d image, std::size_t channels,
-                                               std::size_t depth) noexcept {
-    if (!is_worth_a_frame(g, image)) return block_elements(depth);
-    return polymac::detail::round_up(block_elements(depth), alignment) + image_frame(g, image, channels).elements();
+                                               std::size_t rows, std::size_t filled_depth) noexcept {
+    if (!is_worth_a_frame(g, image)) return block_elements(rows, filled_depth);
+    return polymac::detail::round_up(block_elements(rows, filled_depth), alignment) +
+           image_frame(g, image, channels).elements();
   }
 
-  /// pixel_fill: elements from tap to tap of a row, more than x.channels where the weights want them filled up; depth:
-  /// of the packed weights. `memory` holds `available` elements, block_elements() at least if a window may have to be
-  /// copied.
+  /// pixel_fill: elements from tap to tap of a row, more than x.channels where the weights want them filled up; depth,
+  /// filled_depth: of the packed weights, and filled up to whole groups of them; rows: that are copied at a time.
+  /// `memory` holds `available` elements, block_elements() at least if a window may have to be copied.
   constexpr convolution_windows(const image_view<const Activation>& x, const window& w, const window_geometry& g,
-                                std::size_t pixel_fill, std::size_t depth, Activation zero_point, Activation* memory,
-                                std::size_t available) noexcept
+                                std::size_t pixel_fill, std::size_t depth, std::size_t rows, std::size_t filled_depth,
+                                Activation zero_point, Activation* memory, std::size_t available) noexcept
       : x_(x),
         window_(w),
         geometry_(g),
@@ -100,6 +103,8 @@ class convolution_windows {
         padding_{g.padding.top, g.padding.left},
         pixel_fill_(pixel_fill),
         depth_(depth),
+        copied_rows_(rows),
+        row_stride_(filled_depth),
         zero_point_(zero_point),
         block_(memory) {
     const std::size_t line = w.kernel.width * x.channels;
@@ -111,8 +116,8 @@ class convolution_windows {
     if (in_place_ || pixel_fill != x.channels) return;
     frame_extent_ = image_frame(g, {x.height, x.width}, x.channels).extent;
     if (is_worth_a_frame(g, {x.height, x.width}) &&
-        framed_elements(g, {x.height, x.width}, x.channels, depth) <= available)
-      frame_ = memory + polymac::detail::round_up(block_elements(depth), alignment);
+        framed_elements(g, {x.height, x.width}, x.channels, rows, filled_depth) <= available)
+      frame_ = memory + polymac::detail::round_up(block_elements(rows, filled_depth), alignment);
   }
 
   constexpr std::size_t rows() const noexcept { return x_.batch * output_.height * output_.width; }
@@ -136,9 +141,6 @@ class convolution_windows {
 
   static constexpr std::size_t reach(std::size_t kernel, std::size_t dilation) noexcept {
     return (kernel - 1) * dilation + 1;
-  }
-  static constexpr std::size_t row_stride(std::size_t depth) noexcept {
-    return polymac::detail::round_up(depth, AtomDepth);
   }
 
   /// Rows [begin, end) of image n, whose first row is `first`, in place: line by line, or at once where the lines are
@@ -170,10 +172,11 @@ class convolution_windows {
     fill_ends();
     strip<Activation> s;
     s.first = block_;
-    s.depth = row_stride(depth_);
+    s.depth = row_stride_;
     s.distance = static_cast<std::ptrdiff_t>(s.depth);
     while (begin < end) {
-      s.rows = tile_heights<MaxRows, tile_cuts::matrix>::next(end - begin);
+      s.rows = copied_rows_ > MaxRows ? polymac::detail::smaller(end - begin, copied_rows_)
+                                      : tile_heights<MaxRows, tile_cuts::matrix>::next(end - begin);
       s.output_row = begin;
       if (frame_ != nullptr)
         copy_framed(begin - first, s.rows);
@@ -197,7 +200,7 @@ class convolution_windows {
     const std::size_t channels = x_.channels, stride = frame_extent_.width * channels;
     const std::size_t line = window_.kernel.width * channels, down = window_.dilation.height * stride;
     const std::size_t line_step = depth_ / window_.kernel.height;
-    const std::size_t right = window_.stride.width * channels, row_step = row_stride(depth_);
+    const std::size_t right = window_.stride.width * channels, row_step = row_stride_;
     const std::size_t next_line = window_.stride.height * stride - output_.width * right;
     std::size_t ox = row % output_.width;
     const Activation* at = frame_ + row / output_.width * window_.stride.height * stride + ox * right;
@@ -236,17 +239,18 @@ class convolution_windows {
   }
   /// Fills the rows of the block up to whole groups, and its lines up to those of the weights.
   constexpr void fill_ends() const noexcept {
-    const std::size_t row_step = row_stride(depth_), line = depth_ / window_.kernel.height;
+    const std::size_t row_step = row_stride_, line = depth_ / window_.kernel.height;
     const std::size_t used = window_.kernel.width * pixel_fill_;
-    for (std::size_t at = 0; line > used && at < MaxRows * row_step; at += line)
-      detail::fill_elements(block_ + at + used, Activation{}, line - used);
-    for (std::size_t r = 0; row_step > depth_ && r < MaxRows; ++r)
+    for (std::size_t r = 0; line > used && r < copied_rows_; ++r)
+      for (std::size_t at = r * row_step, end = at + depth_; at < end; at += line)
+        detail::fill_elements(block_ + at + used, Activation{}, line - used);
+    for (std::size_t r = 0; row_step > depth_ && r < copied_rows_; ++r)
       for (std::size_t k = depth_; k < row_step; ++k) block_[r * row_step + k] = Activation{};
   }
 
   /// Windows from the image itself.
   constexpr POLYMAC_NOINLINE void copy_clipped(std::size_t n, std::size_t row, std::size_t count) const noexcept {
-    const std::size_t channels = x_.channels, row_step = row_stride(depth_), line = depth_ / window_.kernel.height;
+    const std::size_t channels = x_.channels, row_step = row_stride_, line = depth_ / window_.kernel.height;
     const bool joined = pixel_fill_ == channels && window_.dilation.width == 1 && x_.pixel_stride == channels;
     std::size_t oy = row / output_.width, ox = row % output_.width;
     for (std::size_t r = 0; r < count; ++r) {
@@ -281,6 +285,8 @@ class convolution_windows {
   extent2d output_;
   extent2d padding_;  ///< above and left of the image
   std::size_t pixel_fill_, depth_;
+  std::size_t copied_rows_;  ///< at a time
+  std::size_t row_stride_;   ///< of copies, which are whole groups
   Activation zero_point_;
   Activation* block_;
   Activation* frame_ = nullptr;  ///< the image with its padding, if there is memory for it

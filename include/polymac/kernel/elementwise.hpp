@@ -90,12 +90,12 @@ constexpr void elementwise(nest_extents extent, const Op& op, operand<Out> y, op
   detail::coalesce(extent, step);
   for (std::size_t a = 0; a < extent[0]; ++a)
     for (std::size_t b = 0; b < extent[1]; ++b)
-      for (std::size_t c = 0; c < extent[2]; ++c)
-        [&]<std::size_t... I>(std::index_sequence<I...>) {
+      for (std::size_t c = 0; c < extent[2]; ++c) [&]<std::size_t... I>(std::index_sequence<I...>) {
           const auto offset = [&](const std::array<std::size_t, 4>& s) { return a * s[0] + b * s[1] + c * s[2]; };
           detail::run(extent[3], op, detail::cursor<Out>{y.data + offset(step[0]), step[0][3]},
                       detail::cursor<In>{x.data + offset(step[I + 1]), step[I + 1][3]}...);
-        }(std::index_sequence_for<In...>{});
+        }
+  (std::index_sequence_for<In...>{});
 }
 
 }  // namespace kernel

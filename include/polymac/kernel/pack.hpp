@@ -42,6 +42,8 @@ struct product_shape {
   std::size_t tile_steps = 0;
   /// Columns of the product that this one is a part of; 0: it is the whole.
   std::size_t whole_columns = 0;
+  /// k that lie side by side in a row of activations, where it is read in several stretches; 0: all.
+  std::size_t stretch = 0;
   /// Equal parts of the depth, each of which can be left out where all its activations are the zero point: lines of a
   /// kernel on padding. 0: none.
   std::size_t lines = 0;
@@ -153,6 +155,36 @@ inline constexpr bool has_tiles = requires {
   typename Atom::tiles;
 };
 
+/// Does the atom have another one for few columns, with panels of its own? (Not beside matrix registers.)
+template <class Atom>
+inline constexpr bool has_narrow = !has_tiles<Atom> && requires {
+  typename Atom::narrow;
+};
+namespace detail {
+template <class Atom>
+struct narrow_of {
+  using type = Atom;
+};
+template <class Atom>
+requires has_narrow<Atom>
+struct narrow_of<Atom> {
+  using type = typename Atom::narrow;
+};
+}  // namespace detail
+/// That atom; where there is none, the atom itself.
+template <class Atom>
+using narrow_atom = typename detail::narrow_of<Atom>::type;
+
+/// Are weights of this shape packed for the narrow atom? Where they fill one of its panels at most, as half of the
+/// lanes of a panel of 16 columns would be left without a column; but not where the stretches of a row are whole groups
+/// of the other atom only, and had to be copied for this one.
+template <class Atom>
+constexpr bool prefers_narrow(const product_shape& shape) noexcept {
+  using narrow = narrow_atom<Atom>;
+  return has_narrow<Atom> && shape.columns <= narrow::columns &&
+         (shape.stretch % narrow::depth == 0 || shape.stretch % Atom::depth != 0);
+}
+
 namespace detail {
 
 /// Is every product a * w times a constant? Integers that are linear in both operands leave no other choice. Then the
@@ -165,8 +197,7 @@ inline constexpr bool adds_up = !mac_traits<M>::integer || (std::is_integral_v<t
 /// How the weights of a product are cut up for an atom, as far as it follows from the shape.
 template <Mac M, class Atom>
 struct panel_counts {
-  /// Elements of a panel for one group of k.
-  static constexpr std::size_t group_size = isa::group_elements<Atom>;
+  using narrow_type = narrow_atom<Atom>;
   /// Of the arithmetic, and of what the atom makes of it.
   static constexpr std::size_t max_depth = [] {
     if constexpr (requires { Atom::max_depth; })
@@ -174,10 +205,10 @@ struct panel_counts {
     else
       return mac_traits<M>::max_depth;
   }();
-  static_assert(max_depth >= Atom::depth, "polymac: an atom must not take more k in a step than max_depth allows");
-  /// Groups of k whose sum is safe in one accumulator.
-  static constexpr std::size_t safe_groups = max_depth / Atom::depth;
+  static_assert(max_depth >= Atom::depth && max_depth >= narrow_type::depth,
+                "polymac: an atom must not take more k in a step than max_depth allows");
 
+  bool narrow = false;          ///< packed for the narrow atom?
   std::size_t panels = 0;       ///< of one set
   std::size_t term_groups = 0;  ///< groups of k of one term
   std::size_t groups = 0;       ///< of all terms
@@ -187,29 +218,30 @@ struct panel_counts {
   /// tile, and filled up with zeros to whole steps.
   std::size_t steps = 1;
   std::size_t held_groups = 0;  ///< groups of a panel, filled up
-  /// Distance of two panels in elements. Not a multiple of 4 KiB: one row reads eight panels at a time, and their lines would share
-  /// a set of L1, and of L2.
+  /// Distance of two panels in elements. Not a multiple of 4 KiB: one row reads eight panels at a time, and their lines
+  /// would share a set of L1, and of L2.
   std::size_t panel_weights = 0;
   /// Distance of the start values of two panels: for each chunk, and what a line that is left out adds to them.
   std::size_t start_values = 0;
 
   constexpr panel_counts() noexcept = default;
-  constexpr explicit panel_counts(const product_shape& shape) noexcept
-      : panels(polymac::detail::divide_up(shape.columns, Atom::columns)),
-        term_groups(polymac::detail::divide_up(shape.depth, Atom::depth)),
+  constexpr panel_counts(const product_shape& shape, bool is_narrow) noexcept
+      : narrow(is_narrow),
+        panels(polymac::detail::divide_up(shape.columns, columns())),
+        term_groups(polymac::detail::divide_up(shape.depth, depth())),
         groups(term_groups * shape.terms) {
-    if (groups > 0) chunks = polymac::detail::divide_up(groups, safe_groups);
+    if (groups > 0) chunks = polymac::detail::divide_up(groups, safe_groups());
     if (mac_traits<M>::integer && adds_up<M> && !isa::encodes_weights<Atom> && shape.lines > 0 && shape.terms == 1 &&
-        chunks == 1 && shape.depth % (shape.lines * Atom::depth) == 0)
+        chunks == 1 && shape.depth % (shape.lines * depth()) == 0)
       lines = shape.lines;
     if (shape.tile_steps > 0) steps = shape.tile_steps;
     if constexpr (has_tiles<Atom>)
       if (shape.tile_steps == 0 && groups > 0) steps = steps_of(groups);
     held_groups = polymac::detail::round_up(groups, steps);
     constexpr std::size_t page = 4096 / sizeof(isa::packed_of<Atom>), line = page / 64;
-    panel_weights = held_groups * group_size;
+    panel_weights = held_groups * group_size();
     if (panel_weights % page == 0 && panel_weights > 0) panel_weights += line;
-    start_values = (chunks + lines) * Atom::columns;
+    start_values = (chunks + lines) * columns();
   }
   /// As few as possible. Floats may meet infinities beyond the depth, times zero: their steps end with it, if that does
   /// not make them much shorter.
@@ -221,8 +253,19 @@ struct panel_counts {
         if (groups % n == 0) return n;
     return least;
   }
+  /// Those of the atom that the weights are packed for.
+  constexpr std::size_t columns() const noexcept { return narrow ? narrow_type::columns : Atom::columns; }
+  constexpr std::size_t depth() const noexcept { return narrow ? narrow_type::depth : Atom::depth; }
+  /// Elements of a panel for one group of k.
+  constexpr std::size_t group_size() const noexcept {
+    return narrow ? isa::group_elements<narrow_type> : isa::group_elements<Atom>;
+  }
+  /// Groups of k whose sum is safe in one accumulator.
+  constexpr std::size_t safe_groups() const noexcept {
+    return narrow ? max_depth / narrow_type::depth : max_depth / Atom::depth;
+  }
   /// Columns of one set, filled up to whole panels.
-  constexpr std::size_t held_columns() const noexcept { return panels * Atom::columns; }
+  constexpr std::size_t held_columns() const noexcept { return panels * columns(); }
 };
 
 }  // namespace detail
@@ -235,10 +278,17 @@ class packed_weights {
   using counts = detail::panel_counts<M, Atom>;
   static constexpr bool is_static = Columns != dynamic && Depth != dynamic;
   static constexpr bool has_tiles = kernel::has_tiles<Atom>;
-  static constexpr std::size_t group_size = counts::group_size;
-  static constexpr std::size_t safe_groups = counts::safe_groups;
 
  public:
+  /// Can they be packed for the narrow atom, and for no other? As far as the static columns say.
+  static constexpr bool may_be_narrow =
+      has_narrow<Atom> && (Columns == dynamic || Columns <= narrow_atom<Atom>::columns);
+  static constexpr bool is_always_narrow = may_be_narrow && Columns != dynamic;
+  /// Can they be narrow and have wide sums? Where weights can be packed for both atoms, few sums of 32 bits that might
+  /// overflow are left to the other one: a second nest for them would only cost time of compilers.
+  static constexpr bool may_be_narrow_and_wide =
+      may_be_narrow && (is_always_narrow || sizeof(typename traits::sum) > sizeof(typename traits::accumulator));
+
   using mac = M;
   using accumulator = typename traits::accumulator;
   using wide = typename traits::wide;
@@ -246,6 +296,7 @@ class packed_weights {
   using activation = typename traits::activation;
   /// What panels are made of: weights, or what the atom makes of them.
   using panel_element = isa::packed_of<Atom>;
+  using narrow = narrow_atom<Atom>;
 
   /// Elements that packed weights hold.
   struct extent {
@@ -271,8 +322,8 @@ class packed_weights {
     shape_.columns = columns.end - columns.begin;
     shape_.tile_steps = whole.steps();
     shape_.whole_columns = whole.shape().whole_columns > 0 ? whole.shape().whole_columns : whole.shape().columns;
-    counts_ = counts(shape_);
-    const std::size_t first = columns.begin / Atom::columns, held = counts_.held_columns();
+    counts_ = counts(shape_, whole.is_narrow());
+    const std::size_t first = columns.begin / counts_.columns(), held = counts_.held_columns();
     summary_ = whole.summary();
     panels_data_ = {whole.panel(0, first), counts_.panels * panel_stride()};
     starts_ = {whole.starts(0, first, 0), counts_.panels * start_stride()};
@@ -286,16 +337,7 @@ class packed_weights {
 
   /// Fails where the product of extents overflows.
   static constexpr status measure(const product_shape& shape, extent& out) noexcept {
-    const counts n(shape);
-    constexpr std::size_t limit = std::numeric_limits<std::size_t>::max() / 8;
-    if (shape.depth > limit / 4 || shape.columns > limit / 64 ||
-        (n.groups > 0 && n.panels * shape.sets > limit / n.held_groups / group_size))
-      return status::make(errc::shape, "weights: ", shape.columns, " columns x ", shape.depth,
-                          " deep exceed the address space");
-    const std::size_t columns = shape.sets * n.held_columns();
-    out = {shape.sets * n.panels * n.panel_weights, shape.sets * n.panels * n.start_values, columns,
-           has_tiles ? columns : 0};
-    return {};
+    return measure(shape, narrow_for(shape), out);
   }
 
   /// Packs. `weight_of(set, column, term, k)` and `bias_of(set, column)` (as wide) are called for every element.
@@ -305,43 +347,25 @@ class packed_weights {
   template <class WeightOf, class BiasOf>
   constexpr status pack(const product_shape& shape, const WeightOf& weight_of, const BiasOf& bias_of,
                         activation zero_point, plain_weights<weight> plain = {}) noexcept {
-    extent size;
-    if (status s = measure(shape, size); !s.ok()) return s;
-    shape_ = shape;
-    counts_ = counts(shape);
-    summary_ = {};
-    if (status s = panels_data_.resize_for_overwrite(size.weights); !s.ok()) return s;
-    if (status s = bias_.resize_for_overwrite(size.bias); !s.ok()) return s;
-    if (status s = starts_.resize_for_overwrite(size.starts); !s.ok()) return s;
-    if constexpr (has_tiles)
-      if (status s = tile_starts_.resize_for_overwrite(size.tile_starts); !s.ok()) return s;
-
-    if (std::is_constant_evaluated() || !adds_up || encodes || shape.terms != 1) plain.data = nullptr;
-    bool fits = counts_.chunks == 1 && sizeof(typename traits::sum) <= sizeof(accumulator);
-    // Rows of several panels share a cache line.
-    const std::size_t together = plain.data != nullptr && plain.by_depth && line_columns > Atom::columns
-                                     ? line_columns / Atom::columns
-                                     : std::size_t{1};
-    for (std::size_t set = 0; set < shape.sets; ++set)
-      for (std::size_t p = 0; p < counts_.panels; p += together) {
-        const std::size_t end = polymac::detail::smaller(p + together, counts_.panels);
-        if constexpr (!encodes)
-          if (plain.data != nullptr) copy_panels(set, p, end, plain);
-        for (std::size_t i = p; i < end; ++i) {
-          bool panel_fits = false;
-          if constexpr (encodes)
-            panel_fits = encode_panel(set, i, weight_of, bias_of, zero_point);
-          else
-            panel_fits = pack_panel(set, i, weight_of, bias_of, zero_point, plain.data != nullptr, fits);
-          fits = fits && panel_fits;
-        }
-      }
-    wide_ = traits::integer && !fits;
-    finish_starts();
-    return {};
+    status s = pack_as(narrow_for(shape), shape, weight_of, bias_of, zero_point, plain);
+    if constexpr (may_be_narrow && !may_be_narrow_and_wide)
+      if (s.ok() && wide_ && is_narrow()) s = pack_as(false, shape, weight_of, bias_of, zero_point, plain);
+    return s;
   }
 
   constexpr const product_shape& shape() const noexcept { return shape_; }
+  /// Are they packed for the narrow atom?
+  constexpr bool is_narrow() const noexcept { return is_always_narrow || (may_be_narrow && counts_.narrow); }
+  /// Columns of a panel and k of a group: those of the atom that they are packed for.
+  constexpr std::size_t panel_columns() const noexcept { return counts_.columns(); }
+  constexpr std::size_t group_depth() const noexcept { return counts_.depth(); }
+  /// Rows and columns of its tiles.
+  constexpr std::size_t tile_rows() const noexcept {
+    return is_narrow() ? narrow_atom<Atom>::max_rows : Atom::max_rows;
+  }
+  constexpr std::size_t tile_columns() const noexcept {
+    return panel_columns() * (is_narrow() ? narrow_atom<Atom>::max_panels : Atom::max_panels);
+  }
   /// Panels of one set.
   constexpr std::size_t panels() const noexcept { return counts_.panels; }
   /// Groups of k in a panel, all terms together; `term_groups` of one term.
@@ -349,7 +373,7 @@ class packed_weights {
   constexpr std::size_t term_groups() const noexcept { return counts_.term_groups; }
   /// Pieces of the depth that are summed in an accumulator of their own, and groups in all but the last.
   constexpr std::size_t chunks() const noexcept { return counts_.chunks; }
-  static constexpr std::size_t chunk_groups() noexcept { return safe_groups; }
+  constexpr std::size_t chunk_groups() const noexcept { return counts_.safe_groups(); }
   /// Are sums gathered in 64 bits? True where a sum might leave 32 bits.
   constexpr bool wide_sums() const noexcept { return wide_; }
   /// Distance of two panels in elements, and of their start values in accumulators.
@@ -362,7 +386,7 @@ class packed_weights {
     return panels_data_.data() + (set * counts_.panels + p) * panel_stride();
   }
   constexpr const accumulator* starts(std::size_t set, std::size_t p, std::size_t chunk) const noexcept {
-    return starts_.data() + (set * counts_.panels + p) * start_stride() + chunk * Atom::columns;
+    return starts_.data() + (set * counts_.panels + p) * start_stride() + chunk * counts_.columns();
   }
   /// What is added to the start values of panel p where line `line` is left out.
   constexpr const accumulator* line_starts(std::size_t set, std::size_t p, std::size_t line) const noexcept {
@@ -370,7 +394,7 @@ class packed_weights {
   }
   /// The folded bias of the columns of panel p, for sums in 64 bits.
   constexpr const wide* bias(std::size_t set, std::size_t p) const noexcept {
-    return bias_.data() + (set * counts_.panels + p) * Atom::columns;
+    return bias_.data() + (set * counts_.panels + p) * counts_.columns();
   }
   /// What the atom wants to know of all weights.
   constexpr const auto& summary() const noexcept { return summary_; }
@@ -397,6 +421,72 @@ class packed_weights {
   static constexpr std::size_t line_columns = 64 / sizeof(weight);
   static constexpr bool encodes = isa::encodes_weights<Atom>;
   static constexpr bool has_summary = isa::has_summary<Atom>;
+  static constexpr std::size_t most_columns =
+      Atom::columns > narrow_atom<Atom>::columns ? Atom::columns : narrow_atom<Atom>::columns;
+
+  static constexpr bool narrow_for(const product_shape& shape) noexcept {
+    if (!may_be_narrow || is_always_narrow) return is_always_narrow;
+    return prefers_narrow<Atom>(shape) && (may_be_narrow_and_wide || counts(shape, true).chunks == 1);
+  }
+  static constexpr status measure(const product_shape& shape, bool for_narrow, extent& out) noexcept {
+    const counts n(shape, for_narrow);
+    constexpr std::size_t limit = std::numeric_limits<std::size_t>::max() / 8;
+    if (shape.depth > limit / 4 || shape.columns > limit / 64 ||
+        (n.groups > 0 && n.panels * shape.sets > limit / n.held_groups / n.group_size()))
+      return status::make(errc::shape, "weights: ", shape.columns, " columns x ", shape.depth,
+                          " deep exceed the address space");
+    const std::size_t columns = shape.sets * n.held_columns();
+    out = {shape.sets * n.panels * n.panel_weights, shape.sets * n.panels * n.start_values, columns,
+           has_tiles ? columns : 0};
+    return {};
+  }
+  template <class WeightOf, class BiasOf>
+  constexpr status pack_as(bool for_narrow, const product_shape& shape, const WeightOf& weight_of,
+                           const BiasOf& bias_of, activation zero_point, plain_weights<weight> plain) noexcept {
+    extent size;
+    if (status s = measure(shape, for_narrow, size); !s.ok()) return s;
+    shape_ = shape;
+    counts_ = counts(shape, for_narrow);
+    summary_ = {};
+    if (status s = panels_data_.resize_for_overwrite(size.weights); !s.ok()) return s;
+    if (status s = bias_.resize_for_overwrite(size.bias); !s.ok()) return s;
+    if (status s = starts_.resize_for_overwrite(size.starts); !s.ok()) return s;
+    if constexpr (has_tiles)
+      if (status s = tile_starts_.resize_for_overwrite(size.tile_starts); !s.ok()) return s;
+
+    if (std::is_constant_evaluated() || !adds_up || encodes || shape.terms != 1) plain.data = nullptr;
+    bool fits = counts_.chunks == 1 && sizeof(typename traits::sum) <= sizeof(accumulator);
+    // Rows of several panels share a cache line.
+    const std::size_t together = plain.data != nullptr && plain.by_depth && line_columns > counts_.columns()
+                                     ? line_columns / counts_.columns()
+                                     : std::size_t{1};
+    for (std::size_t set = 0; set < shape.sets; ++set)
+      for (std::size_t p = 0; p < counts_.panels; p += together) {
+        const std::size_t end = polymac::detail::smaller(p + together, counts_.panels);
+        if constexpr (!encodes)
+          if (plain.data != nullptr) copy_panels(set, p, end, plain);
+        for (std::size_t i = p; i < end; ++i) {
+          bool panel_fits = false;
+          if constexpr (encodes)
+            panel_fits = encode_panel(set, i, weight_of, bias_of, zero_point);
+          else
+            panel_fits = pack_panel(set, i, weight_of, bias_of, zero_point, plain.data != nullptr, fits);
+          fits = fits && panel_fits;
+        }
+      }
+    wide_ = traits::integer && !fits;
+    finish_starts();
+    return {};
+  }
+
+  /// f(std::type_identity) of the atom that the weights are packed for.
+  template <class Function>
+  constexpr void with_atom(const Function& f) const noexcept {
+    if constexpr (may_be_narrow) {
+      if (is_narrow()) return f(std::type_identity<narrow_atom<Atom>>{});
+    }
+    if constexpr (!is_always_narrow) f(std::type_identity<Atom>{});
+  }
 
   constexpr panel_element* panel_data(std::size_t set, std::size_t p) noexcept {
     return panels_data_.data() + (set * counts_.panels + p) * panel_stride();
@@ -405,29 +495,34 @@ class packed_weights {
   /// Writes the panels [p, end) from weights in memory.
   constexpr void copy_panels(std::size_t set, std::size_t p, std::size_t end,
                              const plain_weights<weight>& plain) noexcept requires(!encodes) {
-    using I = typename Atom::isa;
+    with_atom([&]<class A>(std::type_identity<A>) { copy_panels_for<A>(set, p, end, plain); });
+    for (std::size_t i = p; i < end; ++i) {
+      weight* const data = panel_data(set, i);
+      for (std::size_t rest = counts_.groups * counts_.group_size(); rest < panel_stride(); ++rest)
+        data[rest] = weight{};
+    }
+  }
+  template <class A>
+  constexpr void copy_panels_for(std::size_t set, std::size_t p, std::size_t end,
+                                 const plain_weights<weight>& plain) noexcept requires(!encodes) {
+    using I = typename A::isa;
     const auto from = [&](std::size_t panel, std::size_t k) {
-      return plain.at(set * shape_.columns + panel * Atom::columns, k);
+      return plain.at(set * shape_.columns + panel * A::columns, k);
     };
     const auto count = [&](std::size_t panel) {
-      return polymac::detail::smaller(Atom::columns, shape_.columns - panel * Atom::columns);
+      return polymac::detail::smaller(A::columns, shape_.columns - panel * A::columns);
     };
     if (!plain.by_depth) {
       for (std::size_t i = p; i < end; ++i)
-        isa::transpose_panel<I, Atom::columns, Atom::depth>(panel_data(set, i), from(i, 0), plain.stride, count(i),
-                                                            shape_.depth);
+        isa::transpose_panel<I, A::columns, A::depth>(panel_data(set, i), from(i, 0), plain.stride, count(i),
+                                                      shape_.depth);
     } else {
       // Few rows at a time: their lines may all fall on one set of L1.
-      constexpr std::size_t rows = Atom::depth * (8 / Atom::depth > 0 ? 8 / Atom::depth : 1);
+      constexpr std::size_t rows = A::depth * (8 / A::depth > 0 ? 8 / A::depth : 1);
       for (std::size_t k = 0; k < shape_.depth; k += rows)
         for (std::size_t i = p; i < end; ++i)
-          isa::interleave_panel<I, Atom::columns, Atom::depth>(panel_data(set, i) + k * Atom::columns, from(i, k),
-                                                               plain.stride, count(i),
-                                                               polymac::detail::smaller(rows, shape_.depth - k));
-    }
-    for (std::size_t i = p; i < end; ++i) {
-      weight* const data = panel_data(set, i);
-      for (std::size_t rest = counts_.groups * group_size; rest < panel_stride(); ++rest) data[rest] = weight{};
+          isa::interleave_panel<I, A::columns, A::depth>(panel_data(set, i) + k * A::columns, from(i, k), plain.stride,
+                                                         count(i), polymac::detail::smaller(rows, shape_.depth - k));
     }
   }
 
@@ -437,33 +532,36 @@ class packed_weights {
   constexpr bool pack_panel(std::size_t set, std::size_t p, const WeightOf& weight_of, const BiasOf& bias_of,
                             activation zero_point, bool copied, bool exactly) noexcept requires(!encodes) {
     panel_element* const data = panel_data(set, p);
-    wide* const bias = bias_.data() + (set * counts_.panels + p) * Atom::columns;
-    const std::size_t first = p * Atom::columns;
-    const std::size_t count = polymac::detail::smaller(Atom::columns, shape_.columns - first);
+    const std::size_t columns = counts_.columns(), safe_groups = counts_.safe_groups();
+    wide* const bias = bias_.data() + (set * counts_.panels + p) * columns;
+    const std::size_t first = p * columns;
+    const std::size_t count = polymac::detail::smaller(columns, shape_.columns - first);
     bool fits = true;
-    for (std::size_t lane = 0; lane < Atom::columns; ++lane) bias[lane] = wide{};
+    for (std::size_t lane = 0; lane < columns; ++lane) bias[lane] = wide{};
     if (!copied) {
       for (std::size_t i = 0; i < panel_stride(); ++i) data[i] = weight{};
       for (std::size_t lane = 0; lane < count; ++lane)
-        if (!pack_column(set, first + lane, data + lane * Atom::depth, bias[lane], weight_of, bias_of, zero_point))
+        if (!pack_column(set, first + lane, data + lane * counts_.depth(), bias[lane], weight_of, bias_of, zero_point))
           fits = false;
     }
     const bool folds = traits::integer && copied && zero_point != activation{};
-    wide totals[Atom::columns]{};
+    wide totals[most_columns]{};
     for (std::size_t chunk = 0; chunk < counts_.chunks; ++chunk) {
-      accumulator* const start = starts_.data() + (set * counts_.panels + p) * start_stride() + chunk * Atom::columns;
+      accumulator* const start = starts_.data() + (set * counts_.panels + p) * start_stride() + chunk * columns;
       if constexpr (traits::integer && (adds_up || Atom::activation_offset != 0)) {
-        std::int64_t sums[Atom::columns]{};
+        std::int64_t sums[most_columns]{};
         const std::size_t from = chunk * safe_groups;
         if (Atom::activation_offset != 0 || folds)
-          isa::add_up_columns<typename Atom::isa, Atom::columns, Atom::depth>(
-              data + from * group_size, polymac::detail::smaller(safe_groups, counts_.groups - from), sums);
-        for (std::size_t lane = 0; lane < Atom::columns; ++lane) {
+          with_atom([&]<class A>(std::type_identity<A>) {
+            isa::add_up_columns<typename A::isa, A::columns, A::depth>(
+                data + from * counts_.group_size(), polymac::detail::smaller(safe_groups, counts_.groups - from), sums);
+          });
+        for (std::size_t lane = 0; lane < columns; ++lane) {
           totals[lane] += sums[lane];
           start[lane] = detail::wrap<accumulator>(-std::int64_t{Atom::activation_offset} * sums[lane]);
         }
       } else {
-        for (std::size_t lane = 0; lane < Atom::columns; ++lane) start[lane] = accumulator{};
+        for (std::size_t lane = 0; lane < columns; ++lane) start[lane] = accumulator{};
       }
     }
     if constexpr (traits::integer && adds_up) pack_lines(set, p, zero_point);
@@ -487,6 +585,9 @@ class packed_weights {
   template <class WeightOf, class BiasOf>
   constexpr bool encode_panel(std::size_t set, std::size_t p, const WeightOf& weight_of, const BiasOf& bias_of,
                               activation zero_point) noexcept {
+    static_assert(!may_be_narrow, "polymac: atoms that encode weights have no narrow form");
+    constexpr std::size_t group_size = isa::group_elements<Atom>;
+    const std::size_t safe_groups = counts_.safe_groups();
     panel_element* const data = panel_data(set, p);
     const std::size_t first = p * Atom::columns;
     const std::size_t count = polymac::detail::smaller(Atom::columns, shape_.columns - first);
@@ -537,14 +638,16 @@ class packed_weights {
   constexpr void pack_lines(std::size_t set, std::size_t p, activation zero_point) noexcept {
     const std::size_t groups = counts_.lines > 0 ? counts_.groups / counts_.lines : 0;
     const std::int64_t of_weight = Atom::activation_offset + std::int64_t{zero_point};
-    accumulator* to = starts_.data() + (set * counts_.panels + p) * start_stride() + counts_.chunks * Atom::columns;
-    for (std::size_t line = 0; line < counts_.lines; ++line, to += Atom::columns) {
-      std::int64_t sums[Atom::columns]{};
+    const std::size_t columns = counts_.columns(), group_size = counts_.group_size();
+    accumulator* to = starts_.data() + (set * counts_.panels + p) * start_stride() + counts_.chunks * columns;
+    for (std::size_t line = 0; line < counts_.lines; ++line, to += columns) {
+      std::int64_t sums[most_columns]{};
       if (of_weight != 0)
-        isa::add_up_columns<typename Atom::isa, Atom::columns, Atom::depth>(
-            panel_data(set, p) + line * groups * group_size, groups, sums);
-      for (std::size_t lane = 0; lane < Atom::columns; ++lane)
-        to[lane] = detail::wrap<accumulator>(of_weight * sums[lane]);
+        with_atom([&]<class A>(std::type_identity<A>) {
+          isa::add_up_columns<typename A::isa, A::columns, A::depth>(panel_data(set, p) + line * groups * group_size,
+                                                                     groups, sums);
+        });
+      for (std::size_t lane = 0; lane < columns; ++lane) to[lane] = detail::wrap<accumulator>(of_weight * sums[lane]);
     }
   }
 
@@ -553,13 +656,14 @@ class packed_weights {
   constexpr bool pack_column(std::size_t set, std::size_t c, weight* lane, wide& bias, const WeightOf& weight_of,
                              const BiasOf& bias_of, activation zero_point) noexcept {
     detail::folded_bias<M> folded(bias_of(set, c), zero_point);
+    const std::size_t group_depth = counts_.depth();
     for (std::size_t term = 0; term < shape_.terms; ++term) {
-      for (std::size_t k = 0; k < shape_.depth; ++k) {
-        const weight w = weight_of(set, c, term, k);
-        const std::size_t group = term * counts_.term_groups + k / Atom::depth;
-        lane[group * group_size + k % Atom::depth] = w;
-        folded.add(w);
-      }
+      for (std::size_t k = 0; k < shape_.depth; lane += counts_.group_size())
+        for (std::size_t d = 0; d < group_depth && k < shape_.depth; ++d, ++k) {
+          const weight w = weight_of(set, c, term, k);
+          lane[d] = w;
+          folded.add(w);
+        }
     }
     bias = folded.value();
     return folded.fits();
@@ -600,9 +704,10 @@ class packed_weights {
       }
     }
     if (wide_) return;
+    const std::size_t columns = counts_.columns(), stride = start_stride();
     for (std::size_t i = 0; i < starts_.size(); ++i) {
-      if (i % start_stride() >= counts_.chunks * Atom::columns) continue;  // of lines
-      const wide bias = bias_[i / start_stride() * Atom::columns + i % Atom::columns];
+      if (i % stride >= counts_.chunks * columns) continue;  // of lines
+      const wide bias = bias_[i / stride * columns + i % columns];
       if constexpr (traits::integer)
         starts_[i] = detail::wrap<accumulator>(bias + starts_[i]);
       else
@@ -610,7 +715,7 @@ class packed_weights {
     }
   }
 
-  static constexpr counts static_counts = is_static ? counts({1, Columns, Depth}) : counts();
+  static constexpr counts static_counts = is_static ? counts({1, Columns, Depth}, is_always_narrow) : counts();
   static constexpr std::size_t extent_of(std::size_t elements) { return is_static ? elements : dynamic; }
   static constexpr std::size_t panel_extent = extent_of(static_counts.panels * static_counts.panel_weights);
   static constexpr std::size_t start_extent = extent_of(static_counts.held_columns() * static_counts.chunks);

@@ -12,7 +12,11 @@
 #include "polymac/core/extents.hpp"
 #include "polymac/isa/all.hpp"
 
+#include <bit>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
 
 POLYMAC_BEGIN
 namespace kernel {
@@ -96,6 +100,10 @@ struct stretches {
   using activation = typename Atom::activation;
   std::size_t segment_groups;  ///< groups of a segment, the short one at its end included
   std::size_t whole_groups;    ///< groups that can be read in place
+  /// Is a group an integer?
+  static constexpr bool shifts_ends = std::endian::native == std::endian::little && std::is_integral_v<activation> &&
+                                      (sizeof(activation) * Atom::depth == 4 || sizeof(activation) * Atom::depth == 8);
+  using group_word = std::conditional_t<sizeof(activation) * Atom::depth == 4, std::uint32_t, std::uint64_t>;
   /// The last, short group of every row, filled up with zeros.
   activation ends[isa::most_rows<Atom>][Atom::depth];
 
@@ -114,6 +122,18 @@ struct stretches {
     const std::size_t rest = depth % Atom::depth;
     // As it is; g++ 12 for NEON doubts it.
     const std::size_t rows = polymac::detail::smaller(count, isa::most_rows<Atom>);
+    if constexpr (shifts_ends) {
+      if (!std::is_constant_evaluated() && whole_groups > 0) {
+        // The last whole group that is there, moved down to what is left of it.
+        for (std::size_t r = 0; r < rows; ++r) {
+          group_word group;
+          std::memcpy(&group, places[r] + depth - Atom::depth, sizeof(group));
+          group >>= 8 * sizeof(activation) * (Atom::depth - rest);
+          std::memcpy(ends[r], &group, sizeof(group));
+        }
+        return;
+      }
+    }
     for (std::size_t r = 0; r < rows; ++r)
       for (std::size_t d = 0; d < Atom::depth; ++d)
         ends[r][d] = d < rest ? places[r][whole_groups * Atom::depth + d] : activation{};

@@ -87,7 +87,8 @@ class conv2d {
   using output = epilogue::output_of<E, sum>;
 
  private:
-  using windows = kernel::convolution_windows<activation, atom::depth, atom::max_rows>;
+  using narrow = kernel::narrow_atom<atom>;
+  using windows = kernel::convolution_windows<activation, atom::max_rows>;
   /// Channels of a tap in the packed weights: for tiles filled up to whole groups where a line of the kernel would not
   /// end with one.
   static constexpr std::size_t filled_channels(std::size_t height, std::size_t width, std::size_t channels) noexcept {
@@ -98,13 +99,17 @@ class conv2d {
   static constexpr bool leaves_out_padding = M::linear && std::is_floating_point_v<activation> && atom::depth == 1;
   /// k of a line of the kernel in the packed weights. Filled up to whole groups with zeros, where that takes less time
   /// than to copy windows: then they are read in place from a frame, in groups that reach into the next pixel.
-  static constexpr std::size_t filled_line(std::size_t height, std::size_t width, std::size_t channels,
-                                           std::size_t columns) noexcept {
+  constexpr std::size_t filled_line(std::size_t height, std::size_t width, std::size_t channels,
+                                    std::size_t columns) const noexcept {
     const std::size_t line = width * filled_channels(height, width, channels);
-    const std::size_t filled = polymac::detail::round_up(line, atom::depth);
-    if (!fills_lines || height == 1 || line == filled) return line;
-    const std::size_t more = height * filled / atom::depth - polymac::detail::divide_up(height * line, atom::depth);
-    return 2 * more * polymac::detail::divide_up(columns, atom::columns) <= height * cycles_of_copy ? filled : line;
+    const bool near = window_.dilation.width == 1 || width == 1;
+    if (!fills_lines || height == 1 || !near) return line;
+    const bool is_narrow = kernel::prefers_narrow<atom>({groups_, columns});
+    const std::size_t depth = is_narrow ? narrow::depth : atom::depth;
+    const std::size_t filled = polymac::detail::round_up(line, depth);
+    const std::size_t more = height * filled / depth - polymac::detail::divide_up(height * line, depth);
+    const std::size_t panels = polymac::detail::divide_up(columns, is_narrow ? narrow::columns : atom::columns);
+    return 2 * more * panels <= height * cycles_of_copy ? filled : line;
   }
   static constexpr std::size_t static_depth =
       Shape::at(1) != dynamic && Shape::at(2) != dynamic && Shape::at(3) != dynamic
@@ -146,7 +151,7 @@ class conv2d {
           line_access(geometry, input, groups_ == 1 || window_.kernel.width == 1, group_channels() == channels_);
       if (how == access::framed) elements = frame_of(geometry, input).elements();
       if (how == access::none && copies())
-        elements = windows::framed_elements(geometry, input, channels_, weights_.shape().depth);
+        elements = windows::framed_elements(geometry, input, channels_, copied_rows(), filled_depth());
     }
     if constexpr (kernel::has_tiles<atom>)
       if (tiles_permitted_) {
@@ -209,8 +214,8 @@ class conv2d {
                                                               geometry.padding.left};
           kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
         } else {
-          const windows source(group, window_, geometry, group_channels(), weights_.shape().depth, zero_point_,
-                               memory.block, memory.block_elements);
+          const windows source(group, window_, geometry, group_channels(), weights_.shape().depth, copied_rows(),
+                               filled_depth(), zero_point_, memory.block, memory.block_elements);
           kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
         }
       }
@@ -222,7 +227,7 @@ class conv2d {
     return text<511>::join(
         "conv2d<", M::name, "> ", out_channels(), " x ", window_.kernel.height, " x ", window_.kernel.width, " x ",
         channels_, " in ", groups_, groups_ == 1 ? " group: " : " groups: ", atom::isa::name, " atom, tile ",
-        atom::max_rows, " rows x ", atom::max_panels * atom::columns, " columns x ", atom::depth,
+        weights_.tile_rows(), " rows x ", weights_.tile_columns(), " columns x ", weights_.group_depth(),
         " deep, dense weights ", weight_bytes(), " bytes", weights_.wide_sums() ? ", sums in 64 bits" : "",
         kernel::words_on_tiles<atom>(tiles_permitted_, weights_), ", workspace ", workspace_bytes(), " bytes",
         copies() ? ", windows are copied" : ", activations read in place");
@@ -254,7 +259,7 @@ class conv2d {
     const bool near = window_.dilation.width == 1 || window_.kernel.width == 1;
     const auto fits = [&](bool one_stretch, std::size_t channels) {
       const std::size_t stretch = one_stretch ? line_depth() : channels;
-      return stretch % atom::depth == 0 || (one_stretch ? window_.kernel.height : taps) == 1;
+      return stretch % weights_.group_depth() == 0 || (one_stretch ? window_.kernel.height : taps) == 1;
     };
     const auto& p = geometry.padding;
     if (p.top == 0 && p.bottom == 0 && p.left == 0 && p.right == 0 && same_channels &&
@@ -370,6 +375,22 @@ class conv2d {
     const bool pads = window_.padding.rule == padding_rule::given && window_.padding.pixels != padding2d{};
     return !leaves_out_padding && (window_.kernel != extent2d{1, 1} || pads);
   }
+  /// k of a line of the kernel, `line` in the packed weights, or of one pixel where those lie apart; 0: a window is one
+  /// stretch.
+  constexpr std::size_t stretch(std::size_t line) const noexcept {
+    const bool near = window_.dilation.width == 1 || window_.kernel.width == 1;
+    if ((near ? 1 : window_.kernel.width) * window_.kernel.height == 1) return 0;
+    return near ? line : group_channels();
+  }
+  /// Windows that are copied at a time.
+  constexpr std::size_t copied_rows() const noexcept {
+    if (weights_.is_narrow()) return isa::most_rows<narrow>;
+    return weights_.panels() == 1 ? isa::most_rows<atom> : atom::max_rows;
+  }
+  /// The depth of the weights, filled up to whole groups.
+  constexpr std::size_t filled_depth() const noexcept {
+    return polymac::detail::round_up(weights_.shape().depth, weights_.group_depth());
+  }
   constexpr std::size_t group_channels() const noexcept {
     return filled_channels(window_.kernel.height, window_.kernel.width, channels_);
   }
@@ -386,7 +407,7 @@ class conv2d {
     }
   }
   constexpr kernel::scratch_extent<atom> scratch_needed() const noexcept {
-    std::size_t block = copies() ? windows::block_elements(weights_.shape().depth) : 0;
+    std::size_t block = copies() ? windows::block_elements(copied_rows(), filled_depth()) : 0;
     if constexpr (kernel::has_tiles<atom>)
       if (tiles_permitted_) {
         const std::size_t tiles = kernel::image_tiles<typename atom::tiles>::least_elements(weights_.shape().columns,
@@ -491,7 +512,8 @@ class conv2d {
     if (s = reader.count_terms("conv2d", w.batch, depth, terms); !s.ok()) return s;
     const std::size_t filled = group_channels(), filled_row = filled_line(w.height, w.width, w.channels, columns);
     s = weights_.pack(
-        {groups_, columns, w.height * filled_row, terms, tile_steps(terms), 0, lines_left_out(w.height)},
+        {groups_, columns, w.height * filled_row, terms, tile_steps(terms), 0, stretch(filled_row),
+         lines_left_out(w.height)},
         [&](std::size_t g, std::size_t o, std::size_t term, std::size_t k) {
           const std::size_t tap = k % filled_row / filled, channel = k % filled_row % filled;
           return tap < w.width && channel < w.channels

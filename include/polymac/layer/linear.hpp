@@ -89,8 +89,8 @@ class linear {
   /// Arithmetic, instruction set, tile and memory of this layer, in words.
   constexpr text<511> explain() const noexcept {
     return text<511>::join("linear<", M::name, "> ", columns(), " x ", depth(), ": ", atom::isa::name, " atom, tile ",
-                           atom::max_rows, " rows x ", atom::max_panels * atom::columns, " columns x ", atom::depth,
-                           " deep, dense weights ", weight_bytes(), " bytes",
+                           weights_.tile_rows(), " rows x ", weights_.tile_columns(), " columns x ",
+                           weights_.group_depth(), " deep, dense weights ", weight_bytes(), " bytes",
                            weights_.wide_sums() ? ", sums in 64 bits" : "",
                            kernel::words_on_tiles<atom>(tiles_permitted_, weights_), ", no workspace");
   }
