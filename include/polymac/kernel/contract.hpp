@@ -231,6 +231,8 @@ class loop_nest {
       std::is_same_v<std::remove_cvref_t<decltype(*std::declval<const Output&>().row(0))>, accumulator>;
   /// Is the accumulator something else than what the epilogue takes?
   static constexpr bool has_totals = requires(const accumulator& c) { M::total(c); };
+  /// Is it that as a float?
+  static constexpr bool totals_are_floats = requires { requires M::totals_are_floats; };
   /// Is a panel half a group of lanes? Then two rows are one, and a tile finishes eight at a time.
   static constexpr bool halves_lanes = is_narrow && Atom::columns * 2 == isa::lane_columns && Atom::max_panels == 1;
   /// Rows of sums in memory.
@@ -721,9 +723,13 @@ class loop_nest {
     const std::size_t stride = row_stride(output);
     const auto stages = epilogue.view();
     const auto finished = [&](auto count, std::size_t r, std::size_t p) POLYMAC_INLINE_LAMBDA {
-      using block = isa::best_lanes<Value, typename Atom::isa, count, panels>;
-      return stages.lanes(block::load(sums + r * width + p * Atom::columns, width),
-                          {row + r, first + p * Atom::columns});
+      const auto block =
+          isa::best_lanes<Value, typename Atom::isa, count, panels>::load(sums + r * width + p * Atom::columns, width);
+      const epilogue::place at{row + r, first + p * Atom::columns};
+      if constexpr (totals_are_floats && std::is_same_v<Value, accumulator>)
+        return stages.lanes(block.to_float(), at);
+      else
+        return stages.lanes(block, at);
     };
     const auto store_rows = [&]<std::size_t... i>(std::index_sequence<i...>, const auto& block, std::size_t r,
                                                   std::size_t p) POLYMAC_INLINE_LAMBDA {
@@ -790,6 +796,11 @@ class loop_nest {
   template <std::size_t Rows, std::size_t Panels, class Value>
   constexpr POLYMAC_INLINE void finish(std::size_t row, std::size_t panel, const Value* sums) const noexcept {
     constexpr std::size_t width = Panels * Atom::columns;
+    if constexpr (totals_are_floats && std::is_same_v<Value, accumulator> && Atom::columns == isa::lane_columns &&
+                  finishes_in_lanes<typename Atom::isa, sum, Epilogue>()) {
+      if (!std::is_constant_evaluated() && regular_rows(output, row) >= Rows)
+        return finish_in_lanes<Rows, Panels>(row, panel, sums);
+    }
     if constexpr (has_totals && std::is_same_v<Value, accumulator>) {
       alignas(64) sum totals[held_rows(Rows) * width];
       for (std::size_t i = 0; i < Rows * width; ++i) totals[i] = total<M>(sums[i]);

@@ -158,6 +158,7 @@ requires(Chain == mac::int8::max_depth &&
     return dfp::add_product(c, a, w);
   }
   static constexpr sum total(accumulator c) noexcept { return static_cast<float>(c); }
+  static constexpr bool totals_are_floats = true;
 };
 
 /// Chains longer than what is guaranteed, as the paper's authors ran them: a gamble on the data, see dfp.
