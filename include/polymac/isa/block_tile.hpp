@@ -17,6 +17,7 @@
 //   bf16                          32 x 16 x 2 bytes
 #pragma once
 
+#include "polymac/core/bfloat16.hpp"
 #include "polymac/core/extents.hpp"
 #include "polymac/core/float_code.hpp"
 #include "polymac/isa/isa.hpp"
