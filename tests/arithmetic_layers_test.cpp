@@ -77,6 +77,19 @@ using macs = std::tuple<mac::dfp<std::int16_t>, mac::dfp<std::int8_t>, mac::bit_
                         mac::bit_weights<polymac::ternary_bits, polymac::digits::en_t, 32>, mac::binary,
                         mac::bit_planes<2, 2>, mac::sign, mac::spike, mac::imc<16, 3>, mac::forms<4>>;
 
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+// Codes that are multiplied as int8 may use its atom for few columns, under their own name; encoded ones have none.
+template <class M>
+using vnni_atom = polymac::isa::best_atom<M, polymac::isa::avx512_vnni>;
+template <class M>
+inline constexpr bool has_own_narrow = polymac::kernel::has_narrow<vnni_atom<M>> &&
+                                       std::is_same_v<typename polymac::kernel::narrow_atom<vnni_atom<M>>::mac, M>;
+static_assert(has_own_narrow<mac::bit_weights<8>> && has_own_narrow<mac::dfp<std::int8_t>>);
+static_assert(!polymac::kernel::has_narrow<vnni_atom<mac::bit_weights<4>>> &&
+              !polymac::kernel::has_narrow<vnni_atom<mac::bit_weights<8, polymac::digits::naf, 32>>> &&
+              !polymac::kernel::has_narrow<vnni_atom<mac::dfp<std::int16_t>>>);
+#endif
+
 /// Equal, or with float sums (which a compiler may fuse) within the rounding of a few of them.
 template <class M>
 std::size_t differing(const std::vector<typename polymac::mac_traits<M>::sum>& y,
