@@ -77,14 +77,27 @@ using macs = std::tuple<mac::dfp<std::int16_t>, mac::dfp<std::int8_t>, mac::bit_
                         mac::bit_weights<polymac::ternary_bits, polymac::digits::en_t, 32>, mac::binary,
                         mac::bit_planes<2, 2>, mac::sign, mac::spike, mac::imc<16, 3>, mac::forms<4>>;
 
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+// Codes that are multiplied as int8 may use its atom for few columns, under their own name; encoded ones have none.
+template <class M>
+using vnni_atom = polymac::isa::best_atom<M, polymac::isa::avx512_vnni>;
+template <class M>
+inline constexpr bool has_own_narrow = polymac::kernel::has_narrow<vnni_atom<M>> &&
+                                       std::is_same_v<typename polymac::kernel::narrow_atom<vnni_atom<M>>::mac, M>;
+static_assert(has_own_narrow<mac::bit_weights<8>> && has_own_narrow<mac::dfp<std::int8_t>>);
+static_assert(!polymac::kernel::has_narrow<vnni_atom<mac::bit_weights<4>>> &&
+              !polymac::kernel::has_narrow<vnni_atom<mac::bit_weights<8, polymac::digits::naf, 32>>> &&
+              !polymac::kernel::has_narrow<vnni_atom<mac::dfp<std::int16_t>>>);
+#endif
+
 /// Equal, or with float sums (which a compiler may fuse) within the rounding of a few of them.
 template <class M>
-std::size_t differing(const std::vector<typename M::accumulator>& y,
+std::size_t differing(const std::vector<typename polymac::mac_traits<M>::sum>& y,
                       const std::vector<typename M::accumulator>& expected) {
   std::size_t wrong = y.size() != expected.size();
   for (std::size_t i = 0; i < y.size() && i < expected.size(); ++i) {
     if constexpr (std::is_integral_v<typename M::accumulator>)
-      wrong += y[i] != expected[i];
+      wrong += y[i] != static_cast<typename polymac::mac_traits<M>::sum>(expected[i]);
     else
       wrong += !(std::abs(y[i] - expected[i]) <= 1e-5F * (std::abs(expected[i]) + 1000.0F));
   }
@@ -98,6 +111,7 @@ TEMPLATE_LIST_TEST_CASE("Layers sum what the golden model adds", "[layer][mac]",
   using activation = typename M::activation;
   using weight = typename M::weight;
   using accumulator = typename M::accumulator;
+  using sum = typename polymac::mac_traits<M>::sum;
   INFO(M::name);
   POLYMAC_RANDOM(random, 31);
 
@@ -106,7 +120,8 @@ TEMPLATE_LIST_TEST_CASE("Layers sum what the golden model adds", "[layer][mac]",
   const auto x = elements<M, activation>(random, rows * depth);
   const auto w = elements<M, weight>(random, columns * depth);
   const auto bias = polymac_test::small_integers<accumulator>(random, columns);
-  std::vector<accumulator> y(rows * columns), expected(rows * columns), no_bias(rows * columns);
+  std::vector<sum> y(rows * columns);
+  std::vector<accumulator> expected(rows * columns), no_bias(rows * columns);
   for (std::size_t r = 0; r < rows; ++r)
     for (std::size_t c = 0; c < columns; ++c) {
       accumulator with = bias[c], without{};
@@ -118,12 +133,12 @@ TEMPLATE_LIST_TEST_CASE("Layers sum what the golden model adds", "[layer][mac]",
       no_bias[r * columns + c] = without;
     }
   const matrix_view<const activation> in(x.data(), rows, depth);
-  const matrix_view<accumulator> out(y.data(), rows, columns);
+  const matrix_view<sum> out(y.data(), rows, columns);
   const auto fc = polymac::linear<M, scalar>(matrix_view<const weight>(w.data(), columns, depth), bias);
   REQUIRE(fc(in, out).ok());
   REQUIRE(differing<M>(y, expected) == 0);
   std::vector<std::byte> memory(polymac::product_workspace_bytes<M, scalar>(columns, depth));
-  y.assign(y.size(), accumulator{77});
+  y.assign(y.size(), sum{77});
   REQUIRE(polymac::product<M, scalar>(in, {w.data(), columns, depth}, out, polymac::workspace(memory)).ok());
   REQUIRE(differing<M>(y, no_bias) == 0);
 
@@ -139,15 +154,15 @@ TEMPLATE_LIST_TEST_CASE("Layers sum what the golden model adds", "[layer][mac]",
   polymac_test::for_each_tap(image, size, window, [&](auto n, auto oy, auto ox, auto ky, auto kx, auto iy, auto ix) {
     for (std::size_t o = 0; o < 3; ++o)
       for (std::size_t i = 0; i < 2; ++i) {
-        auto& sum = expected[size.at(n, oy, ox, o)];
-        sum = M::multiply_add(sum, pixels[image.at(n, iy, ix, i)], filters[((o * 3 + ky) * 3 + kx) * 2 + i]);
+        auto& total = expected[size.at(n, oy, ox, o)];
+        total = M::multiply_add(total, pixels[image.at(n, iy, ix, i)], filters[((o * 3 + ky) * 3 + kx) * 2 + i]);
       }
   });
   const auto conv = polymac::conv2d<M, scalar>(
       {.padding = {{1, 1, 1, 1}}}, image_view<const weight>(filters.data(), 3, 3, 3, 2), std::vector<accumulator>{});
   for (const bool framed : {false, true}) {
     memory.assign(framed ? conv.workspace_bytes({4, 5}) : conv.workspace_bytes(), std::byte{});
-    y.assign(size.count(), accumulator{77});
+    y.assign(size.count(), sum{77});
     REQUIRE(conv(image_view<const activation>(pixels.data(), 1, 4, 5, 2), {y.data(), 1, 4, 5, 3},
                  polymac::workspace(memory))
                 .ok());
@@ -160,14 +175,14 @@ TEMPLATE_LIST_TEST_CASE("Layers sum what the golden model adds", "[layer][mac]",
   expected.assign(dw_size.count(), accumulator{});
   polymac_test::for_each_tap(image, dw_size, window, [&](auto n, auto oy, auto ox, auto ky, auto kx, auto iy, auto ix) {
     for (std::size_t o = 0; o < 2; ++o) {
-      auto& sum = expected[dw_size.at(n, oy, ox, o)];
-      sum = M::multiply_add(sum, pixels[image.at(n, iy, ix, o)], taps[(ky * 3 + kx) * 2 + o]);
+      auto& total = expected[dw_size.at(n, oy, ox, o)];
+      total = M::multiply_add(total, pixels[image.at(n, iy, ix, o)], taps[(ky * 3 + kx) * 2 + o]);
     }
   });
   const auto depthwise = polymac::depthwise_conv2d<M, scalar>(
       {.padding = {{1, 1, 1, 1}}}, image_view<const weight>(taps.data(), 1, 3, 3, 2), std::vector<accumulator>{});
   memory.assign(depthwise.workspace_bytes(), std::byte{});
-  y.assign(dw_size.count(), accumulator{77});
+  y.assign(dw_size.count(), sum{77});
   REQUIRE(depthwise(image_view<const activation>(pixels.data(), 1, 4, 5, 2), {y.data(), 1, 4, 5, 2},
                     polymac::workspace(memory))
               .ok());

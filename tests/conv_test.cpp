@@ -184,7 +184,8 @@ TEMPLATE_LIST_TEST_CASE("conv2d equals its golden model", "[conv2d]", all_cells)
         k.in = in;
         k.out = out;
         k.height = 5;
-        k.width = 29;
+        k.width = out == 8 ? 28 : 29;  // tiles of fours that go on in the next line
+        if (kernel == 3 && in == 20) k.c.dilation = {2, 2};
         k.c.padding = out == 8 ? polymac::same : polymac::valid;
         if (kernel == 3) k.c.stride.width = in == 3 ? 2 : 1;
         const std::string wrong = run_case<M, I>(random, k);

@@ -277,7 +277,7 @@ requires(!mac::mx<Element, Scale>::sums_integers ||
 
 /// The atom of bf16 where the set has one of its own.
 template <class Code, class I>
-requires(Code::special != special_codes::negative_zero && true &&
+requires(Code::special != special_codes::negative_zero && !std::is_same_v<I, scalar> &&
          requires { sizeof(atom<mac::bf16, I>); }) struct atom<mac::fp8<Code>, I>
     : detail::converted_atom<mac::fp8<Code>, atom<mac::bf16, I>, detail::fp8_conversion<Code>> {
 };
