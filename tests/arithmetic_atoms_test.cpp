@@ -32,8 +32,17 @@ float real(generator& r) { return r.unit() * 2.0F - 1.0F; }
 
 /// Floats of every kind: ordinary ones, zeros, and what is not in range or not a number.
 float special(generator& r) {
-  static constexpr float values[] = {0.0F,     -0.0F,  3.0e-39F, 1.0e30F, -1.0e30F, 1.0e-30F, 3.4e38F, 0x1p-126F,
-                                     -0x1p127F, 1.0F, std::numeric_limits<float>::infinity()};
+  static constexpr float values[] = {0.0F,
+                                     -0.0F,
+                                     3.0e-39F,
+                                     1.0e30F,
+                                     -1.0e30F,
+                                     1.0e-30F,
+                                     3.4e38F,
+                                     0x1p-126F,
+                                     -0x1p127F,
+                                     1.0F,
+                                     std::numeric_limits<float>::infinity()};
   return integer(r, 0, 5) == 0 ? values[integer(r, 0, 10)] : real(r);
 }
 
@@ -86,8 +95,7 @@ struct draw<mac::mx<Element, Scale>, Wild> {
   }
 };
 template <int Bits, class Encoding, std::size_t Group, bool Wild>
-requires(Group > 0)
-struct draw<mac::bit_weights<Bits, Encoding, Group>, Wild> {
+requires(Group > 0) struct draw<mac::bit_weights<Bits, Encoding, Group>, Wild> {
   using M = mac::bit_weights<Bits, Encoding, Group>;
   static auto activation(generator& r) {
     typename M::activation a;
@@ -150,7 +158,8 @@ struct golden {
   using traits = pm::mac_traits<M>;
   typename traits::sum value;
   double sizes = 0.0;
-  golden(typename M::accumulator bias, const typename M::activation* x, const typename M::weight* w, std::size_t depth) {
+  golden(typename M::accumulator bias, const typename M::activation* x, const typename M::weight* w,
+         std::size_t depth) {
     typename M::accumulator c = bias;
     [[maybe_unused]] typename traits::chain_accumulator chain{};
     for (std::size_t k = 0; k < depth; ++k) {
@@ -175,7 +184,10 @@ struct golden {
 
 /// Groups of codes may be fused or not; all others have the golden model's bits.
 template <class M>
-inline constexpr bool has_bits = !requires { M::group_size; } || std::is_integral_v<typename M::accumulator>;
+inline constexpr bool has_bits = !requires {
+  M::group_size;
+}
+|| std::is_integral_v<typename M::accumulator>;
 
 template <class M, class I, bool Wild>
 void run_shape(generator& r, std::size_t rows, std::size_t columns, std::size_t depth) {
@@ -196,7 +208,8 @@ void run_shape(generator& r, std::size_t rows, std::size_t columns, std::size_t 
   std::size_t wrong = 0;
   for (std::size_t i = 0; i < rows; ++i) {
     for (std::size_t c = 0; c < columns; ++c) {
-      const golden<M> g(static_cast<typename M::accumulator>(bias[c]), x.data() + i * depth, w.data() + c * depth, depth);
+      const golden<M> g(static_cast<typename M::accumulator>(bias[c]), x.data() + i * depth, w.data() + c * depth,
+                        depth);
       const sum got = out(i, c);
       const auto difference = std::abs(static_cast<double>(got) - static_cast<double>(g.value));
       const bool both_nan = got != got && g.value != g.value;
@@ -221,12 +234,11 @@ auto own_of(std::tuple<M...>)
     -> decltype(std::tuple_cat(std::conditional_t<has_own<M, I>, std::tuple<M>, std::tuple<>>{}...));
 
 using twos = pm::digits::twos_complement;
-using arithmetics =
-    std::tuple<mac::fp16, mac::fp8<pm::e4m3fn>, mac::fp8<pm::e5m2>, mac::l_mul<>, mac::l_mul_on<pm::bfloat16>,
-               mac::dfp<std::int16_t>, mac::mx<pm::e4m3fn>, mac::mx<pm::e3m2>,
-               mac::mx<pm::e2m1>, mac::mx<std::int8_t>, mac::bit_weights<1>, mac::bit_weights<3>,
-               mac::bit_weights<pm::ternary_bits>, mac::bit_weights<1, twos, 64>, mac::bit_weights<4, twos, 32>,
-               mac::bit_weights<8, twos, 128>, mac::spike>;
+using arithmetics = std::tuple<mac::fp16, mac::fp8<pm::e4m3fn>, mac::fp8<pm::e5m2>, mac::l_mul<>,
+                               mac::l_mul_on<pm::bfloat16>, mac::dfp<std::int16_t>, mac::mx<pm::e4m3fn>,
+                               mac::mx<pm::e3m2>, mac::mx<pm::e2m1>, mac::mx<std::int8_t>, mac::bit_weights<1>,
+                               mac::bit_weights<3>, mac::bit_weights<pm::ternary_bits>, mac::bit_weights<1, twos, 64>,
+                               mac::bit_weights<4, twos, 32>, mac::bit_weights<8, twos, 128>, mac::spike>;
 /// Of an extension that no instruction set of ours implies: in the program for this machine.
 #if defined(__AVX512VPOPCNTDQ__)
 using of_popcount = std::tuple<mac::binary, mac::sign, mac::bit_planes<2, 2>>;
@@ -234,6 +246,33 @@ using of_popcount = std::tuple<mac::binary, mac::sign, mac::bit_planes<2, 2>>;
 using of_popcount = std::tuple<>;
 #endif
 using native = pm::isa::native;
+/// Who has an atom where: one that is not found would be one that is not tested.
+template <class I, class... M>
+inline constexpr bool all_own = (has_own<M, I> && ...);
+template <class I>
+consteval bool is_as_documented() {
+  namespace isa = pm::isa;
+  if constexpr (std::is_same_v<I, isa::avx2>)
+    return all_own<I, mac::fp16, mac::dfp<std::int16_t>, mac::dfp<std::int8_t>, mac::bit_weights<4>>;
+  else if constexpr (std::is_same_v<I, isa::avx_vnni>)
+    return all_own<I, mac::dfp<std::int16_t>, mac::dfp<std::int8_t>, mac::bit_weights<4>>;
+  else if constexpr (std::is_same_v<I, isa::avx512>)
+    return all_own<I, mac::fp16, mac::fp8<pm::e4m3fn>, mac::fp8<pm::e5m2>, mac::l_mul<>, mac::l_mul_on<pm::bfloat16>,
+                   mac::dfp<std::int16_t>>;
+  else if constexpr (std::is_same_v<I, isa::avx512_vnni>)
+    return all_own<I, mac::dfp<std::int16_t>, mac::dfp<std::int8_t>, mac::mx<pm::e2m1>, mac::mx<pm::e2m3>,
+                   mac::mx<std::int8_t>, mac::bit_weights<1>, mac::bit_weights<2>, mac::bit_weights<3>,
+                   mac::bit_weights<4>, mac::bit_weights<8>, mac::bit_weights<pm::ternary_bits>,
+                   mac::bit_weights<4, twos, 32>, mac::spike>;
+  else if constexpr (std::is_same_v<I, isa::avx512_bf16>)
+    return all_own<I, mac::fp8<pm::e4m3fn>, mac::mx<pm::e4m3fn>, mac::mx<pm::e5m2>, mac::mx<pm::e3m2>>;
+  else if constexpr (std::is_same_v<I, isa::neon>)
+    return all_own<I, mac::fp16>;
+  else
+    return true;
+}
+static_assert(!POLYMAC_HAS_XSIMD || is_as_documented<native>());
+
 struct none {
   using activation = std::int8_t;
 };
