@@ -12,3 +12,9 @@ if(TARGET mlperf_tiny)
   endforeach()
   set_tests_properties(example.with_data PROPERTIES LABELS "example;data")
 endif()
+if(TARGET own_mac)
+  add_test(NAME example.own_mac WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}"
+           COMMAND polymac_test_launcher any "${CMAKE_COMMAND}" "-DPROGRAM=$<TARGET_FILE:own_mac>"
+                   "-DSOURCE=${PROJECT_SOURCE_DIR}" -P "${CMAKE_CURRENT_LIST_DIR}/own_mac.cmake")
+  set_tests_properties(example.own_mac PROPERTIES LABELS example SKIP_RETURN_CODE 77)
+endif()
