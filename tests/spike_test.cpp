@@ -4,6 +4,7 @@
 #include "support/random.hpp"
 
 #include <polymac/epilogue/leaky_integrate_fire.hpp>
+#include <polymac/isa/arithmetic_atoms.hpp>
 #include <polymac/layer/linear.hpp>
 #include <polymac/mac/spike.hpp>
 
