@@ -28,6 +28,22 @@ foreach(header IN LISTS headers)
   set_tests_properties("header.${name}" PROPERTIES LABELS structure)
 endforeach()
 
+# ---- the benchmarks compile ------------------------------------------------------------------------------------------
+# For this machine, without peers and without code: that takes minutes, and `cmake --build --target bench` makes it.
+file(GLOB benchmarks CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/bench/*.cpp")
+list(FILTER benchmarks EXCLUDE REGEX "/compile_time[^/]*$")
+if(TARGET bench AND TARGET polymac_dependency_benchmark)
+  foreach(source IN LISTS benchmarks)
+    cmake_path(GET source STEM name)
+    set(directories "$<TARGET_PROPERTY:polymac_dependency_benchmark,INTERFACE_INCLUDE_DIRECTORIES>")
+    add_test(NAME "bench.${name}"
+             COMMAND ${check_syntax} "$<$<BOOL:${directories}>:-idirafter$<JOIN:${directories},$<SEMICOLON>-idirafter>>"
+                     "-I${PROJECT_SOURCE_DIR}/examples" -Wno-uninitialized -Wno-maybe-uninitialized -std=c++20 "${source}"
+             COMMAND_EXPAND_LISTS)
+    set_tests_properties("bench.${name}" PROPERTIES LABELS structure)
+  endforeach()
+endif()
+
 # ---- who includes whom ---------------------------------------------------------------------------------------------
 add_test(NAME structure.includes
          COMMAND "${CMAKE_COMMAND}" -P "${CMAKE_CURRENT_LIST_DIR}/check_includes.cmake"

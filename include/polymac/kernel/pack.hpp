@@ -149,11 +149,13 @@ class folded_bias {
 
 }  // namespace detail
 
-/// Does the atom have a second shape, matrix registers that read the same panels?
+/// Does the atom have a second shape, matrix registers that read the same panels? They hand on their sums as they are: an
+/// arithmetic that makes totals of them (mac::dfp of bytes) keeps to vector registers.
 template <class Atom>
 inline constexpr bool has_tiles = requires {
   typename Atom::tiles;
-};
+}
+&&!requires(const typename Atom::accumulator& c) { Atom::mac::total(c); };
 
 /// Does the atom have another one for few columns, with panels of its own? (Not beside matrix registers.)
 template <class Atom>
