@@ -98,7 +98,11 @@ class product {
 
  public:
   explicit product(const gemm_shape& s)
-      : shape_(s), depth_(s.depth / elements<M>::size), x_(s.rows * depth_), w_(s.columns * depth_), y_(s.rows * s.columns) {
+      : shape_(s),
+        depth_(s.depth / elements<M>::size),
+        x_(s.rows * depth_),
+        w_(s.columns * depth_),
+        y_(s.rows * s.columns) {
     source random(1);
     for (auto& v : x_) v = elements<M>::activation(random);
     for (auto& v : w_) v = elements<M>::weight(random);

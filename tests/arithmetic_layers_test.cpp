@@ -82,8 +82,8 @@ using macs = std::tuple<mac::dfp<std::int16_t>, mac::dfp<std::int8_t>, mac::bit_
 template <class M>
 using vnni_atom = polymac::isa::best_atom<M, polymac::isa::avx512_vnni>;
 template <class M>
-inline constexpr bool has_own_narrow = polymac::kernel::has_narrow<vnni_atom<M>> &&
-                                       std::is_same_v<typename polymac::kernel::narrow_atom<vnni_atom<M>>::mac, M>;
+inline constexpr bool has_own_narrow = polymac::kernel::has_narrow<vnni_atom<M>>&&
+    std::is_same_v<typename polymac::kernel::narrow_atom<vnni_atom<M>>::mac, M>;
 static_assert(has_own_narrow<mac::bit_weights<8>> && has_own_narrow<mac::dfp<std::int8_t>>);
 static_assert(!polymac::kernel::has_narrow<vnni_atom<mac::bit_weights<4>>> &&
               !polymac::kernel::has_narrow<vnni_atom<mac::bit_weights<8, polymac::digits::naf, 32>>> &&
