@@ -19,6 +19,7 @@
 #include "polymac/isa/avx512_vnni.hpp"
 #include "polymac/isa/isa.hpp"
 #include "polymac/isa/lane_tile.hpp"
+#include "polymac/isa/register_panels.hpp"
 #include "polymac/mac/bit_planes.hpp"
 #include "polymac/mac/sign.hpp"
 #include "polymac/mac/spike.hpp"
@@ -34,17 +35,28 @@ namespace detail {
 
 #if defined(__AVX512VPOPCNTDQ__)
 
+/// Counts in 64 bits, of sums in 32.
+struct zmm_counts {
+  using type = __m512i;
+  static constexpr std::size_t lanes = 8;
+  static POLYMAC_INLINE type load(const std::int32_t* from) noexcept {
+    return _mm512_cvtepi32_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  }
+  static POLYMAC_INLINE void store(std::int32_t* to, type v) noexcept {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi64_epi32(v));
+  }
+};
+
 /// A tile of counts. Words: `mac`, `packed_words` of a panel's group, `encode(group, to)`, and
 ///   count(activation, panel)  what 8 columns of a word have in common, as 64-bit numbers
 template <class Words>
-struct popcount_tile {
+struct popcount_tile : register_panels<zmm_counts, std::int32_t> {
   using mac = typename Words::mac;
   using isa = avx512_vnni;
   using activation = typename mac::activation;
   using weight = typename mac::weight;
-  using accumulator = std::int32_t;
   using packed = std::uint64_t;
-  static constexpr std::size_t columns = 8;
+  static constexpr std::size_t columns = zmm_counts::lanes;
   static constexpr std::size_t depth = 1;
   static constexpr std::size_t group_elements = Words::words * columns;
   static constexpr std::size_t max_rows = 6;
@@ -52,19 +64,8 @@ struct popcount_tile {
   static constexpr int activation_offset = 0;
 
   template <std::size_t Rows, std::size_t Panels>
-  struct tile {
-    __m512i sums[Rows][Panels];
-  };
-  template <std::size_t Rows, std::size_t Panels>
-  static POLYMAC_INLINE void start(tile<Rows, Panels>& t, const accumulator* starts, std::size_t stride) noexcept {
-    POLYMAC_UNROLL
-    for (std::size_t p = 0; p < Panels; ++p) {
-      const __m512i first =
-          _mm512_cvtepi32_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(starts + p * stride)));
-      POLYMAC_UNROLL
-      for (std::size_t r = 0; r < Rows; ++r) t.sums[r][p] = first;
-    }
-  }
+  using tile = register_sums<zmm_counts, Rows, Panels>;
+
   template <std::size_t Rows, std::size_t Panels, class Places>
   static POLYMAC_INLINE void step(tile<Rows, Panels>& t, const Places& rows, std::size_t offset, const packed* weights,
                                   std::size_t stride) noexcept {
@@ -79,17 +80,6 @@ struct popcount_tile {
         t.sums[r][p] = Words::add_count(t.sums[r][p], a, w[p]);
         keep_in_order(t.sums[r][p]);
       }
-    }
-  }
-  template <std::size_t Rows, std::size_t Panels>
-  static POLYMAC_INLINE void store(const tile<Rows, Panels>& t, accumulator* sums,
-                                   std::size_t stride = Panels * columns) noexcept {
-    POLYMAC_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r) {
-      POLYMAC_UNROLL
-      for (std::size_t p = 0; p < Panels; ++p)
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + r * stride + p * columns),
-                            _mm512_cvtepi64_epi32(t.sums[r][p]));
     }
   }
   static constexpr void encode(const weight* group, packed* to) noexcept {

@@ -22,6 +22,7 @@
 #include "polymac/core/float_code.hpp"
 #include "polymac/isa/isa.hpp"
 #include "polymac/isa/lane_tile.hpp"
+#include "polymac/isa/register_panels.hpp"
 #include "polymac/isa/widening.hpp"
 
 #include <bit>
@@ -182,15 +183,14 @@ struct bf16_block_sums {
   }
 };
 
-/// The steps of a tile. Floats: registers of totals, with `multiply`, `multiply_add`. Sums: one of the above.
+/// The steps of a tile. Floats: registers of totals, with `multiply_add`, `times_power`. Sums: one of the above.
 /// ScalesActivations: do blocks of activations have scales?
 template <class M, class I, class Floats, class Sums, bool ScalesActivations>
-struct block_steps {
+struct block_steps : register_panels<Floats, float> {
   using mac = M;
   using isa = I;
   using activation = typename Sums::block;
   using weight = typename M::weight;
-  using accumulator = float;
   using packed = std::uint8_t;
   static constexpr std::size_t columns = Floats::lanes;
   static constexpr std::size_t depth = 1;
@@ -206,29 +206,7 @@ struct block_steps {
   }
 
   template <std::size_t Rows, std::size_t Panels>
-  struct tile {
-    typename Floats::type totals[Rows][Panels];
-  };
-
-  template <std::size_t Rows, std::size_t Panels>
-  static POLYMAC_INLINE void start(tile<Rows, Panels>& t, const accumulator* starts, std::size_t stride) noexcept {
-    POLYMAC_UNROLL
-    for (std::size_t p = 0; p < Panels; ++p) {
-      const auto first = Floats::load(starts + p * stride);
-      POLYMAC_UNROLL
-      for (std::size_t r = 0; r < Rows; ++r) t.totals[r][p] = first;
-    }
-  }
-  /// Takes up sums that `store` has left.
-  template <std::size_t Rows, std::size_t Panels>
-  static POLYMAC_INLINE void resume(tile<Rows, Panels>& t, const accumulator* sums,
-                                    std::size_t stride = Panels * columns) noexcept {
-    POLYMAC_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r) {
-      POLYMAC_UNROLL
-      for (std::size_t p = 0; p < Panels; ++p) t.totals[r][p] = Floats::load(sums + r * stride + p * columns);
-    }
-  }
+  using tile = register_sums<Floats, Rows, Panels>;  // the totals
 
   template <std::size_t Rows, std::size_t Panels, class Places>
   static POLYMAC_INLINE void step(tile<Rows, Panels>& t, const Places& rows, std::size_t offset, const packed* weights,
@@ -261,29 +239,19 @@ struct block_steps {
           float of[columns], scale[columns], totals[columns];
           Floats::store(of, Sums::to_float(sums[r][p]));
           Floats::store(scale, of_weights[p]);
-          Floats::store(totals, t.totals[r][p]);
+          Floats::store(totals, t.sums[r][p]);
           for (std::size_t c = 0; c < columns; ++c)
             totals[c] += static_cast<float>(static_cast<double>(of[c]) * static_cast<double>(scale[c]) *
                                             static_cast<double>(rows[r][offset].scale));
-          t.totals[r][p] = Floats::load(totals);
+          t.sums[r][p] = Floats::load(totals);
         } else if constexpr (ScalesActivations) {
           // A product of powers of two is a sum of exponents: not for the ports that have the products.
-          t.totals[r][p] = Floats::multiply_add(
-              Sums::to_float(sums[r][p]), Floats::times_power(of_weights[p], rows[r][offset].power), t.totals[r][p]);
+          t.sums[r][p] = Floats::multiply_add(Sums::to_float(sums[r][p]),
+                                              Floats::times_power(of_weights[p], rows[r][offset].power), t.sums[r][p]);
         } else {
-          t.totals[r][p] = Floats::multiply_add(Sums::to_float(sums[r][p]), of_weights[p], t.totals[r][p]);
+          t.sums[r][p] = Floats::multiply_add(Sums::to_float(sums[r][p]), of_weights[p], t.sums[r][p]);
         }
       }
-    }
-  }
-
-  template <std::size_t Rows, std::size_t Panels>
-  static POLYMAC_INLINE void store(const tile<Rows, Panels>& t, accumulator* sums,
-                                   std::size_t stride = Panels * columns) noexcept {
-    POLYMAC_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r) {
-      POLYMAC_UNROLL
-      for (std::size_t p = 0; p < Panels; ++p) Floats::store(sums + r * stride + p * columns, t.totals[r][p]);
     }
   }
 };

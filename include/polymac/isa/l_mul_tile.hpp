@@ -27,6 +27,7 @@
 #include "polymac/core/extents.hpp"
 #include "polymac/isa/isa.hpp"
 #include "polymac/isa/lane_tile.hpp"
+#include "polymac/isa/register_panels.hpp"
 #include "polymac/mac/l_mul.hpp"
 
 #include <bit>
@@ -58,12 +59,11 @@ struct l_mul_summary {
 ///   nonzero(words), add_where(nonzero, sums, product)
 ///   checked_product<M>(row, words)               any product
 template <class M, class I, class V>
-struct l_mul_steps {
+struct l_mul_steps : register_panels<V, float> {
   using mac = M;
   using isa = I;
   using activation = l_mul_activation;
   using weight = typename M::weight;
-  using accumulator = float;
   using packed = std::uint32_t;
   static constexpr std::size_t columns = V::lanes;
   static constexpr std::size_t depth = 1;
@@ -79,29 +79,7 @@ struct l_mul_steps {
   }
 
   template <std::size_t Rows, std::size_t Panels>
-  struct tile {
-    typename V::type sums[Rows][Panels];
-  };
-
-  template <std::size_t Rows, std::size_t Panels>
-  static POLYMAC_INLINE void start(tile<Rows, Panels>& t, const accumulator* starts, std::size_t stride) noexcept {
-    POLYMAC_UNROLL
-    for (std::size_t p = 0; p < Panels; ++p) {
-      const auto first = V::load(starts + p * stride);
-      POLYMAC_UNROLL
-      for (std::size_t r = 0; r < Rows; ++r) t.sums[r][p] = first;
-    }
-  }
-  /// Takes up sums that `store` has left.
-  template <std::size_t Rows, std::size_t Panels>
-  static POLYMAC_INLINE void resume(tile<Rows, Panels>& t, const accumulator* sums,
-                                    std::size_t stride = Panels * columns) noexcept {
-    POLYMAC_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r) {
-      POLYMAC_UNROLL
-      for (std::size_t p = 0; p < Panels; ++p) t.sums[r][p] = V::load(sums + r * stride + p * columns);
-    }
-  }
+  using tile = register_sums<V, Rows, Panels>;
 
   template <std::size_t Mode, std::size_t Rows, std::size_t Panels, class Places>
   static POLYMAC_INLINE void step_in(tile<Rows, Panels>& t, const Places& rows, std::size_t offset,
@@ -128,16 +106,6 @@ struct l_mul_steps {
           t.sums[r][p] = V::add(t.sums[r][p], V::template checked_product<M>(a, w[p]));
         detail::keep_in_order(t.sums[r][p]);
       }
-    }
-  }
-
-  template <std::size_t Rows, std::size_t Panels>
-  static POLYMAC_INLINE void store(const tile<Rows, Panels>& t, accumulator* sums,
-                                   std::size_t stride = Panels * columns) noexcept {
-    POLYMAC_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r) {
-      POLYMAC_UNROLL
-      for (std::size_t p = 0; p < Panels; ++p) V::store(sums + r * stride + p * columns, t.sums[r][p]);
     }
   }
 };
