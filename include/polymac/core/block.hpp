@@ -37,16 +37,26 @@ struct bit_word {
 }  // namespace polymac
 
 POLYMAC_BEGIN
+namespace detail {
+
+/// A block in the place of values of type T, const where they are.
+template <class Block, class T>
+struct block_over_values {
+  static_assert(std::is_same_v<std::remove_const_t<T>, typename Block::value_type> &&
+                    sizeof(Block) == Block::size * sizeof(T) && alignof(Block) == alignof(T),
+                "polymac: as_blocks needs blocks that are nothing but values of the view's type, side by side");
+  using type = std::conditional_t<std::is_const_v<T>, const Block, Block>;
+};
+template <class Block, class T>
+using block_over = typename block_over_values<Block, T>::type;
+
+}  // namespace detail
 
 /// Rows of values read as rows of blocks, nothing moved: `as_blocks<block_of<std::int8_t, 32>>(view)`. Refuses, with
 /// errc::shape, columns or a stride that the size of a block does not divide.
 template <class Block, class T>
-result<matrix_view<std::conditional_t<std::is_const_v<T>, const Block, Block>>> as_blocks(
-    matrix_view<T> values) noexcept {
-  using element = std::conditional_t<std::is_const_v<T>, const Block, Block>;
-  static_assert(std::is_same_v<std::remove_const_t<T>, typename Block::value_type> &&
-                    sizeof(Block) == Block::size * sizeof(T) && alignof(Block) == alignof(T),
-                "polymac: as_blocks needs blocks that are nothing but values of the view's type, side by side");
+result<matrix_view<detail::block_over<Block, T>>> as_blocks(matrix_view<T> values) noexcept {
+  using element = detail::block_over<Block, T>;
   if (values.columns % Block::size != 0 || (values.rows > 1 && values.stride % Block::size != 0))
     return status::make(errc::shape, "as_blocks: expected rows of a multiple of ", Block::size, " values, got ",
                         values.columns, " columns and a stride of ", values.stride);
@@ -55,12 +65,8 @@ result<matrix_view<std::conditional_t<std::is_const_v<T>, const Block, Block>>> 
 }
 /// The same of an image, channel by channel.
 template <class Block, class T>
-result<image_view<std::conditional_t<std::is_const_v<T>, const Block, Block>>> as_blocks(
-    image_view<T> values) noexcept {
-  using element = std::conditional_t<std::is_const_v<T>, const Block, Block>;
-  static_assert(std::is_same_v<std::remove_const_t<T>, typename Block::value_type> &&
-                    sizeof(Block) == Block::size * sizeof(T) && alignof(Block) == alignof(T),
-                "polymac: as_blocks needs blocks that are nothing but values of the view's type, side by side");
+result<image_view<detail::block_over<Block, T>>> as_blocks(image_view<T> values) noexcept {
+  using element = detail::block_over<Block, T>;
   constexpr std::size_t n = Block::size;
   if (values.channels % n != 0 || values.pixel_stride % n != 0 || values.line_stride % n != 0 ||
       values.image_stride % n != 0)

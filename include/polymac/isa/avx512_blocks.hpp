@@ -69,17 +69,9 @@ inline constexpr unsigned panel_bits = Bits == ternary_bits ? 2
 
 #if defined(__AVX512VNNI__)
 
-template <class M, unsigned Bits, bool Prepares = !flipping_is_free>
-struct code_atom : avx512_vnni_tile<code_product<M, zmm_dot, Bits>> {};
 template <class M, unsigned Bits>
-struct code_atom<M, Bits, true> : avx512_vnni_tile<code_product<M, zmm_dot, Bits>> {
-  using prepared = avx512_vnni_tile<code_product<M, zmm_dot, Bits, true>>;
-  template <class Rows>
-  static POLYMAC_INLINE void prepare(const Rows& rows, std::size_t row_count, std::size_t offset, std::size_t count,
-                                     std::int8_t* to, std::size_t stride) noexcept {
-    zmm_dot::flip_top_bits(rows, row_count, offset, count, to, stride);
-  }
-};
+using code_atom = flipping_atom<zmm_dot, avx512_vnni_tile<code_product<M, zmm_dot, Bits>>,
+                                avx512_vnni_tile<code_product<M, zmm_dot, Bits, true>>>;
 
 /// Groups of codes with a scale and a zero point.
 template <class M>

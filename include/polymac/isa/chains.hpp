@@ -45,51 +45,41 @@ struct chained_words {
   }
 };
 
-/// Words in chains of whole pairs.
-template <class M>
-concept ChainOfWords = requires {
-  typename M::chain_accumulator;
-}
-&&sizeof(typename M::weight) == 2 && M::chain % 2 == 0;
-
-}  // namespace detail
-
+/// The tile of an instruction set.
+template <class M, class I>
+struct chain_of_words;
 #if defined(__AVX2__) && defined(__FMA__)
-template <int Shift, std::size_t Chain, class Promise>
-requires detail::ChainOfWords<mac::dfp<std::int16_t, Shift, Chain, Promise>>
-struct atom<mac::dfp<std::int16_t, Shift, Chain, Promise>, avx2>
-    : detail::chained_tile<avx2, detail::ymm, detail::ymm_float,
-                           detail::chained_words<mac::dfp<std::int16_t, Shift, Chain, Promise>, detail::ymm, false>, 2,
-                           3, 1> {
-};
+template <class M>
+struct chain_of_words<M, avx2> : chained_tile<avx2, ymm, ymm_float, chained_words<M, ymm, false>, 2, 3, 1> {};
 #if defined(__AVXVNNI__)
-template <int Shift, std::size_t Chain, class Promise>
-requires detail::ChainOfWords<mac::dfp<std::int16_t, Shift, Chain, Promise>>
-struct atom<mac::dfp<std::int16_t, Shift, Chain, Promise>, avx_vnni>
-    : detail::chained_tile<avx_vnni, detail::ymm_dot, detail::ymm_float,
-                           detail::chained_words<mac::dfp<std::int16_t, Shift, Chain, Promise>, detail::ymm_dot, true>,
-                           2, 3, 1> {
-};
+template <class M>
+struct chain_of_words<M, avx_vnni>
+    : chained_tile<avx_vnni, ymm_dot, ymm_float, chained_words<M, ymm_dot, true>, 2, 3, 1> {};
 #endif
 #endif
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
-template <int Shift, std::size_t Chain, class Promise>
-requires detail::ChainOfWords<mac::dfp<std::int16_t, Shift, Chain, Promise>>
-struct atom<mac::dfp<std::int16_t, Shift, Chain, Promise>, avx512>
-    : detail::chained_tile<avx512, detail::zmm, detail::zmm_float,
-                           detail::chained_words<mac::dfp<std::int16_t, Shift, Chain, Promise>, detail::zmm, false>, 1,
-                           6, 2> {
-};
+template <class M>
+struct chain_of_words<M, avx512> : chained_tile<avx512, zmm, zmm_float, chained_words<M, zmm, false>, 1, 6, 2> {};
 #if defined(__AVX512VNNI__)
-template <int Shift, std::size_t Chain, class Promise>
-requires detail::ChainOfWords<mac::dfp<std::int16_t, Shift, Chain, Promise>>
-struct atom<mac::dfp<std::int16_t, Shift, Chain, Promise>, avx512_vnni>
-    : detail::chained_tile<avx512_vnni, detail::zmm_dot, detail::zmm_float,
-                           detail::chained_words<mac::dfp<std::int16_t, Shift, Chain, Promise>, detail::zmm_dot, true>,
-                           1, 6, 2> {
+template <class M>
+struct chain_of_words<M, avx512_vnni>
+    : chained_tile<avx512_vnni, zmm_dot, zmm_float, chained_words<M, zmm_dot, true>, 1, 6, 2> {};
+#endif
+#endif
+
+/// Whether the instruction set has a tile for them: M sums chains of whole pairs.
+template <class M, class I>
+concept ChainOfWords = M::chain % 2 == 0 && requires {
+  sizeof(chain_of_words<M, I>);
 };
-#endif
-#endif
+
+}  // namespace detail
+
+template <int Shift, std::size_t Chain, class Promise, class I>
+requires detail::ChainOfWords<mac::dfp<std::int16_t, Shift, Chain, Promise>, I>
+struct atom<mac::dfp<std::int16_t, Shift, Chain, Promise>, I>
+    : detail::chain_of_words<mac::dfp<std::int16_t, Shift, Chain, Promise>, I> {
+};
 
 }  // namespace isa
 POLYMAC_END

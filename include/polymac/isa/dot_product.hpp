@@ -41,18 +41,21 @@ struct byte_dot_product {
 /// panels: there it is done once for a tile of rows, not once for each step. AMD's Zen has ports to spare.
 inline constexpr bool flipping_is_free = POLYMAC_IS_ZEN;
 
-/// The atom of a tile of signed bytes: Tile<Product> is the tile of the instruction set.
-template <class M, class V, template <class> class Tile, bool Prepares = !flipping_is_free>
-struct signed_byte_atom : Tile<byte_dot_product<M, V>> {};
-template <class M, class V, template <class> class Tile>
-struct signed_byte_atom<M, V, Tile, true> : Tile<byte_dot_product<M, V>> {
-  using prepared = Tile<byte_dot_product<M, V, true>>;
+/// An atom of signed bytes: Tile flips them in its steps, Flipped takes them as they have been flipped before.
+template <class V, class Tile, class Flipped, bool Prepares = !flipping_is_free>
+struct flipping_atom : Tile {};
+template <class V, class Tile, class Flipped>
+struct flipping_atom<V, Tile, Flipped, true> : Tile {
+  using prepared = Flipped;
   template <class Rows>
   static POLYMAC_INLINE void prepare(const Rows& rows, std::size_t row_count, std::size_t offset, std::size_t count,
                                      std::int8_t* to, std::size_t stride) noexcept {
     V::flip_top_bits(rows, row_count, offset, count, to, stride);
   }
 };
+/// That of int8: Tile<Product> is the tile of the instruction set.
+template <class M, class V, template <class> class Tile>
+using signed_byte_atom = flipping_atom<V, Tile<byte_dot_product<M, V>>, Tile<byte_dot_product<M, V, true>>>;
 
 /// s16 activations, s8 weights, 2 deep.
 template <class V>

@@ -229,9 +229,8 @@ inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 ///                                  brings rows[r][offset .. offset + count), a multiple of depth, into that form, to
 ///                                  rows `stride` apart; may write up to 63 elements more behind each. The kernel does
 ///                                  so once for a tile of rows. `prepared` then has resume(tile, sums, stride), which takes
-///                                  up what store has left, for rows that are prepared piece by piece
-///
-///                                  The activations of `prepared` may be of another type: floats for halves
+///                                  up what store has left, for rows that are prepared piece by piece. Its activations
+///                                  may be of another type: floats for halves
 ///   packed, group_elements, encode(weights, to)
 ///                                  another type of the panels' elements, so many of them for a group, and how a group
 ///                                  of columns x depth weights becomes such: halves as floats, codes of a few bits

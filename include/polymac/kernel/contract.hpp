@@ -97,8 +97,8 @@ struct scratch_extent {
   /// `least_block`: elements that something else wants in the place of the block, never at the same time.
   constexpr scratch_extent(std::size_t segments, std::size_t depth, bool copies, std::size_t least_block = 0) noexcept
       : pointers(max_rows * segments),
-        block(copies ? max_rows * larger(polymac::detail::round_up(depth, Atom::depth),
-                                         polymac::detail::round_up(depth, narrow::depth))
+        block(copies ? max_rows * polymac::detail::greater(polymac::detail::round_up(depth, Atom::depth),
+                                                           polymac::detail::round_up(depth, narrow::depth))
                      : 0) {
     if (block < least_block) block = least_block;
   }
@@ -112,8 +112,7 @@ struct scratch_extent {
 
  private:
   using narrow = narrow_atom<Atom>;
-  static constexpr std::size_t larger(std::size_t a, std::size_t b) noexcept { return a > b ? a : b; }
-  static constexpr std::size_t max_rows = larger(Atom::max_rows, narrow::max_rows);
+  static constexpr std::size_t max_rows = polymac::detail::greater(Atom::max_rows, narrow::max_rows);
 };
 
 /// Which heights of tiles there are. Each is compiled for every layer, hence as few as the rows of a source allow.

@@ -118,6 +118,47 @@ struct l_mul_words {
   }
 };
 
+/// What both forms are. Form has magnitude(a, w), that of the product of two magnitudes that are not special, 0 where it
+/// underflows, and errors.
+template <class Form, int MantissaBits, int Offset, class Word, overflow Mode>
+struct l_mul_form {
+ private:
+  using words = l_mul_words<MantissaBits, Offset, Word, Mode>;
+
+ public:
+  using activation = Word;
+  using weight = Word;
+  using accumulator = float;
+  using atoms = isa::arithmetic_atoms;
+  static constexpr bool linear = false;
+  static constexpr bool weight_linear = false;
+  static constexpr bool exact = false;
+  static constexpr int mantissa_bits = MantissaBits, offset = Offset;
+
+  /// The product of two words, bits of floats, whatever they are.
+  static constexpr POLYMAC_INLINE std::uint32_t product_word(std::uint32_t a, std::uint32_t w) noexcept {
+    const std::uint32_t sign = (a ^ w) & words::sign_bit;
+    a &= ~words::sign_bit;
+    w &= ~words::sign_bit;
+    std::uint32_t special = 0;
+    if (words::is_special(a, w, special)) return special > words::infinity ? special : sign | special;
+    return sign | Form::magnitude(a, w);
+  }
+  static constexpr POLYMAC_INLINE float product(Word a, Word w) noexcept {
+    return std::bit_cast<float>(product_word(words::bits_of(a), words::bits_of(w)));
+  }
+  static constexpr accumulator multiply_add(accumulator c, activation a, weight w) noexcept {
+    return c + product(a, w);
+  }
+
+  /// Bound of |computed - exact| for a sum of `depth` products, of operands that are not subnormal, with the given sum of
+  /// magnitudes |a w|, bias included, where no product overflows: the products' relative error, the sums' rounding, and
+  /// what underflows.
+  static constexpr double error_bound(std::size_t depth, double sum_of_magnitudes) noexcept {
+    return words::bound(Form::errors, depth, sum_of_magnitudes);
+  }
+};
+
 }  // namespace detail
 
 /// L-Mul by integer addition (Luo and Sun 2024, arXiv 2410.00907): x y with x = (1 + f) 2^i, y = (1 + g) 2^j is
@@ -147,22 +188,14 @@ struct l_mul_words {
 /// each.
 template <int MantissaBits = 4, int Offset = l_mul_offset(MantissaBits), class Word = float,
           overflow Mode = overflow::saturate>
-struct l_mul {
+struct l_mul : detail::l_mul_form<l_mul<MantissaBits, Offset, Word, Mode>, MantissaBits, Offset, Word, Mode> {
  private:
   using words = detail::l_mul_words<MantissaBits, Offset, Word, Mode>;
   static constexpr auto text_ = text<47>::join("l_mul<", MantissaBits, ", ", Offset, ", ",
                                                detail::l_mul_word_name<Word>, Mode == overflow::ieee ? ", ieee>" : ">");
 
  public:
-  using activation = Word;
-  using weight = Word;
-  using accumulator = float;
-  using atoms = isa::arithmetic_atoms;
   static constexpr const char* name = text_.c_str();
-  static constexpr bool linear = false;
-  static constexpr bool weight_linear = false;
-  static constexpr bool exact = false;
-  static constexpr int mantissa_bits = MantissaBits, offset = Offset;
 
   /// Bits of an operand that are kept: sign, exponent, m bits of mantissa.
   static constexpr std::uint32_t mask = words::mask;
@@ -184,34 +217,17 @@ struct l_mul {
     return a.most < 128 && w.most < 128 && a.least + w.least >= -126 && a.most + w.most + carry <= 127;
   }
 
-  /// The product of two words, bits of floats, whatever they are.
-  static constexpr POLYMAC_INLINE std::uint32_t product_word(std::uint32_t a, std::uint32_t w) noexcept {
-    const std::uint32_t sign = (a ^ w) & words::sign_bit;
-    a &= ~words::sign_bit;
-    w &= ~words::sign_bit;
-    std::uint32_t special = 0;
-    if (words::is_special(a, w, special)) return special > words::infinity ? special : sign | special;
+  /// Of a product that is not special.
+  static constexpr POLYMAC_INLINE std::uint32_t magnitude(std::uint32_t a, std::uint32_t w) noexcept {
     const std::int64_t sum = std::int64_t{a & mask} + std::int64_t{w & mask} - std::int64_t{offset_word};
-    if (sum < std::int64_t{words::least_normal}) return sign;
-    return sign | (sum >= std::int64_t{words::infinity} ? words::beyond : static_cast<std::uint32_t>(sum));
-  }
-  static constexpr POLYMAC_INLINE float product(Word a, Word w) noexcept {
-    return std::bit_cast<float>(product_word(words::bits_of(a), words::bits_of(w)));
-  }
-  static constexpr accumulator multiply_add(accumulator c, activation a, weight w) noexcept {
-    return c + product(a, w);
+    if (sum < std::int64_t{words::least_normal}) return 0;
+    return sum >= std::int64_t{words::infinity} ? words::beyond : static_cast<std::uint32_t>(sum);
   }
 
   /// Against the exact product of operands of m bits, and of any operands.
   static constexpr relative_errors errors_of_grid = {2.0 / ((1.5 - words::delta / 2) * (1.5 - words::delta / 2)) - 1.0,
                                                      words::delta};
   static constexpr relative_errors errors = words::of_truncated(errors_of_grid);
-  /// Bound of |computed - exact| for a sum of `depth` products, of operands that are not subnormal, with the given sum of
-  /// magnitudes |a w|, bias included, where no product overflows: the products' relative error, the sums' rounding, and
-  /// what underflows.
-  static constexpr double error_bound(std::size_t depth, double sum_of_magnitudes) noexcept {
-    return words::bound(errors, depth, sum_of_magnitudes);
-  }
 };
 
 /// The paper's formula to the letter: x y = (1 + f + g + 2^-l) 2^(i+j), without the carry: 1 + t stays as it is where t
@@ -223,7 +239,8 @@ struct l_mul {
 /// exact in float32.
 template <int MantissaBits = 4, int Offset = l_mul_offset(MantissaBits), class Word = float,
           overflow Mode = overflow::saturate>
-struct l_mul_literal {
+struct l_mul_literal
+    : detail::l_mul_form<l_mul_literal<MantissaBits, Offset, Word, Mode>, MantissaBits, Offset, Word, Mode> {
  private:
   using words = detail::l_mul_words<MantissaBits, Offset, Word, Mode>;
   static constexpr auto text_ = text<47>::join("l_mul_literal<", MantissaBits, ", ", Offset, ", ",
@@ -234,41 +251,19 @@ struct l_mul_literal {
   }
 
  public:
-  using activation = Word;
-  using weight = Word;
-  using accumulator = float;
-  using atoms = isa::arithmetic_atoms;
   static constexpr const char* name = text_.c_str();
-  static constexpr bool linear = false;
-  static constexpr bool weight_linear = false;
-  static constexpr bool exact = false;
-  static constexpr int mantissa_bits = MantissaBits, offset = Offset;
 
-  static constexpr std::uint32_t product_word(std::uint32_t a, std::uint32_t w) noexcept {
-    const std::uint32_t sign = (a ^ w) & words::sign_bit;
-    a &= ~words::sign_bit;
-    w &= ~words::sign_bit;
-    std::uint32_t special = 0;
-    if (words::is_special(a, w, special)) return special > words::infinity ? special : sign | special;
+  /// Of a product that is not special.
+  static constexpr std::uint32_t magnitude(std::uint32_t a, std::uint32_t w) noexcept {
     const int exponent = static_cast<int>(a >> 23) + static_cast<int>(w >> 23) - 254;
     const double value = (1.0 + fraction(a) + fraction(w) + words::delta) * float_code::double_power_of_two(exponent);
-    if (value < 0x1p-126) return sign;
-    if (value >= 0x1.ffffffp127) return sign | words::beyond;  // halfway between the largest float and 2^128
-    return sign | std::bit_cast<std::uint32_t>(static_cast<float>(value));
-  }
-  static constexpr float product(Word a, Word w) noexcept {
-    return std::bit_cast<float>(product_word(words::bits_of(a), words::bits_of(w)));
-  }
-  static constexpr accumulator multiply_add(accumulator c, activation a, weight w) noexcept {
-    return c + product(a, w);
+    if (value < 0x1p-126) return 0;
+    if (value >= 0x1.ffffffp127) return words::beyond;  // halfway between the largest float and 2^128
+    return std::bit_cast<std::uint32_t>(static_cast<float>(value));
   }
 
   static constexpr relative_errors errors_of_grid = {(3.0 + words::delta) / 4.0 - 1.0, words::delta};
   static constexpr relative_errors errors = words::of_truncated(errors_of_grid);
-  /// See l_mul.
-  static constexpr double error_bound(std::size_t depth, double sum_of_magnitudes) noexcept {
-    return words::bound(errors, depth, sum_of_magnitudes);
-  }
 };
 
 /// l_mul on words of another type: `l_mul_on<bfloat16>`, `l_mul_on<e4m3fn>`, with all bits of mantissa that those have.
