@@ -25,13 +25,17 @@ struct byte_dot_product {
   using activations = typename V::type;
 
   static POLYMAC_INLINE weights load(const std::int8_t* bytes) noexcept { return V::load(bytes); }
-  static POLYMAC_INLINE activations broadcast(const typename M::activation* bytes) noexcept {
-    const auto all = V::broadcast(group_bytes<group>(bytes));
+  static POLYMAC_INLINE activations broadcast(const typename M::activation* group_of_row) noexcept {
+    return bytes(V::broadcast(group_bytes<group>(group_of_row)));
+  }
+  /// What becomes of activations once they are in a register, and what of some of them multiply_add takes.
+  static POLYMAC_INLINE typename V::type bytes(typename V::type all) noexcept {
     if constexpr (activation_offset == 128 && !Prepared)
       return V::flip_top_bits(all);
     else
       return all;
   }
+  static POLYMAC_INLINE activations factors(typename V::type some) noexcept { return some; }
   static POLYMAC_INLINE typename V::type multiply_add(typename V::type sums, activations a, weights w) noexcept {
     return V::add_dot_u8i8(sums, a, w);
   }

@@ -230,10 +230,13 @@ inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 ///                                  rows `stride` apart; may write up to 63 elements more behind each. The kernel does
 ///                                  so once for a tile of rows. `prepared` then has resume(tile, sums, stride), which takes
 ///                                  up what store has left, for rows that are prepared piece by piece. Its activations
-///                                  may be of another type: floats for halves
+///                                  may be of another type: floats for halves. `prepared_depth`: k of a row that are prepared at
+///                                  a time, where the kernel's choice (1024 bytes, more of wider ones) is not best
 ///   packed, group_elements, encode(weights, to)
 ///                                  another type of the panels' elements, so many of them for a group, and how a group
 ///                                  of columns x depth weights becomes such: halves as floats, codes of a few bits
+///   panels_together                panels whose weights are encoded in view of each other:
+///                                  encode(weights of all of them, which one, to)
 ///   padding_weight                 (integers) what encoded zeros beyond the depth are multiplied as, if not as 0
 ///   summary, modes, mode(weights, activations), step_in<Mode>(...)
 ///                                  data with special cases: encode(weights, columns, to, summary) and prepare(..., stride,

@@ -70,11 +70,15 @@ struct parity_product {
     return {V::even_i8(all), V::odd_i8(all)};
   }
   static POLYMAC_INLINE words broadcast(const typename M::activation* group) noexcept {
-    const auto all = V::broadcast(four_bytes(group));
+    return factors(bytes(V::broadcast(four_bytes(group))));
+  }
+  /// What becomes of activations once they are in a register, and what of some of them multiply_add takes.
+  static POLYMAC_INLINE typename V::type bytes(typename V::type all) noexcept { return all; }
+  static POLYMAC_INLINE words factors(typename V::type some) noexcept {
     if constexpr (std::is_signed_v<typename M::activation>)
-      return {V::even_i8(all), V::odd_i8(all)};
+      return {V::even_i8(some), V::odd_i8(some)};
     else
-      return {V::even_u8(all), V::odd_u8(all)};
+      return {V::even_u8(some), V::odd_u8(some)};
   }
   static POLYMAC_INLINE typename V::type multiply_add(typename V::type sums, const words& a, const words& w) noexcept {
     return V::add(V::add(sums, V::multiply_pairs(a.odd, w.odd)), V::multiply_pairs(a.even, w.even));

@@ -239,7 +239,12 @@ class loop_nest {
   /// Rows of the highest tile of such sums. Where hardly any layer has them, fewer, for the sake of the compiler.
   static constexpr std::size_t wide_rows = sums_fit && max_rows > 4 ? 4 : max_rows;
   /// Prepared rows of a tile: with the weights of a step or two well within L1.
-  static constexpr std::size_t prepared_depth = sizeof(step_activation) == 1 ? 1024 : 4608 / sizeof(step_activation);
+  static constexpr std::size_t prepared_depth = [] {
+    if constexpr (requires { Atom::prepared_depth; })
+      return std::size_t{Atom::prepared_depth};
+    else
+      return std::size_t{sizeof(step_activation) == 1 ? 1024 : 4608 / sizeof(step_activation)};
+  }();
   /// Elements behind a prepared row that may be written, too: whole registers.
   static constexpr std::size_t prepared_slack = sizeof(step_activation) <= 8 ? 64 : 1;
   static constexpr std::size_t prepared_elements = Atom::max_rows * (prepared_depth + prepared_slack);

@@ -609,14 +609,20 @@ class packed_weights {
       const std::size_t end = polymac::detail::smaller(begin + safe_groups, counts_.groups);
       std::int64_t sums[Atom::columns]{};
       for (std::size_t g = begin; g < end; ++g) {
-        weight group[Atom::columns * Atom::depth]{};
+        weight all[panels_together * Atom::columns * Atom::depth]{};
+        const weight* const group = all + p % panels_together * Atom::columns * Atom::depth;
         const std::size_t term = g / counts_.term_groups, from = g % counts_.term_groups * Atom::depth;
         const std::size_t deep = polymac::detail::smaller(Atom::depth, shape_.depth - from);
-        for (std::size_t lane = 0; lane < count; ++lane)
+        const std::size_t first_of_all = p / panels_together * panels_together * Atom::columns;
+        const std::size_t held =
+            polymac::detail::smaller(panels_together * Atom::columns, shape_.columns - first_of_all);
+        for (std::size_t lane = 0; lane < held; ++lane)
           for (std::size_t d = 0; d < deep; ++d)
-            group[lane * Atom::depth + d] = weight_of(set, first + lane, term, from + d);
+            all[lane * Atom::depth + d] = weight_of(set, first_of_all + lane, term, from + d);
         if constexpr (has_summary)
           Atom::encode(group, count, data + g * group_size, summary_);
+        else if constexpr (panels_together > 1)
+          Atom::encode(all, p % panels_together, data + g * group_size);
         else
           Atom::encode(group, data + g * group_size);
         if constexpr (traits::integer && Atom::activation_offset != 0)
@@ -630,6 +636,13 @@ class packed_weights {
     for (std::size_t rest = counts_.groups * group_size; rest < panel_stride(); ++rest) data[rest] = panel_element{};
     return fits;
   }
+  /// Panels that are encoded in view of each other.
+  static constexpr std::size_t panels_together = [] {
+    if constexpr (requires { Atom::panels_together; })
+      return std::size_t{Atom::panels_together};
+    else
+      return std::size_t{1};
+  }();
   static constexpr std::int64_t padding_weight = [] {
     if constexpr (requires { Atom::padding_weight; })
       return Atom::padding_weight;

@@ -6,6 +6,7 @@
 #include "polymac/core/extents.hpp"
 #include "polymac/core/int4.hpp"
 #include "polymac/core/window.hpp"
+#include "polymac/isa/policy_atom.hpp"
 #include "polymac/kernel/contract.hpp"
 #include "polymac/kernel/convolution_source.hpp"
 #include "polymac/kernel/convolution_windows.hpp"
@@ -69,7 +70,7 @@ constexpr status check_images(const char* who, const window& w, const image_view
 /// where g = o / (O / groups), C = input channels / groups, and pixels outside of x count as zero_point. With floats
 /// they are left out, which differs where a weight is not finite.
 ///
-///   M, E, I  as in layer::linear
+///   M, E, I, P  as in layer::linear; groups of weights lie along the input channels of a tap
 ///   Shape    extents<output channels, kernel height, kernel width, input channels per group>, each static or dynamic
 ///
 /// Activations are read line by line, in place or from a frame (kernel/line_windows.hpp), else copied window by window
@@ -77,22 +78,26 @@ constexpr status check_images(const char* who, const window& w, const image_view
 /// Weights are checked and packed once, at construction. Running is noexcept and allocates nothing; several threads may
 /// run it at once, each with its own workspace, on different rows (output pixels, counted through the batch).
 template <Mac M, epilogue::Stage E = epilogue::identity, Isa I = isa::native,
-          class Shape = extents<dynamic, dynamic, dynamic, dynamic>, class Memory = kernel::owned_memory>
+          class Shape = extents<dynamic, dynamic, dynamic, dynamic>, class Memory = kernel::owned_memory,
+          policy::Policy P = policy::dense>
 class conv2d {
  public:
   using mac = M;
-  using atom = isa::best_atom<M, I>;
+  using atom = isa::policy_atom<M, I, P>;
   using activation = typename M::activation;
   using sum = typename mac_traits<M>::sum;
   using output = epilogue::output_of<E, sum>;
 
  private:
+  static constexpr bool is_sparse = isa::detail::policy_choice<M, I, P>::sparse;
   using narrow = kernel::narrow_atom<atom>;
   using windows = kernel::convolution_windows<activation, atom::max_rows>;
   /// Channels of a tap in the packed weights: for tiles filled up to whole groups where a line of the kernel would not
-  /// end with one.
+  /// end with one, for a sparse kernel to whole groups of weights.
   static constexpr std::size_t filled_channels(std::size_t height, std::size_t width, std::size_t channels) noexcept {
-    const bool fits = !kernel::has_tiles<atom> || width * channels % atom::depth == 0 || height * width == 1;
+    if (height * width == 1) return channels;
+    if constexpr (is_sparse) return polymac::detail::round_up(channels, P::channel_group);
+    const bool fits = !kernel::has_tiles<atom> || width * channels % atom::depth == 0;
     return fits ? channels : polymac::detail::round_up(channels, atom::depth);
   }
   /// Does a product with a pixel of padding add nothing? Integers may have a zero point, and atoms that shift them.
@@ -179,7 +184,7 @@ class conv2d {
   /// Some output channels as a layer of their own, as linear::part. A layer of several groups has no parts.
   constexpr auto part(column_range columns) const noexcept {
     using part_type =
-        conv2d<M, detail::columns_from<E>, I, extents<dynamic, dynamic, dynamic, dynamic>, kernel::viewed_memory>;
+        conv2d<M, detail::columns_from<E>, I, extents<dynamic, dynamic, dynamic, dynamic>, kernel::viewed_memory, P>;
     auto s = status_;
     if (s.ok()) s = detail::check_part("conv2d", columns, out_channels(), column_alignment());
     if (s.ok() && groups_ != 1)
@@ -228,13 +233,13 @@ class conv2d {
         "conv2d<", M::name, "> ", out_channels(), " x ", window_.kernel.height, " x ", window_.kernel.width, " x ",
         channels_, " in ", groups_, groups_ == 1 ? " group: " : " groups: ", atom::isa::name, " atom, tile ",
         weights_.tile_rows(), " rows x ", weights_.tile_columns(), " columns x ", weights_.group_depth(),
-        " deep, dense weights ", weight_bytes(), " bytes", weights_.wide_sums() ? ", sums in 64 bits" : "",
+        " deep, ", isa::words_on_policy<M, I, P>().view(), weight_bytes(), " bytes", weights_.wide_sums() ? ", sums in 64 bits" : "",
         kernel::words_on_tiles<atom>(tiles_permitted_, weights_), ", workspace ", workspace_bytes(), " bytes",
         copies() ? ", windows are copied" : ", activations read in place");
   }
 
  private:
-  template <Mac, epilogue::Stage, Isa, class, class>
+  template <Mac, epilogue::Stage, Isa, class, class, policy::Policy>
   friend class conv2d;
 
   template <class Whole>
@@ -510,6 +515,10 @@ class conv2d {
         q.weight_zero_points);
     std::size_t terms = 1;
     if (s = reader.count_terms("conv2d", w.batch, depth, terms); !s.ok()) return s;
+    for (std::size_t g = 0; g < groups_ && s.ok(); ++g)
+      s = P::check("conv2d", columns, depth, w.channels,
+                   [&](std::size_t o, std::size_t k) { return reader.term_of(g * columns + o, 0, k); });
+    if (!s.ok()) return s;
     const std::size_t filled = group_channels(), filled_row = filled_line(w.height, w.width, w.channels, columns);
     s = weights_.pack(
         {groups_, columns, w.height * filled_row, terms, tile_steps(terms), 0, stretch(filled_row),
@@ -548,6 +557,13 @@ template <Mac M, Isa I = isa::native, class Weights, class Bias, epilogue::Stage
 constexpr auto conv2d(const layer::convolution& c, const Weights& weights, const Bias& bias, E stages = {},
                       const layer::quantization<M>& q = {}) {
   return layer::conv2d<M, E, I>(c, weights, std::span(std::data(bias), std::size(bias)), std::move(stages), q);
+}
+/// The same with a policy: `conv2d<mac::int8, policy::n_of_m<2, 4>>(...)`.
+template <Mac M, policy::Policy P, Isa I = isa::native, class Weights, class Bias, epilogue::Stage E = epilogue::identity>
+constexpr auto conv2d(const layer::convolution& c, const Weights& weights, const Bias& bias, E stages = {},
+                      const layer::quantization<M>& q = {}) {
+  return layer::conv2d<M, E, I, extents<dynamic, dynamic, dynamic, dynamic>, kernel::owned_memory, P>(
+      c, weights, std::span(std::data(bias), std::size(bias)), std::move(stages), q);
 }
 
 POLYMAC_END

@@ -4,6 +4,7 @@
 
 #include "polymac/core/extents.hpp"
 #include "polymac/core/int4.hpp"
+#include "polymac/isa/policy_atom.hpp"
 #include "polymac/layer/columns_from.hpp"
 #include "polymac/layer/matrix_rows.hpp"
 #include "polymac/layer/quantization.hpp"
@@ -24,15 +25,16 @@ namespace layer {
 ///   Shape   extents<columns, depth>, each static or dynamic. With both static the packed weights live inside the
 ///   object
 ///           and a layer on isa::scalar can be constructed and run in a constant expression
+///   P       the policy: which weights are left out. policy::dense: none; policy::n_of_m needs polymac/sparsity.hpp
 ///
 /// Weights are checked and packed once, at construction; nothing given there needs to outlive it. Running is noexcept,
 /// allocates nothing, and may be done by several threads at once on different rows.
 template <Mac M, epilogue::Stage E = epilogue::identity, Isa I = isa::native, class Shape = extents<dynamic, dynamic>,
-          class Memory = kernel::owned_memory>
+          class Memory = kernel::owned_memory, policy::Policy P = policy::dense>
 class linear {
  public:
   using mac = M;
-  using atom = isa::best_atom<M, I>;
+  using atom = isa::policy_atom<M, I, P>;
   using activation = typename M::activation;
   using sum = typename mac_traits<M>::sum;
   using output = epilogue::output_of<E, sum>;
@@ -68,7 +70,7 @@ class linear {
   /// layer, which must stay where it is, and costs no more than a copy of some numbers. Columns are cut at multiples of
   /// column_alignment(); else the part's status() says so, and its calls return it.
   constexpr auto part(column_range columns) const noexcept {
-    using part_type = linear<M, detail::columns_from<E>, I, extents<dynamic, dynamic>, kernel::viewed_memory>;
+    using part_type = linear<M, detail::columns_from<E>, I, extents<dynamic, dynamic>, kernel::viewed_memory, P>;
     auto s = status_;
     if (s.ok()) s = detail::check_part("linear", columns, this->columns(), column_alignment());
     return part_type(weights_, s.ok() ? columns : column_range{0, 0}, {epilogue_, columns.begin}, s, tiles_permitted_);
@@ -90,13 +92,14 @@ class linear {
   constexpr text<511> explain() const noexcept {
     return text<511>::join("linear<", M::name, "> ", columns(), " x ", depth(), ": ", atom::isa::name, " atom, tile ",
                            weights_.tile_rows(), " rows x ", weights_.tile_columns(), " columns x ",
-                           weights_.group_depth(), " deep, dense weights ", weight_bytes(), " bytes",
+                           weights_.group_depth(), " deep, ", isa::words_on_policy<M, I, P>().view(), weight_bytes(),
+                           " bytes",
                            weights_.wide_sums() ? ", sums in 64 bits" : "",
                            kernel::words_on_tiles<atom>(tiles_permitted_, weights_), ", no workspace");
   }
 
  private:
-  template <Mac, epilogue::Stage, Isa, class, class>
+  template <Mac, epilogue::Stage, Isa, class, class, policy::Policy>
   friend class linear;
 
   template <class Packed>
@@ -125,6 +128,9 @@ class linear {
                                                       q.weight_zero_points);
     std::size_t terms = 1;
     if (s = reader.count_terms("linear", weights.rows, weights.columns, terms); !s.ok()) return s;
+    s = P::check("linear", weights.rows, weights.columns, weights.columns,
+                 [&](std::size_t c, std::size_t k) { return reader.term_of(c, 0, k); });
+    if (!s.ok()) return s;
     s = weights_.pack(
         {1, weights.rows, weights.columns, terms},
         [&](std::size_t, std::size_t c, std::size_t term, std::size_t k) { return reader.term_of(c, term, k); },
@@ -148,6 +154,12 @@ class linear {
 template <Mac M, Isa I = isa::native, class Weights, class Bias, epilogue::Stage E = epilogue::identity>
 constexpr auto linear(const Weights& weights, const Bias& bias, E stages = {}, const layer::quantization<M>& q = {}) {
   return layer::linear<M, E, I>(weights, std::span(std::data(bias), std::size(bias)), std::move(stages), q);
+}
+/// The same with a policy: `linear<mac::int8, policy::n_of_m<2, 4>>(weights, bias, stages)`.
+template <Mac M, policy::Policy P, Isa I = isa::native, class Weights, class Bias, epilogue::Stage E = epilogue::identity>
+constexpr auto linear(const Weights& weights, const Bias& bias, E stages = {}, const layer::quantization<M>& q = {}) {
+  return layer::linear<M, E, I, extents<dynamic, dynamic>, kernel::owned_memory, P>(
+      weights, std::span(std::data(bias), std::size(bias)), std::move(stages), q);
 }
 
 POLYMAC_END

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// What a policy is: what of a contraction is left out, as a type.
+#pragma once
+
+#include "polymac/core/config.hpp"
+#include "polymac/core/error.hpp"
+
+#include <concepts>
+#include <cstddef>
+
+POLYMAC_BEGIN
+namespace policy {
+
+/// What every policy derives from.
+struct policy {};
+
+/// A policy of weights. It has a `name`, and check(who, columns, depth, run, weight_of): may these weights be used with
+/// it? `run`: k that belong together, those of a tap of a kernel; weight_of(column, k).
+/// `channel_group`: k of a tap are filled up to multiples of it.
+template <class P>
+concept Policy = std::derived_from<P, policy> && requires {
+  { P::name } -> std::convertible_to<const char*>;
+  { P::channel_group } -> std::convertible_to<std::size_t>;
+};
+
+/// Nothing is left out.
+struct dense : policy {
+  static constexpr const char* name = "dense";
+  static constexpr std::size_t channel_group = 1;
+  template <class WeightOf>
+  static constexpr status check(const char*, std::size_t, std::size_t, std::size_t, const WeightOf&) noexcept {
+    return {};
+  }
+};
+
+/// The sparse kernel of P, even where a dense one is predicted to be faster: for tests and measurements.
+template <Policy P>
+struct always : P {
+  using chosen = P;
+};
+
+namespace detail {
+template <class P>
+struct stripped {
+  using type = P;
+  static constexpr bool always = false;
+};
+template <class P>
+struct stripped<always<P>> {
+  using type = P;
+  static constexpr bool always = true;
+};
+}  // namespace detail
+
+}  // namespace policy
+POLYMAC_END

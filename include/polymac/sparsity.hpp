@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT
+// The policies that leave out part of the work, with their kernels.
+#pragma once
+
+#include "polymac/isa/n_of_m_atoms.hpp"
+#include "polymac/policy/n_of_m.hpp"
+#include "polymac/polymac.hpp"
