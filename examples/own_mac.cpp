@@ -27,7 +27,7 @@ struct power_of_two {
 };
 
 /// A 3 x 3 convolution of a picture of 12 x 12 x 8 with 16 filters, in any arithmetic.
-std::vector<float> convolve(Mac auto m, const auto& x, const auto& w, epilogue::Stage auto scale) {
+std::vector<float> convolve(Mac auto m, const auto& x, const auto& w, const epilogue::Stage auto& scale) {
   const image_view picture(x.data(), 1, 12, 12, 8), weights(w.data(), 16, 3, 3, 8);
   const auto layer = conv2d<decltype(m)>({.padding = same}, weights, std::vector<int>(16, 9), scale | epilogue::relu);
   std::vector<std::byte> memory(layer.workspace_bytes({12, 12}));
