@@ -35,8 +35,8 @@ inline constexpr double l_mul = add_int32 + add_fp32;
 constexpr double few_bits(double bits, double group) {
   return multiply_integers(8, bits) + add_int32 + (multiply_fp32 + add_fp32) / group;
 }
-/// No product: the activation is added, subtracted or left out.
-inline constexpr double signs = add_int32;
+/// No product: the activation is added, subtracted or left out; then the scale of the group.
+constexpr double signs(double group) { return add_int32 + (multiply_fp32 + add_fp32) / group; }
 /// Blocks of 32 with an integer product of so many bits; their scales are added, and scale the sum of the block.
 constexpr double integer_block(double bits) {
   return multiply_integers(bits, bits) + add_int32 + (add_int8 + add_fp32) / 32;

@@ -5,9 +5,7 @@
 #include "examples/mlperf_tiny/progress.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstdio>
 #include <limits>
 
 namespace example {
@@ -144,28 +142,21 @@ std::vector<order> orders(const std::vector<row>& rows) {
   const auto find = [&](const char* name) -> const row& {
     return *std::find_if(rows.begin(), rows.end(), [&](const row& r) { return r.arithmetic == name; });
   };
-  const row &exact = find("float32"), &dfp16 = find("dfp int16"), &four = find("l_mul<4>"), &three = find("l_mul<3>");
-  const double of_four = four.sqnr_db - find("fp8 e4m3").sqnr_db, of_three = three.sqnr_db - find("fp8 e5m2").sqnr_db;
-  std::array<char, 160> text;
-  const auto said = [&](const char* pattern, auto... values) {
-    std::snprintf(text.data(), text.size(), pattern, values...);
-    return std::string(text.data());
-  };
-  std::vector<order> list;
-  constexpr double about = 3;  // dB
-  list.push_back(
-      {said("l_mul<4> is about as good as fp8 e4m3, or better (at most %.0f dB below): %+.1f dB", about, of_four),
-       of_four >= -about});
-  list.push_back({said("l_mul<3> is better than fp8 e5m2: %+.1f dB", of_three), of_three > 0});
-  if (exact.score) {
-    const double change = 100 * (*dfp16.score / *exact.score - 1);
-    list.push_back(
-        {said("the score of dfp int16 is within 0.2 %% of float32: %+.3f %%", change), std::abs(change) <= 0.2});
-  } else {
-    const double points = exact.accuracy ? 100 * (*dfp16.accuracy - *exact.accuracy) : 100 * (dfp16.agreement - 1);
-    list.push_back({said("dfp int16 is within 0.2 points of float32: %+.1f", points), std::abs(points) <= 0.2 + 1e-9});
-  }
-  return list;
+  const row &exact = find("float32"), &dfp16 = find("dfp int16");
+  const double four = find("l_mul<4>").sqnr_db - find("fp8 e4m3").sqnr_db;
+  const double three = find("l_mul<3>").sqnr_db - find("fp8 e5m2").sqnr_db;
+  constexpr double few = 3, points = 0.2;
+  double change = dfp16.agreement - 1;
+  const char* what = "dfp int16 gives the class of float32, within 0.2 points";
+  if (exact.score)
+    change = *dfp16.score / *exact.score - 1, what = "dfp int16 has the score of float32, within 0.2 %";
+  else if (exact.accuracy)
+    change = *dfp16.accuracy - *exact.accuracy, what = "dfp int16 has the accuracy of float32, within 0.2 points";
+  change *= 100;
+  const std::string& net = exact.net;
+  return {{net, "l_mul<4> has the SQNR of fp8 e4m3 or a better one, within 3 dB", four, "dB", four >= -few},
+          {net, "l_mul<3> has a better SQNR than fp8 e5m2", three, "dB", three > 0},
+          {net, what, change, exact.score ? "%" : "points", std::abs(change) <= points + 1e-9}};
 }
 
 }  // namespace example

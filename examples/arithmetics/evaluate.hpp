@@ -37,11 +37,14 @@ struct row {
 /// net that is not its reference.
 polymac::result<std::vector<row>> evaluate(const task& t, std::size_t most);
 
-/// An order of the rows of a net that is known, and whether it is there.
+/// An order of the rows of a net that the arithmetics' authors, or their tables of errors, lead to expect.
 struct order {
-  std::string text;
+  std::string net, text;
+  double difference = 0;  ///< what is compared with the limit
+  const char* unit = "";
   bool holds = false;
 };
+/// Of the rows of one net.
 std::vector<order> orders(const std::vector<row>& rows);
 
 }  // namespace example

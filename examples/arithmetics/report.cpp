@@ -54,7 +54,8 @@ void print_table(const std::vector<row>& rows, const std::vector<order>& known) 
     std::printf("%s\n", text.c_str());
     if (l == 0) std::printf("%s\n", std::string(text.size(), '-').c_str());
   }
-  for (const order& o : known) std::printf("%s  %s\n", o.holds ? "yes" : "NO ", o.text.c_str());
+  for (const order& o : known)
+    std::printf("%s  %s: %+.2f %s\n", o.holds ? "yes" : "NO ", o.text.c_str(), o.difference, o.unit);
   std::printf("\n");
 }
 
@@ -75,19 +76,28 @@ scale or an exponent for a picture from its largest magnitude, or for every bloc
              stdout);
 }
 
-void print_json(const std::vector<row>& rows) {
-  std::fputs("[", stdout);
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const row& r = rows[i];
+void print_json(const std::vector<row>& rows, const std::vector<order>& known) {
+  std::fputs("{\"rows\": [", stdout);
+  const char* separator = "\n";
+  for (const row& r : rows) {
     std::printf(
-        "%s\n  {\"net\": \"%s\", \"arithmetic\": \"%s\", \"weight_bits\": %s, \"activation_bits\": %s, "
+        "%s  {\"net\": \"%s\", \"arithmetic\": \"%s\", \"weight_bits\": %s, \"activation_bits\": %s, "
         "\"inputs\": %zu, \"accuracy\": %s, \"score\": %s, \"agreement\": %s, \"sqnr_db\": %s, "
         "\"relative_speed\": %s, \"microjoules\": %s}",
-        i > 0 ? "," : "", r.net.c_str(), r.arithmetic.c_str(), real(r.weight_bits).c_str(),
-        real(r.activation_bits).c_str(), r.inputs, real(r.accuracy).c_str(), real(r.score).c_str(),
-        real(r.agreement).c_str(), real(r.sqnr_db).c_str(), real(r.speed).c_str(), real(r.microjoules).c_str());
+        separator, r.net.c_str(), r.arithmetic.c_str(), real(r.weight_bits).c_str(), real(r.activation_bits).c_str(),
+        r.inputs, real(r.accuracy).c_str(), real(r.score).c_str(), real(r.agreement).c_str(), real(r.sqnr_db).c_str(),
+        real(r.speed).c_str(), real(r.microjoules).c_str());
+    separator = ",\n";
   }
-  std::fputs(rows.empty() ? "]\n" : "\n]\n", stdout);
+  std::fputs("\n], \"orders\": [", stdout);
+  separator = "\n";
+  for (const order& o : known) {
+    std::printf("%s  {\"net\": \"%s\", \"order\": \"%s\", \"difference\": %s, \"unit\": \"%s\", \"holds\": %s}",
+                separator, o.net.c_str(), o.text.c_str(), real(o.difference).c_str(), o.unit,
+                o.holds ? "true" : "false");
+    separator = ",\n";
+  }
+  std::fputs("\n]}\n", stdout);
 }
 
 }  // namespace example

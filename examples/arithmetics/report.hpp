@@ -10,6 +10,6 @@ namespace example {
 
 void print_table(const std::vector<row>& rows, const std::vector<order>& known);
 void explain();
-void print_json(const std::vector<row>& rows);
+void print_json(const std::vector<row>& rows, const std::vector<order>& known);
 
 }  // namespace example
