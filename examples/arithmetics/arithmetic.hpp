@@ -36,7 +36,7 @@ struct arithmetic {
 /// In the order of the table; float32 is the first.
 std::vector<arithmetic> all_arithmetics();
 
-// One translation unit each.
+// Those whose steps are the same are in one translation unit.
 void add_floats(std::vector<arithmetic>& list);
 void add_fixed_point(std::vector<arithmetic>& list);
 void add_small_floats(std::vector<arithmetic>& list);

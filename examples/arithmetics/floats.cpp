@@ -44,6 +44,20 @@ struct pairs_of_halves {
   }
 };
 
+/// A scale for each output channel, and one for a picture: the largest magnitude becomes the largest number.
+template <class Element>
+struct small_floats {
+  using mac = polymac::mac::fp8<Element>;
+  using code = Element;
+  static constexpr std::size_t block = 1;
+  static status encode_weights(matrix_view<const float> from, matrix_view<Element> to, std::span<float> scales) {
+    return polymac::mac::encode_rows<Element>(from, to, scales);
+  }
+  static status encode_picture(std::span<const float> from, std::span<Element> to, float& scale) {
+    return polymac::mac::encode<Element>(from, to, scale);
+  }
+};
+
 }  // namespace
 
 void add_floats(std::vector<arithmetic>& list) {
@@ -52,6 +66,12 @@ void add_floats(std::vector<arithmetic>& list) {
   list.push_back({"bf16", 16, 16, energy::bf16, layer_of<words<mac::bf16>>::make});
   list.push_back({"fp16", 16, 16, energy::fp16, layer_of<words<mac::fp16>>::make});
   list.push_back({"fp16_sum16", 16, 16, energy::fp16_sum16, layer_of<pairs_of_halves>::make});
+}
+
+// Beside bf16, whose steps they share once they are widened.
+void add_small_floats(std::vector<arithmetic>& list) {
+  list.push_back({"fp8 e4m3", 8, 8, energy::fp8_e4m3, layer_of<small_floats<polymac::e4m3fn>>::make});
+  list.push_back({"fp8 e5m2", 8, 8, energy::fp8_e5m2, layer_of<small_floats<polymac::e5m2>>::make});
 }
 
 }  // namespace example

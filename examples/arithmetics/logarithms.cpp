@@ -2,39 +2,30 @@
 #include "encoded_layer.hpp"
 #include "energy.hpp"
 
-#include <bit>
-
 namespace example {
 
 namespace {
 
 using polymac::matrix_view;
 using polymac::status;
-using polymac::mac::l_mul;
 
-/// Floats whose words are added, cut to so many bits of mantissa as the arithmetic says: nothing is rounded, nothing
-/// chosen. Products are wrong by some percent, this way and that, and by l_mul::mean_error() on the average: a constant
-/// of the arithmetic that is known before any net is seen, but a net multiplies it once for every layer. `Centred` divides
-/// sums by it.
-///
-/// l_mul<3> and l_mul<4> have the same offset, so l_mul<3> is l_mul<4> on words of 3 bits, and is compiled once for both.
+/// Floats whose words are added, cut to the arithmetic's bits of mantissa by the library: nothing is rounded, nothing
+/// chosen. Products are wrong by some percent, this way and that, and on the average by l_mul::mean_error(), a constant
+/// of the arithmetic that is known before any net is seen, but that a net has once for every layer. `Centred` divides sums
+/// by 1 + that.
 template <int MantissaBits, bool Centred>
 struct logarithms {
-  using encoder = l_mul<MantissaBits>;
-  using mac = l_mul<4>;
-  static_assert(encoder::offset_word == mac::offset_word && (encoder::mask & mac::mask) == encoder::mask);
+  using mac = polymac::mac::l_mul<MantissaBits>;
   using code = float;
   static constexpr std::size_t block = 1;
-  static constexpr float gain = Centred ? static_cast<float>(1.0 + encoder::mean_error()) : 1.0F;
-
-  static float cut(float v) { return std::bit_cast<float>(std::bit_cast<std::uint32_t>(v) & encoder::mask); }
+  static constexpr float gain = Centred ? static_cast<float>(1.0 + mac::mean_error()) : 1.0F;
   static status encode_weights(matrix_view<const float> from, matrix_view<float> to, std::span<float> scales) {
-    for (std::size_t c = 0; c < from.rows; ++c) std::transform(from.row(c), from.row(c) + from.columns, to.row(c), cut);
+    for (std::size_t c = 0; c < from.rows; ++c) std::copy_n(from.row(c), from.columns, to.row(c));
     std::fill(scales.begin(), scales.end(), 1.0F / gain);
     return {};
   }
   static status encode_picture(std::span<const float> from, std::span<float> to, float&) {
-    std::transform(from.begin(), from.end(), to.begin(), cut);
+    std::copy(from.begin(), from.end(), to.begin());
     return {};
   }
 };
