@@ -66,17 +66,29 @@ function(polymac_own_program target)
   endif()
 endfunction()
 
-# The reader of models and every layer of model::network, the longest compilations of all: once, for the example, a
-# benchmark and the tests.
+# The reader of models, once, for two examples, a benchmark and the tests.
+set(polymac_graph_reader_source "${PROJECT_SOURCE_DIR}/examples/mlperf_tiny/read_graph.cpp")
+function(polymac_link_graph_reader target)
+  if(NOT TARGET polymac_graph_reader)
+    add_library(polymac_graph_reader OBJECT EXCLUDE_FROM_ALL ${polymac_graph_reader_source})
+    polymac_own_program(polymac_graph_reader)
+    target_link_libraries(polymac_graph_reader PRIVATE polymac_dependency_flatbuffers)
+  endif()
+  target_link_libraries(${target} PRIVATE polymac_graph_reader)
+endfunction()
+
+# Every layer of model::network besides, the longest compilation of all.
 set(polymac_network_sources "${PROJECT_SOURCE_DIR}/examples/mlperf_tiny/build_network.cpp"
-                            "${PROJECT_SOURCE_DIR}/examples/mlperf_tiny/read_graph.cpp")
+                            "${polymac_graph_reader_source}")
 function(polymac_link_networks target)
   if(NOT TARGET polymac_networks)
-    add_library(polymac_networks OBJECT EXCLUDE_FROM_ALL ${polymac_network_sources})
+    add_library(polymac_networks OBJECT EXCLUDE_FROM_ALL
+                                        "${PROJECT_SOURCE_DIR}/examples/mlperf_tiny/build_network.cpp")
     polymac_own_program(polymac_networks)
     target_link_libraries(polymac_networks PRIVATE polymac_dependency_flatbuffers)
   endif()
   target_link_libraries(${target} PRIVATE polymac_networks)
+  polymac_link_graph_reader(${target})
   # With it g++ makes code of every step that network::run could call, in search of a call that it could inline, and
   # throws it away: two thirds of the time.
   target_compile_options(${target} PRIVATE "$<$<CXX_COMPILER_ID:GNU>:-fno-devirtualize>")

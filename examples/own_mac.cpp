@@ -29,7 +29,7 @@ struct power_of_two {
 
 /// A 3 x 3 convolution of a picture of 12 x 12 x 8 with 16 filters, in any arithmetic, with any policy.
 template <policy::Policy P = policy::dense>
-std::vector<float> convolve(Mac auto m, const auto& x, const auto& w, epilogue::Stage auto scale) {
+std::vector<float> convolve(Mac auto m, const auto& x, const auto& w, const epilogue::Stage auto& scale) {
   const image_view picture(x.data(), 1, 12, 12, 8), weights(w.data(), 16, 3, 3, 8);
   auto layer = conv2d<decltype(m), P>({.padding = same}, weights, std::vector<int>(16, 9), scale | epilogue::relu);
   std::vector<std::byte> memory(layer.workspace_bytes({12, 12}));

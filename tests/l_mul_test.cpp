@@ -344,6 +344,21 @@ TEST_CASE("errors of products of real operands", "[l_mul]") {
   };
   check(rerounded(e5m2{}), -.0217, .0704, .0868);
   check(rerounded(e4m3fn{}), -.0061, .0352, .0435);
+  // mean_error() is the mean over all reals: the table's, and that of the grid for other forms.
+  static_assert(l_mul<3>::mean_error() < -0.03845 && l_mul<4>::mean_error() < 0.00415);
+  CHECK(l_mul<2>::mean_error() == Approx(-.0385).margin(5e-5));
+  CHECK(l_mul<3>::mean_error() == Approx(-.0385).margin(5e-5));
+  CHECK(l_mul<4>::mean_error() == Approx(+.0041).margin(5e-5));
+  CHECK(l_mul<5>::mean_error() == Approx(-.0174).margin(5e-5));
+  CHECK(l_mul<6>::mean_error() == Approx(-.0067).margin(5e-5));
+  CHECK(l_mul<7>::mean_error() == Approx(-.0013).margin(5e-5));
+  CHECK(l_mul<8>::mean_error() == Approx(+.0014).margin(5e-5));
+  const auto agrees = [](double mean, const error_statistics& e) { CHECK(mean == Approx(e.mean()).margin(1e-4)); };
+  agrees(l_mul<1>::mean_error(), on_reals(truncated<l_mul<1>>));
+  agrees(l_mul<4, 0>::mean_error(), on_reals(truncated<l_mul<4, 0>>));
+  agrees(l_mul<4, 4>::mean_error(), on_reals(truncated<l_mul<4, 4>>));
+  agrees(l_mul_literal<3>::mean_error(), on_reals(truncated<l_mul_literal<3>>));
+  agrees(l_mul_literal<4>::mean_error(), on_reals(truncated<l_mul_literal<4>>));
   // Both claims of the paper.
   CHECK(on_reals(truncated<l_mul<4>>).rms() < 1.01 * fp8(e4m3fn{}).rms());
   CHECK(on_reals(truncated<l_mul<3>>).rms() < fp8(e5m2{}).rms());

@@ -18,3 +18,10 @@ if(TARGET own_mac)
                    "-DSOURCE=${PROJECT_SOURCE_DIR}" -P "${CMAKE_CURRENT_LIST_DIR}/own_mac.cmake")
   set_tests_properties(example.own_mac PROPERTIES LABELS example SKIP_RETURN_CODE 77)
 endif()
+if(TARGET arithmetics)
+  add_test(NAME example.arithmetics WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}"
+           COMMAND polymac_test_launcher any "${CMAKE_COMMAND}" "-DPROGRAM=$<TARGET_FILE:arithmetics>"
+                   "-DSTAGE=${CMAKE_CURRENT_BINARY_DIR}/example/arithmetics" -P
+                   "${CMAKE_CURRENT_LIST_DIR}/arithmetics.cmake")
+  set_tests_properties(example.arithmetics PROPERTIES LABELS example SKIP_RETURN_CODE 77)
+endif()

@@ -78,9 +78,10 @@ template <class M>
 using group_sums = integer_block_sums<zmm_dot, M::group_size,
                                       M::codes::stored_bits == 1 ? 2 : panel_bits<M::codes::stored_bits>, true>;
 template <class M>
-using group_steps = block_steps<M, avx512_vnni, zmm_float, group_sums<M>, false>;
+using group_steps = block_steps<avx512_vnni, zmm_float, group_sums<M>, false>;
 template <class M>
 struct group_atom : group_steps<M> {
+  using mac = M;
   using activation = typename M::activation;
   using weight = typename M::weight;
   using prepared = group_steps<M>;
@@ -117,9 +118,10 @@ struct group_atom : group_steps<M> {
 
 /// Microscaling blocks whose elements are integers of a byte.
 template <class M>
-using integer_mx_steps = block_steps<M, avx512_vnni, zmm_float, integer_block_sums<zmm_dot, 32, 8, false>, true>;
+using integer_mx_steps = block_steps<avx512_vnni, zmm_float, integer_block_sums<zmm_dot, 32, 8, false>, true>;
 template <class M>
 struct integer_mx_atom : integer_mx_steps<M> {
+  using mac = M;
   using activation = typename M::activation;
   using weight = typename M::weight;
   using prepared = integer_mx_steps<M>;
@@ -185,9 +187,10 @@ struct integer_mx_atom : integer_mx_steps<M> {
 
 /// Microscaling blocks by way of bf16.
 template <class M>
-using bf16_mx_steps = block_steps<M, avx512_bf16, zmm_float, bf16_block_sums<zmm_float, bf16_dot_product>, true>;
+using bf16_mx_steps = block_steps<avx512_bf16, zmm_float, bf16_block_sums<zmm_float, bf16_dot_product>, true>;
 template <class M>
 struct bf16_mx_atom : bf16_mx_steps<M> {
+  using mac = M;
   using activation = typename M::activation;
   using weight = typename M::weight;
   using prepared = bf16_mx_steps<M>;

@@ -184,14 +184,14 @@ struct bf16_block_sums {
 };
 
 /// The steps of a tile. Floats: registers of totals, with `multiply_add`, `times_power`. Sums: one of the above.
-/// ScalesActivations: do blocks of activations have scales?
-template <class M, class I, class Floats, class Sums, bool ScalesActivations>
+/// ScalesActivations: do blocks of activations have scales? No arithmetic: MXINT8, MXFP6 and MXFP4 share them, w4 and w3,
+/// w2 and ternary; a program that has several compiles them once.
+template <class I, class Floats, class Sums, bool ScalesActivations>
 struct block_steps : register_panels<Floats, float> {
-  using mac = M;
   using isa = I;
   using activation = typename Sums::block;
-  using weight = typename M::weight;
   using packed = std::uint8_t;
+  using weight = packed;
   static constexpr std::size_t columns = Floats::lanes;
   static constexpr std::size_t depth = 1;
   static constexpr std::size_t scale_bytes = 4 * columns;

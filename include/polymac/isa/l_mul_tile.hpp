@@ -51,20 +51,25 @@ struct l_mul_summary {
   bool zeros = false;
 };
 
+/// What checked products are told. The paper's l_mul<3> and l_mul<4> have the same, and hence the same steps.
+template <std::uint32_t OffsetWord, std::uint32_t Beyond>
+struct l_mul_constants {
+  static constexpr std::uint32_t offset_word = OffsetWord, beyond = Beyond;
+};
+
 /// The steps of a tile. V, registers of floats:
 ///   load, store, add, zero as elsewhere; `words` of 32-bit integers, `load_words`
 ///   max_rows, max_panels, registers
 ///   row(const l_mul_activation&)                 what a step takes of an activation
 ///   product(row, words)                          the product, 0 where the activation is
 ///   nonzero(words), add_where(nonzero, sums, product)
-///   checked_product<M>(row, words)               any product
-template <class M, class I, class V>
+///   checked_product<Constants>(row, words)       any product
+template <class Constants, class I, class V>
 struct l_mul_steps : register_panels<V, float> {
-  using mac = M;
   using isa = I;
   using activation = l_mul_activation;
-  using weight = typename M::weight;
   using packed = std::uint32_t;
+  using weight = packed;
   static constexpr std::size_t columns = V::lanes;
   static constexpr std::size_t depth = 1;
   static constexpr std::size_t group_elements = columns;
@@ -103,7 +108,7 @@ struct l_mul_steps : register_panels<V, float> {
         else if constexpr (Mode == 1)
           t.sums[r][p] = V::add_where(nonzero[p], t.sums[r][p], V::product(a, w[p]));
         else
-          t.sums[r][p] = V::add(t.sums[r][p], V::template checked_product<M>(a, w[p]));
+          t.sums[r][p] = V::add(t.sums[r][p], V::template checked_product<Constants>(a, w[p]));
         detail::keep_in_order(t.sums[r][p]);
       }
     }
@@ -113,17 +118,18 @@ struct l_mul_steps : register_panels<V, float> {
 /// V, for activations: preparation<M>(least exponent, summary), row(floats, count, to), which may write whole registers,
 /// and note(summary).
 template <class M, class I, class V>
-struct l_mul_atom : l_mul_steps<M, I, V> {
+struct l_mul_atom : l_mul_steps<l_mul_constants<M::offset_word, M::beyond>, I, V> {
+  using mac = M;
   using activation = typename M::activation;
   using weight = typename M::weight;
-  using prepared = l_mul_steps<M, I, V>;
+  using prepared = l_mul_steps<l_mul_constants<M::offset_word, M::beyond>, I, V>;
   using summary = l_mul_summary;
   using packed = std::uint32_t;
 
   /// Zeros and subnormals stay (infinity times a subnormal is infinite), and are told by their exponent. What is beyond
   /// `columns` becomes 1: nobody takes its sums.
   static void encode(const weight* group, std::size_t columns, packed* to, summary& seen) noexcept {
-    for (std::size_t c = 0; c < l_mul_steps<M, I, V>::columns; ++c) {
+    for (std::size_t c = 0; c < prepared::columns; ++c) {
       const float value = c < columns ? static_cast<float>(group[c]) : 1.0f;
       const auto bits = std::bit_cast<std::uint32_t>(value);
       const std::uint32_t magnitude = bits & 0x7FFFFFFFu;

@@ -157,6 +157,26 @@ struct l_mul_form {
   static constexpr double error_bound(std::size_t depth, double sum_of_magnitudes) noexcept {
     return words::bound(Form::errors, depth, sum_of_magnitudes);
   }
+
+  /// Mean of product / exact product - 1 for operands whose mantissas are spread evenly from 1 to 2 and longer than m
+  /// bits: what a long sum is too large by, and a net's output once for each layer. l_mul: m = 3: -3.85 %, m = 4:
+  /// +0.41 %. Exact: the mean of 1 / x between neighbours of m bits is a logarithm. O(4^m), hence for up to 8 bits.
+  static constexpr double mean_error() noexcept {
+    static_assert(MantissaBits <= 8 && MantissaBits < words::word_bits,
+                  "polymac: mean_error() goes through all pairs of at most 8 bits, of words that are longer");
+    constexpr std::uint32_t count = 1u << MantissaBits, step = 1u << (23 - MantissaBits), one = 0x3F800000u;
+    double sum = 0.0, weight[count]{};
+    for (std::uint32_t i = 0; i < count; ++i) {
+      // log((count + i + 1) / (count + i)) = 2 artanh z, z at most 1/5
+      const double z = 1.0 / (2.0 * (count + i) + 1.0);
+      double power = z;
+      for (int n = 1; n < 25; n += 2, power *= z * z) weight[i] += 2.0 * power / n;
+    }
+    for (std::uint32_t i = 0; i < count; ++i)
+      for (std::uint32_t j = 0; j < count; ++j)
+        sum += weight[i] * weight[j] * double{std::bit_cast<float>(Form::magnitude(one + i * step, one + j * step))};
+    return sum - 1.0;
+  }
 };
 
 }  // namespace detail
