@@ -90,6 +90,11 @@ static_assert(!polymac::kernel::has_narrow<vnni_atom<mac::bit_weights<4>>> &&
               !polymac::kernel::has_narrow<vnni_atom<mac::dfp<std::int16_t>>>);
 #endif
 
+/// Runs M on an atom of its own on this machine?
+template <class M>
+inline constexpr bool has_own_atom =
+    !std::is_same_v<typename polymac::isa::best_atom<M, polymac::isa::native>::isa, scalar>;
+
 /// Equal, or with float sums (which a compiler may fuse) within the rounding of a few of them.
 template <class M>
 std::size_t differing(const std::vector<typename polymac::mac_traits<M>::sum>& y,
@@ -158,16 +163,20 @@ TEMPLATE_LIST_TEST_CASE("Layers sum what the golden model adds", "[layer][mac]",
         total = M::multiply_add(total, pixels[image.at(n, iy, ix, i)], filters[((o * 3 + ky) * 3 + kx) * 2 + i]);
       }
   });
-  const auto conv = polymac::conv2d<M, scalar>(
-      {.padding = {{1, 1, 1, 1}}}, image_view<const weight>(filters.data(), 3, 3, 3, 2), std::vector<accumulator>{});
-  for (const bool framed : {false, true}) {
-    memory.assign(framed ? conv.workspace_bytes({4, 5}) : conv.workspace_bytes(), std::byte{});
-    y.assign(size.count(), sum{77});
-    REQUIRE(conv(image_view<const activation>(pixels.data(), 1, 4, 5, 2), {y.data(), 1, 4, 5, 3},
-                 polymac::workspace(memory))
-                .ok());
-    REQUIRE(differing<M>(y, expected) == 0);
-  }
+  const auto run_conv = [&]<class I>(std::type_identity<I>) {
+    const auto conv = polymac::conv2d<M, I>(
+        {.padding = {{1, 1, 1, 1}}}, image_view<const weight>(filters.data(), 3, 3, 3, 2), std::vector<accumulator>{});
+    for (const bool framed : {false, true}) {
+      memory.assign(framed ? conv.workspace_bytes({4, 5}) : conv.workspace_bytes(), std::byte{});
+      y.assign(size.count(), sum{77});
+      REQUIRE(conv(image_view<const activation>(pixels.data(), 1, 4, 5, 2), {y.data(), 1, 4, 5, 3},
+                   polymac::workspace(memory))
+                  .ok());
+      REQUIRE(differing<M>(y, expected) == 0);
+    }
+  };
+  run_conv(std::type_identity<scalar>{});
+  if constexpr (has_own_atom<M>) run_conv(std::type_identity<polymac::isa::native>{});
 
   // depthwise: every element is a channel
   const auto taps = elements<M, weight>(random, 9 * 2);
@@ -222,6 +231,19 @@ TEST_CASE("Layers refuse weights that an arithmetic does not have", "[layer][mac
               polymac::depthwise_conv2d<M, scalar>({}, image_view<const std::int8_t>(w.data(), 1, 2, 2, 3),
                                                    std::vector<std::int32_t>{});
             }) == "depthwise_conv2d: w3_naf has no such weight as that of column 0, k 2: 4");
+    // product says so at the call, in both orders, and has written nothing.
+    std::vector<std::byte> memory(polymac::product_workspace_bytes<M, scalar>(3, 4));
+    const std::vector<std::int8_t> x(2 * 4, 1);
+    std::vector<std::int32_t> y(2 * 3, 77);
+    const matrix_view<const std::int8_t> in(x.data(), 2, 4);
+    const auto by_columns =
+        polymac::product<M, scalar>(in, {w.data(), 3, 4}, {y.data(), 2, 3}, polymac::workspace(memory));
+    CHECK(std::string(by_columns.c_str()) == "product: w3_naf has no such weight as that of column 1, k 2: 4");
+    const auto by_depth =
+        polymac::product<M, scalar>(in, polymac::transposed(matrix_view<const std::int8_t>(w.data(), 4, 3)),
+                                    {y.data(), 2, 3}, polymac::workspace(memory));
+    CHECK(std::string(by_depth.c_str()) == "product: w3_naf has no such weight as that of column 0, k 2: 4");
+    CHECK(y == std::vector<std::int32_t>(2 * 3, 77));
     w[6] = 3;
     const std::vector<std::int32_t> zeros = {-1};  // 3 - -1 is no code: zero points need groups
     REQUIRE(refusal([&] {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The float-like arithmetics in every layer with weights, on isa::scalar: the bits of plain loops over multiply_add.
+// The float-like arithmetics in every layer with weights on isa::scalar, and in convolutions on the set of this machine:
+// the bits of plain loops over multiply_add.
 #include "catch.hpp"
 #include "support/random.hpp"
 
 #include <polymac/isa/arithmetic_atoms.hpp>
-#include <polymac/isa/scalar.hpp>
 #include <polymac/layer/conv2d.hpp>
 #include <polymac/layer/depthwise_conv2d.hpp>
 #include <polymac/layer/linear.hpp>
@@ -174,11 +174,7 @@ TEMPLATE_LIST_TEST_CASE("float-like arithmetics in convolutions", "[float_layers
   {
     const auto w = some<M, weight>(random, out * taps * channels);
     const auto bias = some_bias<M>(random, out);
-    const layer::conv2d<M, epilogue::identity, isa::scalar> layer(
-        {.padding = same}, image_view<const weight>(w.data(), out, 3, 3, channels), std::span<const wide>(bias));
-    std::vector<sum> y(height * width * out), expected;
-    std::vector<std::byte> memory(layer.workspace_bytes({height, width}));
-    REQUIRE(layer(x_view, image_view<sum>(y.data(), 1, height, width, out), workspace(memory)).ok());
+    std::vector<sum> expected;
     for (std::size_t p = 0; p < height * width; ++p)
       for (std::size_t o = 0; o < out; ++o) {
         plain_sum<M> s(bias[o]);
@@ -187,7 +183,18 @@ TEMPLATE_LIST_TEST_CASE("float-like arithmetics in convolutions", "[float_layers
         });
         expected.push_back(s.total());
       }
-    CHECK(differences(y, expected) == 0);
+    const auto run = [&]<class I>(std::type_identity<I>) {
+      const layer::conv2d<M, epilogue::identity, I> layer(
+          {.padding = same}, image_view<const weight>(w.data(), out, 3, 3, channels), std::span<const wide>(bias));
+      std::vector<sum> y(height * width * out);
+      std::vector<std::byte> memory(layer.workspace_bytes({height, width}));
+      REQUIRE(layer(x_view, image_view<sum>(y.data(), 1, height, width, out), workspace(memory)).ok());
+      CHECK(differences(y, expected) == 0);
+    };
+    run(std::type_identity<isa::scalar>{});
+    // An atom of its own on this machine, if there is one.
+    if constexpr (!std::is_same_v<typename isa::best_atom<M, isa::native>::isa, isa::scalar>)
+      run(std::type_identity<isa::native>{});
   }
   {
     const auto w = some<M, weight>(random, taps * channels);

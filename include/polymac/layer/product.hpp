@@ -126,9 +126,9 @@ status run_product(matrix_view<const typename M::activation> x, kernel::plain_we
 
 template <Mac M, Isa I, class E>
 status check_product(const matrix_view<const typename M::activation>& x, const matrix_view<const typename M::weight>& w,
-                     std::size_t columns, std::size_t depth,
-                     const matrix_view<epilogue::output_of<E, typename mac_traits<M>::sum>>& y, const E& stages,
-                     const char* order) noexcept {
+                     bool by_depth, const matrix_view<epilogue::output_of<E, typename mac_traits<M>::sum>>& y,
+                     const E& stages, const char* order) noexcept {
+  const std::size_t columns = by_depth ? w.columns : w.rows, depth = by_depth ? w.rows : w.columns;
   if (depth == 0 || x.columns != depth || y.columns != columns || x.rows != y.rows)
     return status::make(errc::shape, "product: expected x of n x k, ", order, " and y of n x m, k at least 1, got ",
                         x.rows, " x ", x.columns, ", ", w.rows, " x ", w.columns, " and ", y.rows, " x ", y.columns);
@@ -139,6 +139,8 @@ status check_product(const matrix_view<const typename M::activation>& x, const m
     return status::make(errc::shape,
                         "product: the stride of w is smaller than its extents, or leads out of the "
                         "address space");
+  const kernel::plain_weights<typename M::weight> weights{w.data, w.stride, by_depth};
+  if (status s = check_codes<M>("product", columns, depth, weights); !s.ok()) return s;
   return stages.check(columns);
 }
 
@@ -164,14 +166,14 @@ using layer::transposed;
 ///   rows     what to compute (all by default). Threads each need a workspace of their own and pack for themselves;
 ///            where rows are few, cut w and y by columns instead
 ///
-/// x, w and y must not overlap. noexcept, no heap; on tiles (isa::amx_int8, isa::amx_bf16) the first call of the process asks for
+/// Weights that the arithmetic does not have (codes of a few bits) are refused. x, w and y must not overlap. noexcept, no heap; on tiles (isa::amx_int8, isa::amx_bf16) the first call of the process asks for
 /// permission to use them. The sums are those of layer::linear, bit by bit. Returns what does not fit, with nothing
 /// written. Cost: packing columns x depth, and the products.
 template <Mac M, Isa I = isa::native, epilogue::Stage E = epilogue::identity>
 status product(matrix_view<const typename M::activation> x, matrix_view<const typename M::weight> w,
                matrix_view<epilogue::output_of<E, typename mac_traits<M>::sum>> y, workspace ws, const E& stages = {},
                row_range rows = {}) noexcept {
-  const status s = layer::detail::check_product<M, I, E>(x, w, w.rows, w.columns, y, stages, "w of m x k");
+  const status s = layer::detail::check_product<M, I, E>(x, w, false, y, stages, "w of m x k");
   if (!s.ok() || x.rows == 0 || w.rows == 0) return s;
   return layer::detail::run_product<M, I, E>(x, {w.data, w.stride, false}, y, ws, stages, rows);
 }
@@ -182,7 +184,7 @@ requires(std::is_same_v<std::remove_const_t<W>, typename M::weight>) status
             row_range rows = {})
 noexcept {
   const matrix_view<const typename M::weight> m = w.matrix;
-  const status s = layer::detail::check_product<M, I, E>(x, m, m.columns, m.rows, y, stages, "w of k x m");
+  const status s = layer::detail::check_product<M, I, E>(x, m, true, y, stages, "w of k x m");
   if (!s.ok() || x.rows == 0 || m.columns == 0) return s;
   return layer::detail::run_product<M, I, E>(x, {m.data, m.stride, true}, y, ws, stages, rows);
 }

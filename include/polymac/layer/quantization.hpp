@@ -42,6 +42,24 @@ constexpr bool all_zero(std::span<const std::int32_t> zero_points) noexcept {
   return true;
 }
 
+/// Fails with the first weight that M refuses (M::check_weight); weight_of(column, k).
+template <Mac M, class WeightOf>
+constexpr status check_codes(const char* who, std::size_t columns, std::size_t depth,
+                             const WeightOf& weight_of) noexcept {
+  using weight = typename M::weight;
+  if constexpr (requires(const weight& w) { M::check_weight(w); })
+    for (std::size_t c = 0; c < columns; ++c)
+      for (std::size_t k = 0; k < depth; ++k) {
+        const auto v = weight_of(c, k);
+        if (M::check_weight(static_cast<weight>(v))) continue;
+        auto s =
+            status::make(errc::parameter, who, ": ", M::name, " has no such weight as that of column ", c, ", k ", k);
+        if constexpr (std::is_integral_v<weight>) s.append(": "), s.append(v);
+        return s;
+      }
+  return {};
+}
+
 /// Reads weights as those of arithmetic M: zero points taken off, and split into terms where they do not fit.
 template <Mac M, class Read>
 struct weight_reader {
@@ -67,16 +85,9 @@ struct weight_reader {
   constexpr status count_terms(const char* who, std::size_t columns, std::size_t depth,
                                std::size_t& terms) const noexcept {
     terms = 1;
-    if constexpr (requires(const weight& w) { M::check_weight(w); })
-      for (std::size_t c = 0; c < columns; ++c)
-        for (std::size_t k = 0; k < depth; ++k) {
-          const auto v = value(c, k);
-          if (M::check_weight(static_cast<weight>(v))) continue;
-          auto s =
-              status::make(errc::parameter, who, ": ", M::name, " has no such weight as that of column ", c, ", k ", k);
-          if constexpr (std::is_integral_v<weight>) s.append(": "), s.append(v);
-          return s;
-        }
+    if (status s = check_codes<M>(who, columns, depth, [&](std::size_t c, std::size_t k) { return value(c, k); });
+        !s.ok())
+      return s;
     if constexpr (has_integer_weights<M>) {
       using stored = std::remove_cvref_t<decltype(read(std::size_t{}, std::size_t{}))>;
       using range = std::numeric_limits<stored>;
