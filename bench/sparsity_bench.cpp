@@ -4,7 +4,8 @@
 //   sparse/int8/<policy>/<work>
 //
 // policy: dense; dense_vector (the same without matrix registers); nm_N_M and nm_N_M_tile, the kernel for such weights
-// whatever is predicted; with _auto what the library chooses. Of the one row, whose time is that of reading the weights,
+// whatever is predicted; with _auto what the library chooses; block_25 and block_25_16, a quarter of the blocks of 4 x 32
+// and of 4 x 16; list_dense, a list of all blocks. Of the one row, whose time is that of reading the weights,
 // places are packed. GMAC counts what a dense product would multiply.
 //
 // Counter x_dense: time of the dense kernel on the same weights / time of this one, the median of nine pairs, of medians
@@ -45,6 +46,9 @@ constexpr work gemm{"gemm_784x256x2304", 784, 256, 2304};
 constexpr work convolution{"conv_28x28x128", 784, 128, 1152, 28};
 constexpr work row{"row_1x4096x4096", 1, 4096, 4096};
 
+/// 25 % of the blocks of 4 x 32, a register tile's columns; and a list of all blocks.
+using quarter_of_blocks = policy::block_list<1, 32>;
+
 /// Weights as W's policy has them, multiplied by a layer with the policy P on the instruction set I.
 template <class W, class P, class I>
 class product {
@@ -59,12 +63,12 @@ class product {
     const std::vector<std::int32_t> bias(w.columns, 7);
     if (w.side > 0) {
       const pm::image_view<std::int8_t> view(weights.data(), w.columns, 3, 3, w.channels());
-      if constexpr (!std::is_same_v<W, policy::dense>) policy::prune<W>(view);
+      prune(view);
       conv_ = std::make_unique<conv>(pm::conv2d<pm::mac::int8, P, I>({.padding = pm::same}, view, bias));
       memory_.resize(conv_->workspace_bytes({w.side, w.side}));
     } else {
       const pm::matrix_view<std::int8_t> view(weights.data(), w.columns, w.depth);
-      if constexpr (!std::is_same_v<W, policy::dense>) policy::prune<W>(view);
+      prune(view);
       linear_ = std::make_unique<linear>(pm::linear<pm::mac::int8, P, I>(view, bias));
     }
   }
@@ -92,6 +96,13 @@ class product {
   std::string label() const { return conv_ ? conv_->explain().c_str() : linear_->explain().c_str(); }
 
  private:
+  template <class View>
+  static void prune(const View& weights) {
+    if constexpr (requires { W::channels; })
+      policy::prune<W>(weights, 0.25);
+    else if constexpr (!std::is_same_v<W, policy::dense>)
+      policy::prune<W>(weights);
+  }
   using conv = decltype(pm::conv2d<pm::mac::int8, P, I>({}, pm::image_view<std::int8_t>(), std::vector<int>()));
   using linear = decltype(pm::linear<pm::mac::int8, P, I>(pm::matrix_view<std::int8_t>(), std::vector<int>()));
   work work_;
@@ -165,5 +176,10 @@ int main(int argc, char** argv) {
   add_pattern<1, 8>();
   add_pattern<1, 16>();
   add_shared<2, 4>();
+  for (const work& w : {gemm, convolution, row}) {
+    add<quarter_of_blocks, quarter_of_blocks>("block_25", w);
+    add<policy::block_list<1, 16>, policy::block_list<1, 16>>("block_25_16", w);
+    add<policy::dense, quarter_of_blocks>("list_dense", w);
+  }
   return bench::run_all(argc, argv);
 }

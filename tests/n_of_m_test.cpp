@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 using namespace polymac;
@@ -33,6 +34,13 @@ std::string complaint(const Make& make) {
   }
   return "";
 }
+
+// A dense layer has the atom, and with it every function, that it would have without policies.
+static_assert(
+    std::is_same_v<isa::policy_atom<mac::int8, isa::native, policy::dense>, isa::best_atom<mac::int8, isa::native>>);
+static_assert(
+    std::is_same_v<decltype(linear<mac::int8>(matrix_view<const std::int8_t>(), std::vector<int>())),
+                   decltype(linear<mac::int8, policy::dense>(matrix_view<const std::int8_t>(), std::vector<int>()))>);
 
 }  // namespace
 

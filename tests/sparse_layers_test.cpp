@@ -10,6 +10,7 @@
 #include <polymac/arithmetics.hpp>
 #include <polymac/sparsity.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -37,6 +38,21 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
+using pm::policy::block_list;
+
+template <class P>
+inline constexpr bool is_list = requires {
+  P::channels;
+};
+/// Of lists two blocks of five are kept.
+template <class P, class View, class... Groups>
+void prune(const View& weights, Groups... groups) {
+  if constexpr (is_list<P>)
+    pm::policy::prune<P>(weights, 0.4, groups...);
+  else
+    pm::policy::prune<P>(weights, groups...);
+}
+
 /// Weights of a product with P's zeros, some groups emptier than they must be.
 template <class M, class P, class View>
 std::vector<typename M::weight> weights_of(random_source& random, std::size_t count, const View& view) {
@@ -46,7 +62,7 @@ std::vector<typename M::weight> weights_of(random_source& random, std::size_t co
     if constexpr (requires { M::check_weight(v); })
       while (!M::check_weight(v)) v = static_cast<typename M::weight>(v / 2);
   }
-  pm::policy::prune<P>(view(w.data()));
+  prune<P>(view(w.data()));
   return w;
 }
 
@@ -86,8 +102,7 @@ std::string conv_case(random_source& random, std::size_t channels, std::size_t f
   });
   // Columns that share are those of a filter, not of a tap.
   auto weights = w;
-  pm::policy::prune<P>(image_view<typename M::weight>(weights.data(), filters, kernel.height, kernel.width, in),
-                       groups);
+  prune<P>(image_view<typename M::weight>(weights.data(), filters, kernel.height, kernel.width, in), groups);
   const image_view<const typename M::weight> view(weights.data(), filters, kernel.height, kernel.width, in);
   const auto bias = random_bias<M>(random, filters);
   const zero_points<M> zeros(random, 1);
@@ -166,12 +181,14 @@ TEST_CASE("linear, int8, places that are shared or packed") {
                  n_of_m<2, 4, share::column, positions::packed>, n_of_m<2, 8, share::column, positions::packed>,
                  n_of_m<2, 8, share::four, positions::packed>>(2);
 }
-TEST_CASE("linear, uint8") { linear_by_hand<pm::mac::uint8, n_of_m<2, 8>>(3); }
+TEST_CASE("linear, uint8") { linear_by_hand<pm::mac::uint8, n_of_m<2, 8>, block_list<2, 16>>(3); }
+TEST_CASE("linear, lists of blocks") { linear_by_hand<pm::mac::int8, block_list<1, 16>, block_list<1, 32>>(9); }
 TEST_CASE("linear, weights of two bits") { linear_by_hand<pm::mac::bit_weights<2>, n_of_m<2, 4>>(4); }
 TEST_CASE("conv2d") {
   random_source random(5);
   if constexpr (is_by_hand<n_of_m<2, 4>>) run_conv<pm::mac::int8, I, n_of_m<2, 4>>(random);
   if constexpr (is_by_hand<n_of_m<1, 16>>) run_conv<pm::mac::int8, I, n_of_m<1, 16>>(random);
+  if constexpr (is_by_hand<block_list<1, 32>>) run_conv<pm::mac::int8, I, block_list<1, 32>>(random);
 }
 
 #else
@@ -187,6 +204,12 @@ TEST_CASE("the generic kernel, every arithmetic") {
       std::tuple<mac::int8, mac::int16x8, mac::float32_unfused, mac::bf16, mac::fp16, mac::dfp<std::int16_t>,
                  mac::l_mul<>, mac::bit_weights<4>, power_of_two, truncated>>{});
   run_linear<mac::int8, scalar, n_of_m<3, 8>>(random);
+  run_linear<mac::int16x8, scalar, block_list<1, 16>>(random);
+  run_linear<mac::float32_unfused, scalar, block_list<2, 32>>(random);
+  run_linear<mac::bf16, scalar, block_list<1, 16>>(random);
+  run_linear<mac::dfp<std::int16_t>, scalar, block_list<1, 16>>(random);
+  run_linear<mac::l_mul<>, scalar, block_list<1, 16>>(random);
+  run_linear<shallow, scalar, block_list<1, 16>>(random);  // its sums are gathered in 64 bits: all groups
   run_linear<mac::int8, scalar, n_of_m<5, 32>>(random);
   run_linear<mac::dfp<std::int16_t>, scalar, n_of_m<1, 16, share::tile>>(random);
 }
@@ -194,6 +217,7 @@ TEST_CASE("the generic kernel, convolutions") {
   random_source random(7);
   run_conv<pm::mac::int8, pm::isa::scalar, n_of_m<2, 4>>(random);
   run_conv<pm::mac::float32_unfused, pm::isa::scalar, n_of_m<1, 4>>(random);
+  run_conv<pm::mac::float32_unfused, pm::isa::scalar, block_list<1, 16>>(random);
 }
 TEST_CASE("a layer that chooses for itself gives the same sums") {
   random_source random(8);
@@ -206,15 +230,42 @@ TEST_CASE("a layer that chooses for itself gives the same sums") {
   REQUIRE(pm::linear<pm::mac::int8, pm::isa::scalar>(weights, bias)(rows, {expected.data(), 13, 40}).ok());
   REQUIRE(pm::linear<pm::mac::int8, n_of_m<2, 8>>(weights, bias)(rows, {got.data(), 13, 40}).ok());
   CHECK(expected == got);
-  // A part of the columns, and an epilogue.
-  const auto layer = pm::linear<pm::mac::int8, n_of_m<2, 8>>(weights, bias, pm::requantize(0.01, 0) | pm::clamp(-100, 90));
-  std::vector<std::int8_t> whole(13 * 40), part(13 * 8);
-  const auto align = layer.column_alignment();
-  REQUIRE(layer(rows, {whole.data(), 13, 40}).ok());
-  if (align == 32) {
+  // A part of the columns, and an epilogue; of lists, too.
+  const auto check_part = [&](const auto& layer) {
+    std::vector<std::int8_t> whole(13 * 40), part(13 * 8);
+    REQUIRE(layer(rows, {whole.data(), 13, 40}).ok());
+    if (32 % layer.column_alignment() != 0) return;
     REQUIRE(layer.part({32, 40})(rows, {part.data(), 13, 8}).ok());
     for (std::size_t i = 0; i < part.size(); ++i) CHECK(part[i] == whole[i / 8 * 40 + 32 + i % 8]);
-  }
+  };
+  const auto stages = pm::requantize(0.01, 0) | pm::clamp(-100, 90);
+  check_part(pm::linear<pm::mac::int8, n_of_m<2, 8>>(weights, bias, stages));
+  check_part(pm::linear<pm::mac::int8, block_list<1, 16>>(weights, bias, stages));
+}
+TEST_CASE("lists leave out what is 0, and their memory") {
+  std::vector<std::int8_t> w(64 * 256, 0);
+  for (std::size_t c = 0; c < 64; ++c) w[c * 256 + 100] = 1;
+  const matrix_view<const std::int8_t> weights(w.data(), 64, 256);
+  const std::vector<int> bias(64);
+  const auto layer = pm::linear<pm::mac::int8, pm::policy::always<block_list<1, 16>>>(weights, bias);
+  const auto dense = pm::linear<pm::mac::int8>(weights, bias);
+  CHECK(layer.weight_bytes() < dense.weight_bytes() / 3);
+  CHECK(std::string(layer.explain().c_str()).find("1 % of the products") != std::string::npos);
+  // All of them 0: the bias alone.
+  std::fill(w.begin(), w.end(), std::int8_t{0});
+  const auto empty = pm::linear<pm::mac::int8, block_list<1, 16>>(weights, std::vector<int>(64, 5));
+  const std::vector<std::int8_t> x(3 * 256, 1);
+  std::vector<int> y(3 * 64);
+  REQUIRE(empty({x.data(), 3, 256}, {y.data(), 3, 64}).ok());
+  CHECK(y == std::vector<int>(3 * 64, 5));
+}
+TEST_CASE("blocks of the largest sums are kept") {
+  std::vector<float> w(32 * 8);
+  for (std::size_t c = 0; c < 32; ++c)
+    for (std::size_t k = 0; k < 8; ++k) w[c * 8 + k] = (c / 16 + k / 4) % 2 == 0 ? 1.0F : -2.0F;
+  pm::policy::prune<block_list<1, 16>>(matrix_view<float>(w.data(), 32, 8), 0.5);
+  for (std::size_t c = 0; c < 32; ++c)
+    for (std::size_t k = 0; k < 8; ++k) CHECK(w[c * 8 + k] == ((c / 16 + k / 4) % 2 == 0 ? 0.0F : -2.0F));
 }
 
 #endif

@@ -2,6 +2,8 @@
 // The policies that leave out part of the work, with their kernels.
 #pragma once
 
+#include "polymac/isa/block_list_atoms.hpp"
 #include "polymac/isa/n_of_m_atoms.hpp"
+#include "polymac/policy/block_list.hpp"
 #include "polymac/policy/n_of_m.hpp"
 #include "polymac/polymac.hpp"

@@ -192,6 +192,12 @@ inline constexpr std::size_t tile_modes_of = [] {
 template <class Atom>
 inline constexpr bool encodes_weights = detail::panel_format<Atom>::encodes;
 
+/// Are groups of k that are 0 for all columns of a list left out? `Atom::is_listed`.
+template <class Atom>
+inline constexpr bool is_listed = requires {
+  requires Atom::is_listed;
+};
+
 /// May code for I be compiled in this translation unit?
 template <Isa I>
 inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
@@ -245,6 +251,7 @@ inline constexpr bool is_compiled = detail::contains<I, compiled>::value;
 ///                                  tile of rows; `tile_modes` of them have tiles (all, if left out), the others are slow
 ///   chain_groups, spill(tile)      sums that are gathered in another type after so many groups, and by `store`:
 ///                                  mac::dfp
+///   is_listed, list_panels         groups of k that are 0 in so many panels are not packed, and left out by a list
 ///   narrow                         another atom, of fewer columns and more depth, for weights of so few columns; they
 ///                                  are packed for it (kernel/pack.hpp, prefers_narrow)
 ///

@@ -180,7 +180,8 @@ inline constexpr bool tiles_keep_fours =
      tile_heights<narrow_atom<Atom>::max_rows, tile_cuts::few, isa::most_rows<narrow_atom<Atom>>>::keeps_fours);
 /// And may they leave out lines of the kernel?
 template <class Atom>
-inline constexpr bool tiles_leave_lines_out = mac_traits<typename Atom::mac>::integer && !requires {
+inline constexpr bool tiles_leave_lines_out =
+    mac_traits<typename Atom::mac>::integer && !isa::is_listed<Atom> && !requires {
   typename Atom::prepared;
 };
 
@@ -567,6 +568,9 @@ class loop_nest {
                                             part_of_depth& part) const noexcept {
     tile_operands<stepper> of{weights.panel(set, panel), weights.panel_stride(), weights.starts(set, panel, 0),
                               weights.start_stride(), weights.groups()};
+    static_assert(!isa::is_listed<Atom> || (!prepares && !several_stretches),
+                  "polymac: rows whose weights are in lists are read as they are, and whole");
+    if constexpr (isa::is_listed<Atom>) of.list = weights.list(set, panel);
     [[maybe_unused]] bool leaves_out = false;
     if constexpr (leaves_lines_out) {
       if (weights.lines() > 0 && rows.segments * rows.segment_groups != weights.groups()) {
@@ -626,8 +630,8 @@ class loop_nest {
   }
   /// Calls f(tile, is it the last one) for tiles that make up so many panels, and moves the operands with them.
   template <class Function>
-  static constexpr POLYMAC_INLINE void for_each_tile(const tiles_of_height& tiles, std::size_t panels,
-                                                     tile_operands<stepper>& of, const Function& f) noexcept {
+  constexpr POLYMAC_INLINE void for_each_tile(const tiles_of_height& tiles, std::size_t panels,
+                                              tile_operands<stepper>& of, const Function& f) const noexcept {
     for (const auto* t = tiles.of;;) {
       while (t->panels > panels) ++t;
       panels -= t->panels;
@@ -635,6 +639,7 @@ class loop_nest {
       if (panels == 0) return;
       of.cold = false;
       of.weights += t->panels * of.panel_stride;
+      if constexpr (isa::is_listed<Atom>) of.list += weights.list_stride();
       of.starts += t->panels * of.start_stride;
     }
   }

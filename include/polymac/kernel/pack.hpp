@@ -26,6 +26,7 @@
 #include <cstdint>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 POLYMAC_BEGIN
 namespace kernel {
@@ -240,10 +241,14 @@ struct panel_counts {
     if constexpr (has_tiles<Atom>)
       if (shape.tile_steps == 0 && groups > 0) steps = steps_of(groups);
     held_groups = polymac::detail::round_up(groups, steps);
-    constexpr std::size_t page = 4096 / sizeof(isa::packed_of<Atom>), line = page / 64;
-    panel_weights = held_groups * group_size();
-    if (panel_weights % page == 0 && panel_weights > 0) panel_weights += line;
+    panel_weights = stride_of(held_groups);
     start_values = (chunks + lines) * columns();
+  }
+  /// Distance of two panels of so many groups.
+  constexpr std::size_t stride_of(std::size_t held) const noexcept {
+    constexpr std::size_t page = 4096 / sizeof(isa::packed_of<Atom>), line = page / 64;
+    const std::size_t elements = held * group_size();
+    return elements % page == 0 && elements > 0 ? elements + line : elements;
   }
   /// As few as possible. Floats may meet infinities beyond the depth, times zero: their steps end with it, if that does
   /// not make them much shorter.
@@ -327,6 +332,11 @@ class packed_weights {
     counts_ = counts(shape_, whole.is_narrow());
     const std::size_t first = columns.begin / counts_.columns(), held = counts_.held_columns();
     summary_ = whole.summary();
+    counts_.panel_weights = whole.panel_stride();
+    if constexpr (isa::is_listed<Atom>) {
+      lists_ = {whole.list(0, first), lists_of_set() * list_stride()};
+      for (std::size_t i = 0; i < lists_of_set(); ++i) live_groups_ += lists_.data()[i * list_stride()];
+    }
     panels_data_ = {whole.panel(0, first), counts_.panels * panel_stride()};
     starts_ = {whole.starts(0, first, 0), counts_.panels * start_stride()};
     bias_ = {whole.bias(0, first), held};
@@ -398,6 +408,19 @@ class packed_weights {
   constexpr const wide* bias(std::size_t set, std::size_t p) const noexcept {
     return bias_.data() + (set * counts_.panels + p) * counts_.columns();
   }
+  /// Of weights in lists: for list_panels panels from p on, how many groups are not left out, and which.
+  constexpr const std::uint32_t* list(std::size_t set, std::size_t p) const noexcept requires(isa::is_listed<Atom>) {
+    return lists_.data() + (set * lists_of_set() + p / Atom::list_panels) * list_stride();
+  }
+  constexpr std::size_t list_stride() const noexcept { return counts_.groups + 1; }
+  /// Groups that are not left out, of all lists, and how many there would be.
+  constexpr std::size_t live_groups() const noexcept { return live_groups_; }
+  constexpr std::size_t all_groups() const noexcept {
+    if constexpr (isa::is_listed<Atom>)
+      return shape_.sets * lists_of_set() * counts_.groups;
+    else
+      return 0;
+  }
   /// What the atom wants to know of all weights.
   constexpr const auto& summary() const noexcept { return summary_; }
   /// Steps of a tile in a panel, and groups in each.
@@ -415,7 +438,7 @@ class packed_weights {
   /// Bytes this object holds for weights, start values and bias.
   constexpr std::size_t bytes() const noexcept {
     return panels_data_.size() * sizeof(panel_element) + (starts_.size() + tile_starts_.size()) * sizeof(accumulator) +
-           bias_.size() * sizeof(wide);
+           bias_.size() * sizeof(wide) + lists_.size() * sizeof(std::uint32_t);
   }
 
  private:
@@ -478,6 +501,53 @@ class packed_weights {
       }
     wide_ = traits::integer && !fits;
     finish_starts();
+    if constexpr (isa::is_listed<Atom>) return leave_out_zeros();
+    return {};
+  }
+
+  /// Finds the groups that are 0 in all panels of a list, and moves the others together. Sums in 64 bits take all.
+  constexpr status leave_out_zeros() noexcept requires(isa::is_listed<Atom>) {
+    const std::size_t lists = shape_.sets * lists_of_set(), groups = counts_.groups, size = counts_.group_size();
+    if (status s = lists_.resize_for_overwrite(lists * list_stride()); !s.ok()) return s;
+    live_groups_ = 0;
+    std::size_t most = 0;
+    for (std::size_t i = 0; i < lists; ++i) {
+      std::uint32_t* const list = lists_.data() + i * list_stride();
+      const std::size_t first = i / lists_of_set() * counts_.panels + i % lists_of_set() * Atom::list_panels;
+      const std::size_t count =
+          polymac::detail::smaller(Atom::list_panels, counts_.panels - i % lists_of_set() * Atom::list_panels);
+      std::uint32_t live = 0;
+      for (std::size_t g = 0; g < groups; ++g) {
+        bool zero = !wide_;
+        for (std::size_t p = first; zero && p < first + count; ++p)
+          for (std::size_t e = 0; zero && e < size; ++e)
+            zero = panels_data_.data()[p * panel_stride() + g * size + e] == panel_element{};
+        if (zero) continue;
+        for (std::size_t p = first; p < first + count && live < g; ++p) {
+          panel_element* const data = panels_data_.data() + p * panel_stride();
+          for (std::size_t e = 0; e < size; ++e) data[live * size + e] = data[g * size + e];
+        }
+        list[++live] = static_cast<std::uint32_t>(g);
+      }
+      list[0] = live;
+      live_groups_ += live;
+      if (most < live) most = live;
+    }
+    return wide_ ? status{} : shorten_panels(most);
+  }
+  /// Makes panels no longer than the longest of them, where they have memory of their own.
+  constexpr status shorten_panels(std::size_t groups) noexcept {
+    const std::size_t stride = counts_.stride_of(groups), panels = shape_.sets * counts_.panels;
+    if constexpr (std::is_same_v<Memory, owned_memory> && !is_static) {
+      if (stride >= panel_stride()) return {};
+      auto shorter = decltype(panels_data_){};
+      if (status s = shorter.resize_for_overwrite(panels * stride); !s.ok()) return s;
+      for (std::size_t p = 0; p < panels; ++p)
+        for (std::size_t e = 0; e < stride; ++e)
+          shorter.data()[p * stride + e] = panels_data_.data()[p * panel_stride() + e];
+      panels_data_ = std::move(shorter);
+      counts_.panel_weights = stride;
+    }
     return {};
   }
 
@@ -736,8 +806,14 @@ class packed_weights {
   static constexpr std::size_t start_extent = extent_of(static_counts.held_columns() * static_counts.chunks);
   static constexpr std::size_t bias_extent = extent_of(static_counts.held_columns());
 
+  constexpr std::size_t lists_of_set() const noexcept requires(isa::is_listed<Atom>) {
+    return polymac::detail::divide_up(counts_.panels, Atom::list_panels);
+  }
+  static_assert(!isa::is_listed<Atom> || !is_static, "polymac: weights in lists need dynamic extents");
+
   product_shape shape_{};
   counts counts_;
+  std::size_t live_groups_ = 0;
   bool wide_ = false;
   typename Memory::template elements<panel_element, panel_extent> panels_data_;
   typename Memory::template elements<accumulator, start_extent> starts_;
@@ -748,6 +824,9 @@ class packed_weights {
   [[no_unique_address]] std::conditional_t<has_tiles, typename Memory::template elements<accumulator, bias_extent>,
                                            nothing>
       tile_starts_;
+  [[no_unique_address]] std::conditional_t<isa::is_listed<Atom>,
+                                           typename Memory::template elements<std::uint32_t, dynamic>, nothing>
+      lists_;
   [[no_unique_address]] isa::summary_of<Atom> summary_{};
   static constexpr auto configuration_of(std::size_t groups) noexcept {
     if constexpr (has_tiles)

@@ -30,6 +30,8 @@ struct tile_operands {
   std::size_t last_columns = Atom::columns;  ///< of the last panel that are stored (all, if not stores_parts)
   bool cold = false;     ///< the activations may be far away: this is the first tile that reads them
   std::size_t mode = 0;  ///< of the atom's steps
+  /// Of weights in lists: how many groups of the first panels, and which. `weights` holds no others.
+  const std::uint32_t* list = nullptr;
 };
 
 template <class Atom, class TileRows, class KSource>
@@ -205,11 +207,48 @@ struct tile_sums {
       }
     }
   }
+  /// The groups of a list, which goes through all segments, and once more for each term of the weights.
+  template <std::size_t Rows, std::size_t Panels>
+  static constexpr POLYMAC_INLINE void add_up_listed(typename Atom::template tile<Rows, Panels>& t,
+                                                     const TileRows& rows, const operands& of, KSource) noexcept {
+    const weight* w = of.weights;
+    const std::uint32_t* at = of.list + 1;
+    const std::uint32_t* const end = at + of.list[0];
+    // A chain ends where it would with all groups: sums of floats have an order.
+    [[maybe_unused]] std::size_t chain_end = chain_groups;
+    const auto take = [&](const auto& places) POLYMAC_INLINE_LAMBDA {
+      if constexpr (chain_groups > 0) {
+        for (; *at >= chain_end; chain_end += chain_groups) Atom::spill(t);
+      }
+      step<0>(t, places, 0, w, of.panel_stride);
+      w += group_size;
+      ++at;
+    };
+    for (std::size_t first = 0, segment = 0; at != end; first += rows.segment_groups) {
+      auto places = rows.template find<Rows>(segment, 0);
+      for (std::size_t here = first; at != end && *at < first + rows.whole_groups;) {
+        places.move((*at - here) * Atom::depth);
+        here = *at;
+        places.keep();
+        take(places);
+      }
+      if constexpr (Atom::depth > 1)
+        if (at != end && *at < first + rows.segment_groups)
+          take(even_places<activation, Rows>(rows.ends[0], Atom::depth));
+      if (++segment == rows.segments) segment = 0;
+    }
+  }
   /// All segments, and once more for each term of the weights, and stores the sums.
   template <std::size_t Rows, std::size_t Panels, std::size_t Mode>
   static constexpr POLYMAC_INLINE void add_up_all(typename Atom::template tile<Rows, Panels>& t, const TileRows& rows,
                                                   const operands& of, KSource k_source, accumulator* to,
                                                   std::size_t stride) noexcept {
+    if constexpr (isa::is_listed<Atom>) {
+      add_up_listed<Rows, Panels>(t, rows, of, k_source);
+      if constexpr (stores_parts)
+        if (of.last_columns != Atom::columns) return Atom::store_part(t, to, stride, of.last_columns);
+      return Atom::store(t, to, stride);
+    }
     // The products of the last groups and the stores are one; so nothing but whole groups may be left there.
     constexpr bool finishes_parts = Panels == 1 && stores_parts;
     const bool finishes = last_groups > 0 && rows.whole_groups == rows.segment_groups &&

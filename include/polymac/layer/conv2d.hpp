@@ -101,7 +101,8 @@ class conv2d {
     return fits ? channels : polymac::detail::round_up(channels, atom::depth);
   }
   /// Does a product with a pixel of padding add nothing? Integers may have a zero point, and atoms that shift them.
-  static constexpr bool leaves_out_padding = M::linear && std::is_floating_point_v<activation> && atom::depth == 1;
+  static constexpr bool leaves_out_padding =
+      M::linear && std::is_floating_point_v<activation> && atom::depth == 1 && !isa::is_listed<atom>;
   /// k of a line of the kernel in the packed weights. Filled up to whole groups with zeros, where that takes less time
   /// than to copy windows: then they are read in place from a frame, in groups that reach into the next pixel.
   constexpr std::size_t filled_line(std::size_t height, std::size_t width, std::size_t channels,
@@ -232,10 +233,10 @@ class conv2d {
     return text<511>::join(
         "conv2d<", M::name, "> ", out_channels(), " x ", window_.kernel.height, " x ", window_.kernel.width, " x ",
         channels_, " in ", groups_, groups_ == 1 ? " group: " : " groups: ", atom::isa::name, " atom, tile ",
-        weights_.tile_rows(), " rows x ", weights_.tile_columns(), " columns x ", weights_.group_depth(),
-        " deep, ", isa::words_on_policy<M, I, P>().view(), weight_bytes(), " bytes", weights_.wide_sums() ? ", sums in 64 bits" : "",
-        kernel::words_on_tiles<atom>(tiles_permitted_, weights_), ", workspace ", workspace_bytes(), " bytes",
-        copies() ? ", windows are copied" : ", activations read in place");
+        weights_.tile_rows(), " rows x ", weights_.tile_columns(), " columns x ", weights_.group_depth(), " deep, ",
+        isa::words_on_policy<M, I, P>(weights_.live_groups(), weights_.all_groups()).view(), weight_bytes(), " bytes",
+        weights_.wide_sums() ? ", sums in 64 bits" : "", kernel::words_on_tiles<atom>(tiles_permitted_, weights_),
+        ", workspace ", workspace_bytes(), " bytes", copies() ? ", windows are copied" : ", activations read in place");
   }
 
  private:
@@ -559,7 +560,8 @@ constexpr auto conv2d(const layer::convolution& c, const Weights& weights, const
   return layer::conv2d<M, E, I>(c, weights, std::span(std::data(bias), std::size(bias)), std::move(stages), q);
 }
 /// The same with a policy: `conv2d<mac::int8, policy::n_of_m<2, 4>>(...)`.
-template <Mac M, policy::Policy P, Isa I = isa::native, class Weights, class Bias, epilogue::Stage E = epilogue::identity>
+template <Mac M, policy::Policy P, Isa I = isa::native, class Weights, class Bias,
+          epilogue::Stage E = epilogue::identity>
 constexpr auto conv2d(const layer::convolution& c, const Weights& weights, const Bias& bias, E stages = {},
                       const layer::quantization<M>& q = {}) {
   return layer::conv2d<M, E, I, extents<dynamic, dynamic, dynamic, dynamic>, kernel::owned_memory, P>(

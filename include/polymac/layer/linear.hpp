@@ -92,9 +92,9 @@ class linear {
   constexpr text<511> explain() const noexcept {
     return text<511>::join("linear<", M::name, "> ", columns(), " x ", depth(), ": ", atom::isa::name, " atom, tile ",
                            weights_.tile_rows(), " rows x ", weights_.tile_columns(), " columns x ",
-                           weights_.group_depth(), " deep, ", isa::words_on_policy<M, I, P>().view(), weight_bytes(),
-                           " bytes",
-                           weights_.wide_sums() ? ", sums in 64 bits" : "",
+                           weights_.group_depth(), " deep, ",
+                           isa::words_on_policy<M, I, P>(weights_.live_groups(), weights_.all_groups()).view(),
+                           weight_bytes(), " bytes", weights_.wide_sums() ? ", sums in 64 bits" : "",
                            kernel::words_on_tiles<atom>(tiles_permitted_, weights_), ", no workspace");
   }
 
@@ -156,7 +156,8 @@ constexpr auto linear(const Weights& weights, const Bias& bias, E stages = {}, c
   return layer::linear<M, E, I>(weights, std::span(std::data(bias), std::size(bias)), std::move(stages), q);
 }
 /// The same with a policy: `linear<mac::int8, policy::n_of_m<2, 4>>(weights, bias, stages)`.
-template <Mac M, policy::Policy P, Isa I = isa::native, class Weights, class Bias, epilogue::Stage E = epilogue::identity>
+template <Mac M, policy::Policy P, Isa I = isa::native, class Weights, class Bias,
+          epilogue::Stage E = epilogue::identity>
 constexpr auto linear(const Weights& weights, const Bias& bias, E stages = {}, const layer::quantization<M>& q = {}) {
   return layer::linear<M, E, I, extents<dynamic, dynamic>, kernel::owned_memory, P>(
       weights, std::span(std::data(bias), std::size(bias)), std::move(stages), q);

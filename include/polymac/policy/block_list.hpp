@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+// Weights of which whole blocks are 0: those are left out, by a list for every panel.
+//
+//              16 columns                 what is stored             the list
+//     k 0..3   0 0 0 ... 0
+//     k 4..7   w w 0 ... w          ->    k 4..7                     1, 3
+//     k 8..11  0 0 0 ... 0                k 12..15
+//     k 12..15 0 w w ... w
+//
+// No activation is selected, so a product costs what it costs in the dense kernel, but for the address: the best that
+// sparsity can do on a CPU. Pruned columns of strips of a matrix (RTMobile, DAC 2020), patterns of a kernel that all
+// filters of a tile share (PatDNN, ASPLOS 2020) and pruned input channels are such weights.
+#pragma once
+
+#include "polymac/core/extents.hpp"
+#include "polymac/core/text.hpp"
+#include "polymac/core/view.hpp"
+#include "polymac/policy/n_of_m.hpp"
+#include "polymac/policy/policy.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+POLYMAC_BEGIN
+namespace policy {
+
+struct block_list_atoms;
+
+/// Blocks of 4 Quads k x Channels columns that are 0 are left out. Any weights may be used: what is found to be 0 is
+/// left out, for groups of k as the instruction set takes them (4 of int8) and Channels columns, or fewer where its
+/// tiles have fewer. Blocks do not reach from one tap of a kernel into the next.
+template <std::size_t Quads = 1, std::size_t Channels = 16>
+struct block_list : policy {
+  static_assert(Quads > 0 && (Channels == 16 || Channels == 32),
+                "polymac: block_list<Quads, Channels> has blocks of 4 Quads k x 16 or 32 columns");
+  using atoms = block_list_atoms;
+  using weaker = void;
+  static constexpr std::size_t depth = 4 * Quads, channels = Channels;
+  static constexpr std::size_t channel_group = 4;
+
+ private:
+  static constexpr auto text_ = text<47>::join("block_list<", Quads, ", ", Channels, ">");
+
+ public:
+  static constexpr const char* name = text_.c_str();
+  template <class WeightOf>
+  static constexpr status check(const char*, std::size_t, std::size_t, std::size_t, const WeightOf&) noexcept {
+    return {};
+  }
+};
+
+namespace detail {
+
+/// Sets all blocks to 0 but the `kept` of the largest sums of magnitudes; of equals the first ones, column by column.
+template <class P, class At>
+void prune_blocks(std::size_t columns, std::size_t depth, std::size_t run, double kept, const At& at) {
+  using weight = std::remove_reference_t<decltype(at(0, 0))>;
+  struct block {
+    std::size_t column, k, last;
+    decltype(magnitude_of(weight{})) score;
+  };
+  std::vector<block> blocks;
+  for (std::size_t c = 0; c < columns; c += P::channels)
+    for (std::size_t k = 0; k < depth;) {
+      block b{c, k, polymac::detail::smaller(k + P::depth, (k / run + 1) * run), {}};
+      for (std::size_t i = k; i < b.last; ++i)
+        for (std::size_t column = c; column < polymac::detail::smaller(c + P::channels, columns); ++column)
+          b.score += magnitude_of(at(column, i));
+      blocks.push_back(b);
+      k = b.last;
+    }
+  std::stable_sort(blocks.begin(), blocks.end(), [](const block& a, const block& b) { return a.score > b.score; });
+  const auto most = static_cast<std::size_t>(kept * static_cast<double>(blocks.size()) + 0.5);
+  for (std::size_t i = most; i < blocks.size(); ++i)
+    for (std::size_t k = blocks[i].k; k < blocks[i].last; ++k)
+      for (std::size_t column = blocks[i].column;
+           column < polymac::detail::smaller(blocks[i].column + P::channels, columns); ++column)
+        at(column, k) = weight{};
+}
+
+}  // namespace detail
+
+/// Prunes columns x depth weights by blocks, in place: keeps the share `kept` of them (0 to 1), those of the largest sums
+/// of magnitudes. P: a block_list. O(columns x depth), and sorting the blocks.
+template <class P, class W>
+void prune(matrix_view<W> weights, double kept) {
+  detail::prune_blocks<P>(weights.rows, weights.columns, weights.columns > 0 ? weights.columns : 1, kept,
+                          [&](std::size_t c, std::size_t k) -> W& { return weights(c, k); });
+}
+/// The same of the weights of a convolution: output channels x height x width x input channels, in `groups` groups.
+template <class P, class W>
+void prune(image_view<W> weights, double kept, std::size_t groups = 1) {
+  const std::size_t run = weights.channels, line = weights.width * run,
+                    columns = groups > 0 ? weights.batch / groups : 0;
+  for (std::size_t g = 0; g < groups && run > 0; ++g)
+    detail::prune_blocks<P>(columns, weights.height * line, run, kept, [&](std::size_t c, std::size_t k) -> W& {
+      return weights(g * columns + c, k / line, k % line / run, k % run);
+    });
+}
+
+}  // namespace policy
+POLYMAC_END
