@@ -41,7 +41,7 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
 using pm::policy::block_list;
 
 template <class P>
-inline constexpr bool is_list = requires {
+[[maybe_unused]] inline constexpr bool is_list = requires {
   P::channels;
 };
 /// Of lists two blocks of five are kept.

@@ -222,19 +222,23 @@ struct tile_sums {
       }
       step<0>(t, places, 0, w, of.panel_stride);
       w += group_size;
-      ++at;
     };
-    for (std::size_t first = 0, segment = 0; at != end; first += rows.segment_groups) {
+    std::size_t first = 0, segment = 0;
+    while (at != end) {
       auto places = rows.template find<Rows>(segment, 0);
-      for (std::size_t here = first; at != end && *at < first + rows.whole_groups;) {
+      for (std::size_t here = first; at != end && *at < first + rows.whole_groups; ++at) {
         places.move((*at - here) * Atom::depth);
         here = *at;
         places.keep();
         take(places);
       }
-      if constexpr (Atom::depth > 1)
-        if (at != end && *at < first + rows.segment_groups)
+      first += rows.segment_groups;
+      if constexpr (Atom::depth > 1) {
+        if (at != end && *at < first) {  // the short one
           take(even_places<activation, Rows>(rows.ends[0], Atom::depth));
+          ++at;
+        }
+      }
       if (++segment == rows.segments) segment = 0;
     }
   }
