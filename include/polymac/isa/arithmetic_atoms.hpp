@@ -4,12 +4,14 @@
 
 #include "polymac/isa/all.hpp"
 #include "polymac/isa/avx2_bits.hpp"
+#include "polymac/isa/avx2_l_mul.hpp"
 #include "polymac/isa/avx512_bits.hpp"
 #include "polymac/isa/avx512_blocks.hpp"
 #include "polymac/isa/avx512_l_mul.hpp"
 #include "polymac/isa/chains.hpp"
 #include "polymac/isa/isa.hpp"
 #include "polymac/isa/neon_bits.hpp"
+#include "polymac/isa/neon_l_mul.hpp"
 
 POLYMAC_BEGIN
 namespace isa {

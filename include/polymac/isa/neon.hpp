@@ -52,6 +52,16 @@ struct neon_q {
   static POLYMAC_INLINE void store(std::int32_t* to, type v) noexcept { vst1q_s32(to, v); }
 };
 
+/// 128 bits as 4 floats.
+struct neon_float {
+  using type = float32x4_t;
+  static constexpr std::size_t lanes = 4;
+  static constexpr std::size_t registers = 32;
+  static POLYMAC_INLINE type load(const float* from) noexcept { return vld1q_f32(from); }
+  static POLYMAC_INLINE void store(float* to, type v) noexcept { vst1q_f32(to, v); }
+  static POLYMAC_INLINE type add(type a, type b) noexcept { return vaddq_f32(a, b); }
+};
+
 /// s8 or u8 activations, s8 weights, 2 deep.
 template <class M>
 struct neon_byte_product {
