@@ -32,6 +32,17 @@ struct ymm_dot : ymm_small_bytes {
   static POLYMAC_INLINE type add_dot_u8i8(type sums, type a, type w) noexcept {
     return _mm256_dpbusd_avx_epi32(sums, a, w);
   }
+  template <int Bits>
+  static POLYMAC_INLINE type shift_left(type v) noexcept {
+    return _mm256_slli_epi32(v, Bits);
+  }
+  template <int Bits>
+  static POLYMAC_INLINE type upper_bits(type v) noexcept {
+    return _mm256_and_si256(v, _mm256_set1_epi8(static_cast<char>(0xFF << (8 - Bits))));
+  }
+  static POLYMAC_INLINE type signs_as_64(type v) noexcept {
+    return _mm256_xor_si256(_mm256_and_si256(v, _mm256_set1_epi8(-128)), _mm256_set1_epi8(64));
+  }
   static POLYMAC_INLINE type add_dot_i16(type sums, type a, type w) noexcept {
     return _mm256_dpwssd_avx_epi32(sums, a, w);
   }

@@ -68,7 +68,8 @@ struct neon_l_mul : neon_float {
     return vbslq_f32(m, products, vreinterpretq_f32_u32(c));
   }
   static POLYMAC_INLINE void store_activations(l_mul_activation* to, words word, mask here) noexcept {
-    vst2q_u32(&to->word, {{word, here}});
+    const uint32x4x2_t pairs = {{word, here}};
+    vst2q_u32(&to->word, pairs);
   }
 };
 
