@@ -116,7 +116,7 @@ requires(Group > 0) struct draw<mac::bit_weights<Bits, Encoding, Group>, Wild> {
     return w;
   }
 };
-std::uint64_t word(generator& r) { return r.bits(); }
+[[maybe_unused]] std::uint64_t word(generator& r) { return r.bits(); }
 template <bool Wild>
 struct draw<mac::binary, Wild> {
   static pm::bit_word activation(generator& r) { return {Wild ? ~std::uint64_t{0} : word(r)}; }
@@ -234,12 +234,20 @@ auto own_of(std::tuple<M...>)
     -> decltype(std::tuple_cat(std::conditional_t<has_own<M, I>, std::tuple<M>, std::tuple<>>{}...));
 
 using twos = pm::digits::twos_complement;
-using arithmetics = std::tuple<mac::fp16, mac::fp8<pm::e4m3fn>, mac::fp8<pm::e5m2>, mac::l_mul<>,
-                               mac::l_mul_on<pm::bfloat16>, mac::dfp<std::int16_t>, mac::mx<pm::e4m3fn>,
-                               mac::mx<pm::e3m2>, mac::mx<pm::e2m1>, mac::mx<std::int8_t>, mac::bit_weights<1>,
-                               mac::bit_weights<3>, mac::bit_weights<pm::ternary_bits>, mac::bit_weights<1, twos, 64>,
-                               mac::bit_weights<4, twos, 32>, mac::bit_weights<8, twos, 128>, mac::spike>;
-/// Of an extension that no instruction set of ours implies: in the program for this machine.
+/// In all programs: what each set has of its own, once.
+using arithmetics = std::tuple<mac::fp16, mac::fp8<pm::e4m3fn>, mac::l_mul<>, mac::dfp<std::int16_t>, mac::mx<pm::e2m1>,
+                               mac::bit_weights<3>, mac::bit_weights<8, twos, 128>, mac::spike, mac::binary, mac::sign,
+                               mac::bit_planes<2, 2>>;
+/// In those of AVX-512: what is made of them by code that is the same for all sets.
+#if defined(__AVX512F__)
+using of_common_code =
+    std::tuple<mac::fp8<pm::e5m2>, mac::l_mul_on<pm::bfloat16>, mac::mx<pm::e4m3fn>, mac::mx<pm::e3m2>,
+               mac::mx<std::int8_t>, mac::bit_weights<1>, mac::bit_weights<pm::ternary_bits>,
+               mac::bit_weights<1, twos, 64>, mac::bit_weights<4, twos, 32>>;
+#else
+using of_common_code = std::tuple<>;
+#endif
+/// Of an extension that no instruction set of ours implies, in the program for this machine.
 #if defined(__AVX512VPOPCNTDQ__)
 using of_popcount = std::tuple<mac::binary, mac::sign, mac::bit_planes<2, 2>>;
 #else
@@ -248,17 +256,23 @@ using of_popcount = std::tuple<>;
 using native = pm::isa::native;
 /// Who has an atom where: one that is not found would be one that is not tested.
 template <class I, class... M>
-inline constexpr bool all_own = (has_own<M, I> && ...);
+[[maybe_unused]] inline constexpr bool all_own = (has_own<M, I> && ...);
 template <class I>
 consteval bool is_as_documented() {
   namespace isa = pm::isa;
   if constexpr (std::is_same_v<I, isa::avx2>)
-    return all_own<I, mac::fp16, mac::dfp<std::int16_t>, mac::dfp<std::int8_t>, mac::bit_weights<4>>;
+    return all_own<I, mac::fp16, mac::fp8<pm::e4m3fn>, mac::fp8<pm::e5m2>, mac::l_mul<>, mac::l_mul_on<pm::bfloat16>,
+                   mac::dfp<std::int16_t>, mac::dfp<std::int8_t>, mac::mx<pm::e4m3fn>, mac::mx<pm::e5m2>,
+                   mac::mx<pm::e3m2>, mac::mx<pm::e2m3>, mac::mx<pm::e2m1>, mac::mx<std::int8_t>, mac::bit_weights<1>,
+                   mac::bit_weights<4>, mac::bit_weights<8>, mac::bit_weights<4, twos, 32>, mac::binary, mac::sign,
+                   mac::bit_planes<1, 2>, mac::spike>;
   else if constexpr (std::is_same_v<I, isa::avx_vnni>)
-    return all_own<I, mac::dfp<std::int16_t>, mac::dfp<std::int8_t>, mac::bit_weights<4>>;
+    return all_own<I, mac::dfp<std::int16_t>, mac::dfp<std::int8_t>, mac::mx<pm::e2m1>, mac::mx<std::int8_t>,
+                   mac::bit_weights<1>, mac::bit_weights<4>, mac::bit_weights<8>, mac::bit_weights<4, twos, 32>,
+                   mac::spike>;
   else if constexpr (std::is_same_v<I, isa::avx512>)
     return all_own<I, mac::fp16, mac::fp8<pm::e4m3fn>, mac::fp8<pm::e5m2>, mac::l_mul<>, mac::l_mul_on<pm::bfloat16>,
-                   mac::dfp<std::int16_t>>;
+                   mac::dfp<std::int16_t>, mac::binary, mac::sign, mac::bit_planes<2, 2>>;
   else if constexpr (std::is_same_v<I, isa::avx512_vnni>)
     return all_own<I, mac::dfp<std::int16_t>, mac::dfp<std::int8_t>, mac::mx<pm::e2m1>, mac::mx<pm::e2m3>,
                    mac::mx<std::int8_t>, mac::bit_weights<1>, mac::bit_weights<2>, mac::bit_weights<3>,
@@ -267,7 +281,12 @@ consteval bool is_as_documented() {
   else if constexpr (std::is_same_v<I, isa::avx512_bf16>)
     return all_own<I, mac::fp8<pm::e4m3fn>, mac::mx<pm::e4m3fn>, mac::mx<pm::e5m2>, mac::mx<pm::e3m2>>;
   else if constexpr (std::is_same_v<I, isa::neon>)
-    return all_own<I, mac::fp16>;
+    return all_own<I, mac::fp16, mac::l_mul<>, mac::l_mul_on<pm::bfloat16>, mac::mx<pm::e2m3>, mac::mx<pm::e2m1>,
+                   mac::mx<std::int8_t>, mac::bit_weights<1>, mac::bit_weights<4>, mac::bit_weights<8>,
+                   mac::bit_weights<4, twos, 32>, mac::binary, mac::sign, mac::bit_planes<1, 1>, mac::spike>;
+  else if constexpr (std::is_same_v<I, isa::neon_dotprod>)
+    return all_own<I, mac::mx<pm::e2m1>, mac::mx<std::int8_t>, mac::bit_weights<1>, mac::bit_weights<4>,
+                   mac::bit_weights<8>, mac::bit_weights<4, twos, 32>, mac::spike>;
   else
     return true;
 }
@@ -278,7 +297,8 @@ struct none {
 };
 // A program without any says so.
 #if defined(POLYMAC_TEST_ISA_ONLY)
-using tested = decltype(std::tuple_cat(own_of<native>(arithmetics{}), std::tuple<none>{}));
+using tested =
+    decltype(std::tuple_cat(own_of<native>(arithmetics{}), own_of<native>(of_common_code{}), std::tuple<none>{}));
 #else
 using tested = decltype(std::tuple_cat(of_popcount{}, std::tuple<none>{}));
 #endif

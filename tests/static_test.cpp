@@ -3,6 +3,7 @@
 // Almost all of this file is checked by compiling it, once for each instruction set.
 #include "catch.hpp"
 #include "polymac/isa/all.hpp"
+#include "polymac/isa/arithmetic_atoms.hpp"
 #include "polymac/kernel/pack.hpp"
 
 #include <concepts>
@@ -86,6 +87,16 @@ template <class I, class>
 inline constexpr bool runs_float = runs<mac::float32, I, isa::scalar>;
 #endif
 
+/// Arithmetics of arithmetics.hpp.
+template <class I, class From>
+inline constexpr bool runs_bits =
+    runs<mac::binary, I, From>&& runs<mac::sign, I, From>&& runs<mac::bit_planes<2, 1>, I, From>;
+template <class I, class From>
+inline constexpr bool runs_codes = runs<mac::bit_weights<1>, I, From>&& runs<mac::bit_weights<4>, I, From>&&
+    runs<mac::bit_weights<4, polymac::digits::booth, 64>, I, From>&& runs<mac::mx<polymac::e2m1>, I, From>;
+template <class I, class From>
+inline constexpr bool runs_fp8 = runs<mac::fp8<polymac::e5m2>, I, From>&& runs<mac::mx<polymac::e3m2>, I, From>;
+
 #if defined(__SSE2__)
 static_assert(isa::is_compiled<isa::sse2> && runs_integers<isa::sse2, isa::scalar>);
 static_assert(runs_float<isa::sse2, isa::sse2> && runs<mac::bf16, isa::sse2, isa::scalar>);
@@ -95,20 +106,30 @@ static_assert(!isa::is_compiled<isa::sse2>);
 #if defined(__AVX2__) && defined(__FMA__)
 static_assert(isa::is_compiled<isa::avx2> && runs_integers<isa::avx2, isa::avx2>);
 static_assert(runs_float<isa::avx2, isa::avx2> && runs<mac::bf16, isa::avx2, isa::avx2>);
+static_assert(runs_bits<isa::avx2, isa::avx2> && runs_codes<isa::avx2, isa::avx2> && runs_fp8<isa::avx2, isa::avx2>);
+static_assert(runs<mac::spike, isa::avx2, isa::avx2> && runs<mac::l_mul<>, isa::avx2, isa::avx2>);
 #else
 static_assert(!isa::is_compiled<isa::avx2> && !isa::is_compiled<isa::avx_vnni> && !isa::is_compiled<isa::avx512>);
 #endif
 #if defined(__AVX2__) && defined(__FMA__) && defined(__AVXVNNI__)
 static_assert(isa::is_compiled<isa::avx_vnni> && runs_integers<isa::avx_vnni, isa::avx_vnni>);
 static_assert(runs_float<isa::avx_vnni, isa::avx2> && runs<mac::bf16, isa::avx_vnni, isa::avx2>);
+static_assert(runs_codes<isa::avx_vnni, isa::avx_vnni> && runs<mac::spike, isa::avx_vnni, isa::avx_vnni>);
+static_assert(runs_bits<isa::avx_vnni, isa::avx2> && runs_fp8<isa::avx_vnni, isa::avx2>);
 #else
 static_assert(!isa::is_compiled<isa::avx_vnni>);
 #endif
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 static_assert(isa::is_compiled<isa::avx512> && runs_integers<isa::avx512, isa::avx512>);
 static_assert(runs_float<isa::avx512, isa::avx512> && runs<mac::bf16, isa::avx512, isa::avx512>);
+static_assert(runs_bits<isa::avx512, isa::avx512> && runs<mac::l_mul<>, isa::avx512, isa::avx512>);
+static_assert(runs<mac::bit_weights<4>, isa::avx512, isa::avx512>);  // as int8
+static_assert(runs<mac::mx<polymac::e2m1>, isa::avx512, isa::avx2>);
+static_assert(runs<mac::fp8<polymac::e5m2>, isa::avx512, isa::avx512>);
 #if defined(__AVX512VNNI__)
 static_assert(isa::is_compiled<isa::avx512_vnni> && runs_integers<isa::avx512_vnni, isa::avx512_vnni>);
+static_assert(runs_codes<isa::avx512_vnni, isa::avx512_vnni>);
+static_assert(runs<mac::spike, isa::avx512_vnni, isa::avx512_vnni>);
 static_assert(runs_float<isa::avx512_vnni, isa::avx512> && runs<mac::bf16, isa::avx512_vnni, isa::avx512>);
 #if defined(__AVX512BF16__)
 static_assert(isa::is_compiled<isa::avx512_bf16> && runs_integers<isa::avx512_bf16, isa::avx512_vnni>);
@@ -140,12 +161,17 @@ static_assert(!isa::is_compiled<isa::avx512> && !isa::is_compiled<isa::avx512_vn
 #if defined(__ARM_NEON) && defined(__aarch64__)
 static_assert(isa::is_compiled<isa::neon> && runs_integers<isa::neon, isa::neon>);
 static_assert(runs_float<isa::neon, isa::neon> && runs<mac::bf16, isa::neon, isa::scalar>);
+static_assert(runs_bits<isa::neon, isa::neon> && runs_codes<isa::neon, isa::neon>);
+static_assert(runs<mac::spike, isa::neon, isa::neon> && runs<mac::l_mul<>, isa::neon, isa::neon>);
+static_assert(runs_fp8<isa::neon, isa::scalar>);
 #if defined(__ARM_FEATURE_DOTPROD)
 static_assert(isa::is_compiled<isa::neon_dotprod> && std::same_as<isa::native, isa::neon_dotprod>);
 static_assert(runs<mac::int8, isa::neon_dotprod, isa::neon_dotprod>);
 static_assert(runs<mac::uint8, isa::neon_dotprod, isa::neon_dotprod>);
 static_assert(runs<mac::int16x8, isa::neon_dotprod, isa::neon>);
 static_assert(runs_float<isa::neon_dotprod, isa::neon>);
+static_assert(runs_codes<isa::neon_dotprod, isa::neon_dotprod> && runs_bits<isa::neon_dotprod, isa::neon>);
+static_assert(runs<mac::spike, isa::neon_dotprod, isa::neon_dotprod>);
 #else
 static_assert(std::same_as<isa::native, isa::neon>);
 #endif

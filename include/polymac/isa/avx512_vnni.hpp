@@ -87,6 +87,8 @@ struct zmm_dot : zmm {
     return _mm512_ternarylogic_epi32(v, _mm512_set1_epi8(-128), _mm512_set1_epi8(64), 0x6A);
   }
   static POLYMAC_INLINE type add_dot_i16(type sums, type a, type w) noexcept { return _mm512_dpwssd_epi32(sums, a, w); }
+  /// The sum of a block as what is multiplied with zero points: words of 16 bits, the upper one 0.
+  static POLYMAC_INLINE type broadcast_sum(std::int32_t sum) noexcept { return broadcast(sum & 0xFFFF); }
 };
 
 /// 512 bits as 8 columns of two lanes, which add up the first and the second half of every group of 8 bytes.

@@ -28,24 +28,20 @@ POLYMAC_BEGIN
 namespace isa {
 namespace detail {
 
-struct ymm_dot : ymm {
-  static POLYMAC_INLINE type flip_top_bits(type v) noexcept { return _mm256_xor_si256(v, _mm256_set1_epi8(-128)); }
-  /// Of the bytes [offset, offset + count) of every row, a multiple of 4, to rows `stride` apart.
-  template <class Rows>
-  static POLYMAC_INLINE void flip_top_bits(const Rows& rows, std::size_t row_count, std::size_t offset,
-                                           std::size_t count, std::int8_t* to, std::size_t stride) noexcept {
-    for (std::size_t r = 0; r < row_count; ++r) {
-      const std::int8_t* const from = rows[r] + offset;
-      std::size_t k = 0;
-      for (; k + 32 <= count; k += 32) store(to + r * stride + k, flip_top_bits(load(from + k)));
-      for (; k < count; k += 4) {
-        const std::int32_t four = four_bytes(from + k) ^ static_cast<std::int32_t>(0x80808080u);
-        std::memcpy(to + r * stride + k, &four, sizeof(four));
-      }
-    }
-  }
+struct ymm_dot : ymm_small_bytes {
   static POLYMAC_INLINE type add_dot_u8i8(type sums, type a, type w) noexcept {
     return _mm256_dpbusd_avx_epi32(sums, a, w);
+  }
+  template <int Bits>
+  static POLYMAC_INLINE type shift_left(type v) noexcept {
+    return _mm256_slli_epi32(v, Bits);
+  }
+  template <int Bits>
+  static POLYMAC_INLINE type upper_bits(type v) noexcept {
+    return _mm256_and_si256(v, _mm256_set1_epi8(static_cast<char>(0xFF << (8 - Bits))));
+  }
+  static POLYMAC_INLINE type signs_as_64(type v) noexcept {
+    return _mm256_xor_si256(_mm256_and_si256(v, _mm256_set1_epi8(-128)), _mm256_set1_epi8(64));
   }
   static POLYMAC_INLINE type add_dot_i16(type sums, type a, type w) noexcept {
     return _mm256_dpwssd_avx_epi32(sums, a, w);

@@ -88,7 +88,11 @@ constexpr std::size_t mx_mode(const scale_summary& weights, const scale_summary&
   return normal ? 0 : 1;
 }
 
-/// The sums of one block of integers. V: registers of integers, with dot products and `field<Bits, Shift>` of bytes.
+/// The sums of one block of integers. V: registers of integers,
+///   load, load_bytes, zero, broadcast, to_float
+///   field<Bits, Shift>                       of every byte
+///   add_dot_u8i8(sums, codes, activations)   four bytes of a lane
+///   broadcast_sum(sum), add_dot_i16(sums, sum, zero points)
 /// HasZeroPoints: each column has a zero point; else one serves all, and the blocks of activations hold what it makes.
 template <class V, std::size_t Size, unsigned Bits, bool HasZeroPoints>
 struct integer_block_sums {
@@ -126,7 +130,7 @@ struct integer_block_sums {
       zero_points[p] = V::load_bytes(panel + p * stride + code_bytes + register_bytes);
     POLYMAC_UNROLL
     for (std::size_t r = 0; r < Rows; ++r) {
-      const type sum = V::broadcast(-rows[r][offset].sum & 0xFFFF);
+      const type sum = V::broadcast_sum(-rows[r][offset].sum);
       POLYMAC_UNROLL
       for (std::size_t p = 0; p < Panels; ++p) sums[r][p] = V::add_dot_i16(sums[r][p], sum, zero_points[p]);
     }

@@ -70,13 +70,19 @@ struct all_lanes {};
 constexpr all_lanes lanes_below(all_lanes all) noexcept { return all; }
 
 // What compilers leave where it stands among products: a register, and a store of it.
+template <class Register>
+POLYMAC_INLINE void keep_in_order([[maybe_unused]] Register& v) noexcept {
+#if defined(__GNUC__) && defined(__AVX512F__)
+  __asm__ volatile("" : "+v"(v));
+#elif defined(__GNUC__) && defined(__AVX2__)
+  __asm__ volatile("" : "+x"(v));
+#elif defined(__GNUC__) && defined(__ARM_NEON) && defined(__aarch64__)
+  __asm__ volatile("" : "+w"(v));
+#endif
+}
 #if defined(__AVX512F__) && defined(__GNUC__)
 template <std::size_t Bytes>
 inline constexpr bool keeps_order_of = Bytes == 64;
-template <class Register>
-POLYMAC_INLINE void keep_in_order(Register& v) noexcept {
-  __asm__ volatile("" : "+v"(v));
-}
 /// Some of the lanes: as a mask.
 using some_lanes = std::uint16_t;
 POLYMAC_INLINE some_lanes lanes_below(std::size_t count) noexcept { return static_cast<some_lanes>((1u << count) - 1); }
@@ -95,8 +101,6 @@ template <std::size_t>
 inline constexpr bool keeps_order_of = false;
 struct some_lanes;
 some_lanes lanes_below(std::size_t) noexcept;
-template <class Register>
-POLYMAC_INLINE void keep_in_order(Register&) noexcept {}
 template <class Sum, class Register, class Lanes = all_lanes>
 void store_in_order(Sum*, const Register&, Lanes = {}) noexcept;
 #endif

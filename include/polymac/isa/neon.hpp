@@ -52,6 +52,25 @@ struct neon_q {
   static POLYMAC_INLINE void store(std::int32_t* to, type v) noexcept { vst1q_s32(to, v); }
 };
 
+/// 128 bits as 4 floats.
+struct neon_float {
+  using type = float32x4_t;
+  static constexpr std::size_t lanes = 4;
+  static constexpr std::size_t registers = 32;
+  static POLYMAC_INLINE type load(const float* from) noexcept { return vld1q_f32(from); }
+  static POLYMAC_INLINE void store(float* to, type v) noexcept { vst1q_f32(to, v); }
+  static POLYMAC_INLINE type zero() noexcept { return vdupq_n_f32(0.0f); }
+  static POLYMAC_INLINE type load_floats(const std::uint8_t* from) noexcept {
+    return vreinterpretq_f32_u8(vld1q_u8(from));
+  }
+  /// Powers of two times one whose exponent stands where a float has it.
+  static POLYMAC_INLINE type times_power(type a, std::int32_t power) noexcept {
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a), vdupq_n_s32(power)));
+  }
+  static POLYMAC_INLINE type multiply_add(type a, type b, type c) noexcept { return vfmaq_f32(c, a, b); }
+  static POLYMAC_INLINE type add(type a, type b) noexcept { return vaddq_f32(a, b); }
+};
+
 /// s8 or u8 activations, s8 weights, 2 deep.
 template <class M>
 struct neon_byte_product {
@@ -73,6 +92,27 @@ struct neon_byte_product {
   }
   static POLYMAC_INLINE int32x4_t multiply_add(int32x4_t sums, activations a, weights w) noexcept {
     return vpadalq_s16(sums, vmull_s8(a, w));
+  }
+};
+
+/// Four bytes of each of four columns; what is multiplied is an int8 weight and an activation, s8 or u8.
+template <class M>
+struct neon_four_bytes {
+  using mac = M;
+  static constexpr std::size_t depth = 4;
+  static constexpr int activation_offset = std::is_signed_v<typename M::activation> ? 0 : -128;
+  using weights = int8x16_t;
+  using activations = int8x16_t;
+
+  static POLYMAC_INLINE weights load(const std::int8_t* group) noexcept { return vld1q_s8(group); }
+  static POLYMAC_INLINE activations broadcast(const typename M::activation* group) noexcept {
+    std::int32_t bytes;
+    std::memcpy(&bytes, group, sizeof(bytes));
+    const int8x16_t all = vreinterpretq_s8_s32(vdupq_n_s32(bytes));
+    if constexpr (activation_offset != 0)
+      return veorq_s8(all, vdupq_n_s8(-128));
+    else
+      return all;
   }
 };
 

@@ -30,23 +30,9 @@ namespace detail {
 
 /// s8 or u8 activations, s8 weights, 4 deep.
 template <class M>
-struct neon_dot_product {
-  using mac = M;
-  static constexpr std::size_t depth = 4;
-  static constexpr int activation_offset = std::is_signed_v<typename M::activation> ? 0 : -128;
-  using weights = int8x16_t;
-  using activations = int8x16_t;
-
-  static POLYMAC_INLINE weights load(const std::int8_t* group) noexcept { return vld1q_s8(group); }
-  static POLYMAC_INLINE activations broadcast(const typename M::activation* group) noexcept {
-    std::int32_t bytes;
-    std::memcpy(&bytes, group, sizeof(bytes));
-    const int8x16_t all = vreinterpretq_s8_s32(vdupq_n_s32(bytes));
-    if constexpr (activation_offset != 0)
-      return veorq_s8(all, vdupq_n_s8(-128));
-    else
-      return all;
-  }
+struct neon_dot_product : neon_four_bytes<M> {
+  using typename neon_four_bytes<M>::activations;
+  using typename neon_four_bytes<M>::weights;
   static POLYMAC_INLINE int32x4_t multiply_add(int32x4_t sums, activations a, weights w) noexcept {
     return vdotq_s32(sums, a, w);
   }
