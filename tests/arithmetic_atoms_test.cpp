@@ -77,6 +77,11 @@ struct draw<mac::dfp<Storage, Shift, Chain, Promise>, Wild> {
   static Storage activation(generator& r) { return static_cast<Storage>(integer(r, Wild ? limit - 3 : -limit, limit)); }
   static Storage weight(generator& r) { return activation(r); }
 };
+template <bool Wild>
+struct draw<mac::fp16_sum16, Wild> {
+  static pm::float16_pair activation(generator& r) { return {pm::float16(real(r)), pm::float16(real(r))}; }
+  static pm::float16_pair weight(generator& r) { return activation(r); }
+};
 template <class Element, pm::mx_scale Scale, bool Wild>
 struct draw<mac::mx<Element, Scale>, Wild> {
   static pm::mx_block<Element> activation(generator& r) {
@@ -253,6 +258,11 @@ using of_popcount = std::tuple<mac::binary, mac::sign, mac::bit_planes<2, 2>>;
 #else
 using of_popcount = std::tuple<>;
 #endif
+#if defined(__AVX512FP16__) || defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+using of_halves = std::tuple<mac::fp16_sum16>;
+#else
+using of_halves = std::tuple<>;
+#endif
 using native = pm::isa::native;
 /// Who has an atom where: one that is not found would be one that is not tested.
 template <class I, class... M>
@@ -300,7 +310,7 @@ struct none {
 using tested =
     decltype(std::tuple_cat(own_of<native>(arithmetics{}), own_of<native>(of_common_code{}), std::tuple<none>{}));
 #else
-using tested = decltype(std::tuple_cat(of_popcount{}, std::tuple<none>{}));
+using tested = decltype(std::tuple_cat(of_popcount{}, of_halves{}, std::tuple<none>{}));
 #endif
 
 }  // namespace

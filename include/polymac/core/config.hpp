@@ -55,11 +55,21 @@
 #else
 #define POLYMAC_DETAIL_BF16
 #endif
-// Extensions that are no instruction set of ours: counts of bits, halves to floats.
+// Extensions that are no instruction set of ours: counts of bits, permuted bytes, halves to floats, halves as numbers.
 #if defined(__AVX512VPOPCNTDQ__)
 #define POLYMAC_DETAIL_POPCOUNT _popcount
 #else
 #define POLYMAC_DETAIL_POPCOUNT
+#endif
+#if defined(__AVX512VBMI__)
+#define POLYMAC_DETAIL_VBMI _vbmi
+#else
+#define POLYMAC_DETAIL_VBMI
+#endif
+#if defined(__AVX512FP16__) || defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+#define POLYMAC_DETAIL_FP16 _fp16
+#else
+#define POLYMAC_DETAIL_FP16
 #endif
 #if defined(__F16C__)
 #define POLYMAC_DETAIL_F16C _f16c
@@ -129,9 +139,11 @@
 #define POLYMAC_DETAIL_TAG9 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG8, POLYMAC_DETAIL_BF16)
 #define POLYMAC_DETAIL_TAG10 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG9, POLYMAC_DETAIL_POPCOUNT)
 #define POLYMAC_DETAIL_TAG11 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG10, POLYMAC_DETAIL_F16C)
+#define POLYMAC_DETAIL_TAG12 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG11, POLYMAC_DETAIL_VBMI)
+#define POLYMAC_DETAIL_TAG13 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG12, POLYMAC_DETAIL_FP16)
 
 /// Name of the inline namespace, for example `v0_1_avx512_fma_vnni`.
-#define POLYMAC_ABI POLYMAC_DETAIL_JOIN(v0_1_, POLYMAC_DETAIL_TAG11)
+#define POLYMAC_ABI POLYMAC_DETAIL_JOIN(v0_1_, POLYMAC_DETAIL_TAG13)
 
 /// Opens and closes `namespace polymac` with the tagged inline namespace inside. Plain views and statuses, which may
 /// cross translation units, stay outside of it.

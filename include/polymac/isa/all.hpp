@@ -21,6 +21,7 @@
 #include "polymac/isa/avx_vnni.hpp"
 #include "polymac/isa/column_sums.hpp"
 #include "polymac/isa/depthwise.hpp"
+#include "polymac/isa/half_pairs.hpp"
 #include "polymac/isa/halves.hpp"
 #include "polymac/isa/isa.hpp"
 #include "polymac/isa/lanes.hpp"
