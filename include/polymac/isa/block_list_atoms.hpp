@@ -44,8 +44,6 @@ concept List = requires {
   typename P::atoms;
   requires std::is_same_v<typename P::atoms, policy::block_list_atoms>;
 };
-template <class M>
-concept ByteWeights = std::is_same_v<M, mac::int8> || std::is_same_v<M, mac::uint8>;
 
 }  // namespace detail
 
@@ -55,12 +53,12 @@ struct generic_sparse_atom<M, P> : detail::listed_atom<atom<M, scalar>, P> {};
 
 // A list costs nothing to speak of: what is left out is won.
 #if defined(__AVX2__) && defined(__FMA__)
-template <detail::ByteWeights M, detail::List P>
+template <detail::Bytes M, detail::List P>
 struct sparse_atom<M, avx2, P> : detail::listed_atom<detail::avx2_tile<detail::parity_product<M, detail::ymm>, 4>, P> {
   static constexpr double speed_up = 1.01;
 };
 #if defined(__AVXVNNI__)
-template <detail::ByteWeights M, detail::List P>
+template <detail::Bytes M, detail::List P>
 struct sparse_atom<M, avx_vnni, P>
     : detail::listed_atom<detail::avx_vnni_tile<detail::byte_dot_product<M, detail::ymm_dot>>, P> {
   static constexpr double speed_up = 1.01;
@@ -69,7 +67,7 @@ struct sparse_atom<M, avx_vnni, P>
 #endif
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && \
     defined(__AVX512VNNI__)
-template <detail::ByteWeights M, detail::List P>
+template <detail::Bytes M, detail::List P>
 struct sparse_atom<M, avx512_vnni, P>
     : detail::listed_atom<detail::avx512_vnni_tile<detail::byte_dot_product<M, detail::zmm_dot>>, P> {
   static constexpr double speed_up = 1.01;

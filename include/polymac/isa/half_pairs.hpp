@@ -24,6 +24,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 POLYMAC_BEGIN
 namespace isa {
@@ -59,13 +60,7 @@ struct zmm_halves {
   }
   static POLYMAC_INLINE type multiply_add(type a, type b, type c) noexcept { return _mm512_fmadd_ph(a, b, c); }
 };
-}  // namespace detail
-
-template <>
-struct atom<mac::fp16_sum16, avx512_vnni>
-    : detail::lane_tile<avx512_vnni, detail::zmm_halves, detail::half_pair_product<detail::zmm_halves>, 1, 12, 2> {};
-
-namespace detail {
+using half_pair_tile = lane_tile<avx512_vnni, zmm_halves, half_pair_product<zmm_halves>, 1, 12, 2>;
 #elif defined(__ARM_NEON) && defined(__aarch64__) && defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
 struct neon_halves {
   using type = float16x8_t;
@@ -82,15 +77,19 @@ struct neon_halves {
   }
   static POLYMAC_INLINE type multiply_add(type a, type b, type c) noexcept { return vfmaq_f16(c, a, b); }
 };
-}  // namespace detail
-
-template <>
-struct atom<mac::fp16_sum16, neon>
-    : detail::lane_tile<neon, detail::neon_halves, detail::half_pair_product<detail::neon_halves>, 4, 5, 1> {};
-
-namespace detail {
+using half_pair_tile = lane_tile<neon, neon_halves, half_pair_product<neon_halves>, 4, 5, 1>;
+#else
+struct half_pair_tile {
+  using isa = void;
+};
 #endif
 
 }  // namespace detail
+
+/// Where there is a tile.
+template <class I>
+requires requires { requires std::is_same_v<typename detail::half_pair_tile::isa, I>; }
+struct atom<mac::fp16_sum16, I> : detail::half_pair_tile {};
+
 }  // namespace isa
 POLYMAC_END

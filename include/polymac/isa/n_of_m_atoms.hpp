@@ -88,9 +88,6 @@ template <class P, std::size_t Bytes>
 concept FitsWindow = Pattern<P> &&
                      (window_of<P> == 8 || window_of<P> == 16 || window_of<P> == 32 || window_of<P> == 64) &&
                      window_of<P> <= Bytes && 4 % P::kept == 0;
-template <class M>
-concept Bytes = std::is_same_v<M, mac::int8> || std::is_same_v<M, mac::uint8>;
-
 #if defined(__AVX2__) && defined(__FMA__)
 
 /// Windows of 8 and 16 bytes: a quarter of 128 bits selects for itself.

@@ -30,6 +30,10 @@ POLYMAC_BEGIN
 namespace isa {
 namespace detail {
 
+/// Arithmetics of bytes, of which there are hand-written products.
+template <class M>
+concept Bytes = std::is_same_v<M, mac::int8> || std::is_same_v<M, mac::uint8>;
+
 /// The bytes that one group of a row holds, as an integer to broadcast. Reads exactly these bytes.
 template <class Group, class Activation>
 POLYMAC_INLINE Group group_bytes(const Activation* activations) noexcept {

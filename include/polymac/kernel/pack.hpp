@@ -234,8 +234,8 @@ struct panel_counts {
         term_groups(polymac::detail::divide_up(shape.depth, depth())),
         groups(term_groups * shape.terms) {
     if (groups > 0) chunks = polymac::detail::divide_up(groups, safe_groups());
-    if (mac_traits<M>::integer && adds_up<M> && !isa::encodes_weights<Atom> && shape.lines > 0 && shape.terms == 1 &&
-        chunks == 1 && shape.depth % (shape.lines * depth()) == 0)
+    if (mac_traits<M>::integer && adds_up<M> && shape.lines > 0 && shape.terms == 1 && chunks == 1 &&
+        shape.depth % (shape.lines * depth()) == 0)
       lines = shape.lines;
     if (shape.tile_steps > 0) steps = shape.tile_steps;
     if constexpr (has_tiles<Atom>)
@@ -664,6 +664,8 @@ class packed_weights {
     const std::size_t first = p * Atom::columns;
     const std::size_t count = polymac::detail::smaller(Atom::columns, shape_.columns - first);
     bool fits = true;
+    accumulator* const of_panel = starts_.data() + (set * counts_.panels + p) * start_stride();
+    for (std::size_t i = 0; i < start_stride(); ++i) of_panel[i] = accumulator{};
     for (std::size_t lane = 0; lane < Atom::columns; ++lane) {
       wide& bias = bias_.data()[(set * counts_.panels + p) * Atom::columns + lane];
       bias = wide{};
@@ -695,9 +697,14 @@ class packed_weights {
           Atom::encode(all, p % panels_together, data + g * group_size);
         else
           Atom::encode(group, data + g * group_size);
-        if constexpr (traits::integer && Atom::activation_offset != 0)
+        if constexpr (traits::integer && (adds_up || Atom::activation_offset != 0)) {
+          std::int64_t of_group[Atom::columns]{};
           for (std::size_t i = 0; i < Atom::columns * Atom::depth; ++i)
-            sums[i / Atom::depth] += group[i] == weight{} ? padding_weight : std::int64_t{group[i]};
+            of_group[i / Atom::depth] += group[i] == weight{} ? padding_weight : std::int64_t{group[i]};
+          for (std::size_t lane = 0; lane < Atom::columns; ++lane) sums[lane] += of_group[lane];
+          if constexpr (adds_up)
+            if (counts_.lines > 0) add_to_line(set, p, g, of_group, zero_point);
+        }
       }
       accumulator* const start = starts_.data() + (set * counts_.panels + p) * start_stride() + chunk * Atom::columns;
       for (std::size_t lane = 0; lane < Atom::columns; ++lane)
@@ -719,6 +726,16 @@ class packed_weights {
     else
       return std::int64_t{0};
   }();
+  /// Products with the zero point of a group, added to those of its line.
+  constexpr void add_to_line(std::size_t set, std::size_t p, std::size_t group, const std::int64_t* sums,
+                             activation zero_point) noexcept {
+    const std::size_t line = group / (counts_.groups / counts_.lines);
+    const std::int64_t of_weight = Atom::activation_offset + std::int64_t{zero_point};
+    accumulator* const to =
+        starts_.data() + (set * counts_.panels + p) * start_stride() + (counts_.chunks + line) * Atom::columns;
+    for (std::size_t lane = 0; lane < Atom::columns; ++lane)
+      to[lane] = detail::wrap<accumulator>(of_weight * sums[lane] + std::int64_t{to[lane]});
+  }
   /// Products with the zero point, of every line.
   constexpr void pack_lines(std::size_t set, std::size_t p, activation zero_point) noexcept {
     const std::size_t groups = counts_.lines > 0 ? counts_.groups / counts_.lines : 0;
