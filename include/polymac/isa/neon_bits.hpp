@@ -7,11 +7,11 @@
 //   vpadalq_u16     uadalp 4s, 8h         1/cycle           1/cycle
 //   vandq_u8        and    16b            2/cycle           2/cycle
 //
-//   binary: 2 columns of a panel, a word (64 k) deep; up to 4 rows x 4 panels
+//   binary: 2 columns of a panel, a word (64 k) deep; up to 4 rows x 2 panels
 //
 //                    panel 0: column 0    1          64 k of a column in two lanes of 32 bits
 //   row 0   word     sum sum  sum sum                which are added up when they are stored
-//   registers: 16 sums, 4 words of weights, one of a row, a product: 22 of 32
+//   registers: 8 sums, 2 words of weights, one of a row, a product: 12 of 32; a step is 32 operations and 6 loads
 //
 // Spikes are bytes 0 and 1 for the products of signed bytes, which need no offset.
 #pragma once
@@ -36,7 +36,7 @@ struct neon_byte_counts {
   using words = uint8x16_t;
   using counts = uint8x16_t;
   static constexpr std::size_t lanes = 2;
-  static constexpr std::size_t max_rows = 4, max_panels = 4;
+  static constexpr std::size_t max_rows = 4, max_panels = 2;
   static POLYMAC_INLINE type load(const std::int32_t* from) noexcept {
     return vreinterpretq_s32_u64(vmovl_u32(vreinterpret_u32_s32(vld1_s32(from))));
   }

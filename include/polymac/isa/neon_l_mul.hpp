@@ -7,8 +7,8 @@
 //   vaddq_f32       fadd  4s           2/cycle           2/cycle
 //   vld1q_dup_u32   ld1r  4s           1/cycle           2/cycle
 //
-//   tile: 4 rows x 4 panels of 4 columns: 16 sums, 4 words of weights, a word and a mask of a row, a product; where
-//   weights are 0 four masks more: 27 of 32
+//   tile: 4 rows x 2 panels of 4 columns: 8 sums, 2 words of weights, a word and a mask of a row, a product; where weights
+//   are 0 two masks more: 15 of 32. A step is 24 operations for two pipes and 10 loads: larger tiles would only save loads
 #pragma once
 
 #include "polymac/isa/isa.hpp"
@@ -28,7 +28,7 @@ namespace detail {
 struct neon_l_mul : neon_float {
   using words = uint32x4_t;
   using mask = uint32x4_t;
-  static constexpr std::size_t max_rows = 4, max_panels = 4;
+  static constexpr std::size_t max_rows = 4, max_panels = 2;
   struct row_operand {
     uint32x4_t word, here;
   };
