@@ -36,7 +36,6 @@ struct dense : policy {
 /// The sparse kernel of P, even where a dense one is predicted to be faster: for tests and measurements.
 template <Policy P>
 struct always : P {
-  using chosen = P;
 };
 
 namespace detail {
