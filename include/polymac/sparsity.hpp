@@ -6,4 +6,7 @@
 #include "polymac/isa/n_of_m_atoms.hpp"
 #include "polymac/policy/block_list.hpp"
 #include "polymac/policy/n_of_m.hpp"
+#include "polymac/policy/pattern.hpp"
+#include "polymac/policy/polarised.hpp"
+#include "polymac/policy/unified.hpp"
 #include "polymac/polymac.hpp"

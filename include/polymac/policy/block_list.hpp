@@ -15,11 +15,11 @@
 #include "polymac/core/extents.hpp"
 #include "polymac/core/text.hpp"
 #include "polymac/core/view.hpp"
-#include "polymac/policy/n_of_m.hpp"
 #include "polymac/policy/policy.hpp"
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 #include <vector>
 
 POLYMAC_BEGIN
@@ -52,6 +52,11 @@ struct block_list : policy {
 
 namespace detail {
 
+template <class P>
+concept BlockList = requires {
+  P::depth + P::channels;
+};
+
 /// Sets all blocks to 0 but the `kept` of the largest sums of magnitudes; of equals the first ones, column by column.
 template <class P, class At>
 void prune_blocks(std::size_t columns, std::size_t depth, std::size_t run, double kept, const At& at) {
@@ -83,13 +88,13 @@ void prune_blocks(std::size_t columns, std::size_t depth, std::size_t run, doubl
 
 /// Prunes columns x depth weights by blocks, in place: keeps the share `kept` of them (0 to 1), those of the largest sums
 /// of magnitudes. P: a block_list. O(columns x depth), and sorting the blocks.
-template <class P, class W>
+template <detail::BlockList P, class W>
 void prune(matrix_view<W> weights, double kept) {
   detail::prune_blocks<P>(weights.rows, weights.columns, weights.columns > 0 ? weights.columns : 1, kept,
                           [&](std::size_t c, std::size_t k) -> W& { return weights(c, k); });
 }
 /// The same of the weights of a convolution: output channels x height x width x input channels, in `groups` groups.
-template <class P, class W>
+template <detail::BlockList P, class W>
 void prune(image_view<W> weights, double kept, std::size_t groups = 1) {
   const std::size_t run = weights.channels, line = weights.width * run,
                     columns = groups > 0 ? weights.batch / groups : 0;

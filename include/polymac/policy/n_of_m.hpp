@@ -125,18 +125,6 @@ struct n_of_m : policy {
 
 namespace detail {
 
-/// Sums of magnitudes: integers exactly.
-template <class W>
-constexpr auto magnitude_of(W w) noexcept {
-  if constexpr (std::is_integral_v<W>) {
-    const auto wide = static_cast<std::int64_t>(w);
-    return wide < 0 ? -wide : wide;
-  } else {
-    const auto wide = static_cast<double>(w);
-    return wide < 0 ? -wide : wide;
-  }
-}
-
 /// Sets all weights to 0 but the `kept` of every group that are the largest; of equals those of the lower k.
 /// at(column, k) refers to a weight.
 template <class P, class At>
@@ -163,15 +151,22 @@ constexpr void prune_columns(std::size_t columns, std::size_t depth, std::size_t
 
 }  // namespace detail
 
+namespace detail {
+template <class P>
+concept NOfM = requires {
+  P::kept + P::group;
+};
+}  // namespace detail
+
 /// Prunes columns x depth weights by magnitude, in place: keeps of every group the N largest magnitudes (columns that
 /// share: the largest sums of magnitudes), of equal ones those of the lower k. P: an n_of_m. O(columns x depth x M).
-template <class P, class W>
+template <detail::NOfM P, class W>
 constexpr void prune(matrix_view<W> weights) noexcept {
   detail::prune_columns<P>(weights.rows, weights.columns, weights.columns > 0 ? weights.columns : 1,
                            [&](std::size_t c, std::size_t k) -> W& { return weights(c, k); });
 }
 /// The same of the weights of a convolution: output channels x height x width x input channels, in `groups` groups.
-template <class P, class W>
+template <detail::NOfM P, class W>
 constexpr void prune(image_view<W> weights, std::size_t groups = 1) noexcept {
   const std::size_t run = weights.channels, line = weights.width * run,
                     columns = groups > 0 ? weights.batch / groups : 0;

@@ -7,6 +7,8 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
+#include <type_traits>
 
 POLYMAC_BEGIN
 namespace policy {
@@ -35,10 +37,22 @@ struct dense : policy {
 
 /// The sparse kernel of P, even where a dense one is predicted to be faster: for tests and measurements.
 template <Policy P>
-struct always : P {
-};
+struct always : P {};
 
 namespace detail {
+
+/// Sums of magnitudes: integers exactly.
+template <class W>
+constexpr auto magnitude_of(W w) noexcept {
+  if constexpr (std::is_integral_v<W>) {
+    const auto wide = static_cast<std::int64_t>(w);
+    return wide < 0 ? -wide : wide;
+  } else {
+    const auto wide = static_cast<double>(w);
+    return wide < 0 ? -wide : wide;
+  }
+}
+
 template <class P>
 struct stripped {
   using type = P;
