@@ -11,7 +11,7 @@ set(floor_core "")
 set(floor_mac core)
 set(floor_epilogue core)
 set(floor_policy core)
-set(floor_isa core mac)
+set(floor_isa core mac policy)
 set(floor_kernel core mac epilogue policy isa)
 set(floor_layer ${floor_kernel} kernel cpu) # asks for permission to use tiles, at construction
 set(floor_train ${floor_layer} layer)
