@@ -44,6 +44,19 @@ if(TARGET bench AND TARGET polymac_dependency_benchmark)
   endforeach()
 endif()
 
+# ---- tests that are not built compile --------------------------------------------------------------------------------
+get_property(unbuilt GLOBAL PROPERTY polymac_unbuilt_sources)
+foreach(source IN LISTS unbuilt)
+  cmake_path(GET source STEM name)
+  set(directories "$<TARGET_PROPERTY:polymac_dependency_catch2,INTERFACE_INCLUDE_DIRECTORIES>")
+  add_test(NAME "syntax.${name}"
+           COMMAND ${check_syntax} "$<$<BOOL:${directories}>:-idirafter$<JOIN:${directories},$<SEMICOLON>-idirafter>>"
+                   "-I${CMAKE_CURRENT_SOURCE_DIR}" -Wno-uninitialized -Wno-maybe-uninitialized -std=c++20
+                   "-DPOLYMAC_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\"" "${CMAKE_CURRENT_SOURCE_DIR}/${source}"
+           COMMAND_EXPAND_LISTS)
+  set_tests_properties("syntax.${name}" PROPERTIES LABELS structure)
+endforeach()
+
 # ---- who includes whom ---------------------------------------------------------------------------------------------
 add_test(NAME structure.includes
          COMMAND "${CMAKE_COMMAND}" -P "${CMAKE_CURRENT_LIST_DIR}/check_includes.cmake"
