@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // N:M weights: pruning, what is refused, and the 2:4 form with nibbles.
 #include "catch.hpp"
+#include "support/complaint.hpp"
 #include "support/random.hpp"
 
 #include <polymac/sparsity.hpp>
@@ -16,23 +17,13 @@
 using namespace polymac;
 using policy::n_of_m;
 using policy::share;
+using polymac_test::complaint;
 
 namespace {
 
 std::vector<std::int8_t> pruned(std::vector<std::int8_t> w) {
   policy::prune<n_of_m<2, 4>>(matrix_view<std::int8_t>(w.data(), 1, w.size()));
   return w;
-}
-
-/// What a constructor says, or nothing.
-template <class Make>
-std::string complaint(const Make& make) {
-  try {
-    make();
-  } catch (const error& e) {
-    return e.what();
-  }
-  return "";
 }
 
 // A dense layer has the atom, and with it every function, that it would have without policies.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Patterns of taps, unified and polarised weights: how weights are brought there, what is refused, and the sums.
 #include "catch.hpp"
+#include "support/complaint.hpp"
 #include "support/random.hpp"
 
 #include <polymac/sparsity.hpp>
@@ -16,20 +17,7 @@
 using namespace polymac;
 using policy::polarised;
 using policy::unified;
-
-namespace {
-
-template <class Make>
-std::string complaint(const Make& make) {
-  try {
-    make();
-  } catch (const error& e) {
-    return e.what();
-  }
-  return "";
-}
-
-}  // namespace
+using polymac_test::complaint;
 
 TEST_CASE("unified and polarised weights: goldens") {
   std::vector<std::int8_t> w{3, -1, 2, -2};

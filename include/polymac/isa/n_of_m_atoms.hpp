@@ -5,7 +5,7 @@
 //   _mm512_shuffle_epi8            vpshufb zmm                    2 cy, 2/cycle      1 cy, 1/cycle
 //   _mm512_permutexvar_epi8        vpermb zmm (VBMI)              4-6 cy, 2/cycle    3 cy, 1/cycle
 //   _mm512_multishift_epi64_epi8   vpmultishiftqb zmm (VBMI)      2/cycle            1/cycle
-//   _mm512_broadcast_i32x4 ...     vbroadcasti32x4 zmm, m128      load ports only    load ports only
+//   _mm512_broadcast_i32x4 ...     vbroadcasti32x4 zmm, m128      a product's port   load ports only
 //   _mm256_shuffle_epi8            vpshufb ymm                    2/cycle            2/cycle (client: 1 to 2)
 //   (uops.info, Agner Fog's tables; on Zen 4 operations of 512 bits are two of 256)
 //
@@ -37,7 +37,7 @@ namespace isa {
 ///               column 0       1       2     ...  15
 ///     slot 0    w, place    w, place   .           .        a group of a panel: N x 16 of these
 ///     slot n-1  w, place    .
-template <Mac M, class P>
+template <Mac M, policy::detail::NOfM P>
 requires(P::group % mac_traits<M>::group == 0 && mac_traits<M>::chain % P::group == 0) struct generic_sparse_atom<M, P>
     : atom<M, scalar> {
   using obeyed = P;
@@ -77,15 +77,13 @@ requires(P::group % mac_traits<M>::group == 0 && mac_traits<M>::chain % P::group
 
 namespace detail {
 
-/// Does a window fill a register of so many bytes a whole number of times?
+/// M / N: so many times fewer products than dense.
 template <class P>
-concept Pattern = requires {
-  P::kept;
-  P::group;
-  P::sharing;
-};
+inline constexpr double products_saved = static_cast<double>(P::group) / static_cast<double>(P::kept);
+
+/// Does a window fill a register of so many bytes a whole number of times?
 template <class P, std::size_t Bytes>
-concept FitsWindow = Pattern<P> &&
+concept FitsWindow = policy::detail::NOfM<P> &&
                      (window_of<P> == 8 || window_of<P> == 16 || window_of<P> == 32 || window_of<P> == 64) &&
                      window_of<P> <= Bytes && 4 % P::kept == 0;
 #if defined(__AVX2__) && defined(__FMA__)
@@ -251,14 +249,14 @@ template <detail::Bytes M, detail::FitsYmm P>
 struct sparse_atom<M, avx2, P>
     : detail::ymm_n_of_m_tile<avx2, detail::ymm, detail::parity_product<M, detail::ymm>, P, 3> {
   using obeyed = P;
-  static constexpr double speed_up = 0.6 * static_cast<double>(P::group) / static_cast<double>(P::kept);
+  static constexpr double speed_up = 0.6 * detail::products_saved<P>;
 };
 #if defined(__AVXVNNI__)
 template <detail::Bytes M, detail::FitsYmm P>
 struct sparse_atom<M, avx_vnni, P>
     : detail::ymm_n_of_m_tile<avx_vnni, detail::ymm_dot, detail::byte_dot_product<M, detail::ymm_dot>, P, 4> {
   using obeyed = P;
-  static constexpr double speed_up = 0.7 * static_cast<double>(P::group) / static_cast<double>(P::kept);
+  static constexpr double speed_up = 0.7 * detail::products_saved<P>;
 };
 #endif
 #endif
@@ -269,8 +267,7 @@ template <detail::Bytes M, detail::FitsZmm P>
 struct sparse_atom<M, avx512_vnni, P> : detail::zmm_n_of_m_atom<M, P> {
   using obeyed = P;
   /// Pairs of a selection and a product: three ports for two of them on Zen, two on Intel, of which one selects.
-  static constexpr double speed_up =
-      (POLYMAC_IS_ZEN ? 0.75 : 0.5) * static_cast<double>(P::group) / static_cast<double>(P::kept);
+  static constexpr double speed_up = (POLYMAC_IS_ZEN ? 0.75 : 0.5) * detail::products_saved<P>;
 };
 #endif
 

@@ -12,9 +12,9 @@
 // filters of a tile share (PatDNN, ASPLOS 2020) and pruned input channels are such weights.
 #pragma once
 
-#include "polymac/core/extents.hpp"
 #include "polymac/core/text.hpp"
 #include "polymac/core/view.hpp"
+#include "polymac/policy/blocks.hpp"
 #include "polymac/policy/policy.hpp"
 
 #include <algorithm>
@@ -61,27 +61,23 @@ concept BlockList = requires {
 template <class P, class At>
 void prune_blocks(std::size_t columns, std::size_t depth, std::size_t run, double kept, const At& at) {
   using weight = std::remove_reference_t<decltype(at(0, 0))>;
-  struct block {
-    std::size_t column, k, last;
+  struct scored : block_range {
     decltype(magnitude_of(weight{})) score;
   };
-  std::vector<block> blocks;
-  for (std::size_t c = 0; c < columns; c += P::channels)
-    for (std::size_t k = 0; k < depth;) {
-      block b{c, k, polymac::detail::smaller(k + P::depth, (k / run + 1) * run), {}};
-      for (std::size_t i = k; i < b.last; ++i)
-        for (std::size_t column = c; column < polymac::detail::smaller(c + P::channels, columns); ++column)
-          b.score += magnitude_of(at(column, i));
-      blocks.push_back(b);
-      k = b.last;
-    }
-  std::stable_sort(blocks.begin(), blocks.end(), [](const block& a, const block& b) { return a.score > b.score; });
+  const auto for_each_weight = [&](const block_range& b, const auto& f) {
+    for (std::size_t k = b.k; k < b.k_end; ++k)
+      for (std::size_t c = b.column; c < b.column_end; ++c) f(at(c, k));
+  };
+  std::vector<scored> blocks;
+  for_each_block(columns, P::channels, depth, run, P::depth, [&](const block_range& b) {
+    scored s{b, {}};
+    for_each_weight(b, [&](const weight& w) { s.score += magnitude_of(w); });
+    blocks.push_back(s);
+    return true;
+  });
+  std::stable_sort(blocks.begin(), blocks.end(), [](const scored& a, const scored& b) { return a.score > b.score; });
   const auto most = static_cast<std::size_t>(kept * static_cast<double>(blocks.size()) + 0.5);
-  for (std::size_t i = most; i < blocks.size(); ++i)
-    for (std::size_t k = blocks[i].k; k < blocks[i].last; ++k)
-      for (std::size_t column = blocks[i].column;
-           column < polymac::detail::smaller(blocks[i].column + P::channels, columns); ++column)
-        at(column, k) = weight{};
+  for (std::size_t i = most; i < blocks.size(); ++i) for_each_weight(blocks[i], [](weight& w) { w = weight{}; });
 }
 
 }  // namespace detail
@@ -90,18 +86,16 @@ void prune_blocks(std::size_t columns, std::size_t depth, std::size_t run, doubl
 /// of magnitudes. P: a block_list. O(columns x depth), and sorting the blocks.
 template <detail::BlockList P, class W>
 void prune(matrix_view<W> weights, double kept) {
-  detail::prune_blocks<P>(weights.rows, weights.columns, weights.columns > 0 ? weights.columns : 1, kept,
-                          [&](std::size_t c, std::size_t k) -> W& { return weights(c, k); });
+  detail::for_each_product(weights, [&](auto columns, auto depth, auto run, const auto& at) {
+    detail::prune_blocks<P>(columns, depth, run, kept, at);
+  });
 }
 /// The same of the weights of a convolution: output channels x height x width x input channels, in `groups` groups.
 template <detail::BlockList P, class W>
 void prune(image_view<W> weights, double kept, std::size_t groups = 1) {
-  const std::size_t run = weights.channels, line = weights.width * run,
-                    columns = groups > 0 ? weights.batch / groups : 0;
-  for (std::size_t g = 0; g < groups && run > 0; ++g)
-    detail::prune_blocks<P>(columns, weights.height * line, run, kept, [&](std::size_t c, std::size_t k) -> W& {
-      return weights(g * columns + c, k / line, k % line / run, k % run);
-    });
+  detail::for_each_product(weights, groups, [&](auto columns, auto depth, auto run, const auto& at) {
+    detail::prune_blocks<P>(columns, depth, run, kept, at);
+  });
 }
 
 }  // namespace policy

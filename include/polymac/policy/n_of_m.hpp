@@ -10,9 +10,9 @@
 // made groups along the flattened kernel: such weights are refused here, nothing is dropped.)
 #pragma once
 
-#include "polymac/core/extents.hpp"
 #include "polymac/core/text.hpp"
 #include "polymac/core/view.hpp"
+#include "polymac/policy/blocks.hpp"
 #include "polymac/policy/policy.hpp"
 
 #include <cstddef>
@@ -93,25 +93,18 @@ struct n_of_m : policy {
   template <class WeightOf>
   static constexpr status check(const char* who, std::size_t columns, std::size_t depth, std::size_t run,
                                 const WeightOf& weight_of) noexcept {
-    for (std::size_t c = 0; c < columns; c += columns_together) {
-      const std::size_t end = polymac::detail::smaller(c + columns_together, columns);
-      for (std::size_t k = 0; k < depth;) {
-        const std::size_t last = end_of_group(k, run, depth);
-        std::size_t live = 0;
-        for (std::size_t i = k; i < last; ++i) live += is_live(c, end, i, weight_of) ? 1 : 0;
-        if (live > N)
-          return status::make(errc::parameter, who, ": ", name, " expects at most ", N, " weights other than 0 in k ",
-                              k, " to ", last - 1, " of column", end - c > 1 ? "s " : " ", c,
-                              end - c > 1 ? " and those it shares with" : "", ", got ", live);
-        k = last;
-      }
-    }
-    return {};
-  }
-  /// Groups restart with every run.
-  static constexpr std::size_t end_of_group(std::size_t k, std::size_t run, std::size_t depth) noexcept {
-    const std::size_t end_of_run = polymac::detail::smaller((k / run + 1) * run, depth);
-    return polymac::detail::smaller(k + M, end_of_run);
+    status s;
+    detail::for_each_block(columns, columns_together, depth, run, M, [&](const detail::block_range& b) {
+      std::size_t live = 0;
+      for (std::size_t k = b.k; k < b.k_end; ++k) live += is_live(b.column, b.column_end, k, weight_of) ? 1 : 0;
+      if (live <= N) return true;
+      const bool shares = b.column_end - b.column > 1;
+      s = status::make(errc::parameter, who, ": ", name, " expects at most ", N, " weights other than 0 in k ", b.k,
+                       " to ", b.k_end - 1, " of column", shares ? "s " : " ", b.column,
+                       shares ? " and those it shares with" : "", ", got ", live);
+      return false;
+    });
+    return s;
   }
 
  private:
@@ -128,52 +121,44 @@ namespace detail {
 /// Sets all weights to 0 but the `kept` of every group that are the largest; of equals those of the lower k.
 /// at(column, k) refers to a weight.
 template <class P, class At>
-constexpr void prune_columns(std::size_t columns, std::size_t depth, std::size_t run, const At& at) noexcept {
+constexpr void prune_groups(std::size_t columns, std::size_t depth, std::size_t run, const At& at) noexcept {
   using weight = std::remove_reference_t<decltype(at(0, 0))>;
-  for (std::size_t c = 0; c < columns; c += P::columns_together) {
-    const std::size_t end = polymac::detail::smaller(c + P::columns_together, columns);
-    for (std::size_t k = 0; k < depth;) {
-      const std::size_t last = P::end_of_group(k, run, depth), count = last - k;
-      decltype(magnitude_of(weight{})) score[P::group]{};
-      for (std::size_t i = 0; i < count; ++i)
-        for (std::size_t column = c; column < end; ++column) score[i] += magnitude_of(at(column, k + i));
-      for (std::size_t i = 0; i < count; ++i) {
-        std::size_t before = 0;  // that are kept rather than this one
-        for (std::size_t j = 0; j < count; ++j)
-          before += score[j] > score[i] || (score[j] == score[i] && j < i) ? 1 : 0;
-        if (before < P::kept) continue;
-        for (std::size_t column = c; column < end; ++column) at(column, k + i) = weight{};
-      }
-      k = last;
+  for_each_block(columns, P::columns_together, depth, run, P::group, [&](const block_range& b) {
+    const std::size_t count = b.k_end - b.k;
+    decltype(magnitude_of(weight{})) score[P::group]{};
+    for (std::size_t i = 0; i < count; ++i)
+      for (std::size_t c = b.column; c < b.column_end; ++c) score[i] += magnitude_of(at(c, b.k + i));
+    for (std::size_t i = 0; i < count; ++i) {
+      std::size_t before = 0;  // that are kept rather than this one
+      for (std::size_t j = 0; j < count; ++j) before += score[j] > score[i] || (score[j] == score[i] && j < i) ? 1 : 0;
+      if (before < P::kept) continue;
+      for (std::size_t c = b.column; c < b.column_end; ++c) at(c, b.k + i) = weight{};
     }
-  }
+    return true;
+  });
 }
 
-}  // namespace detail
-
-namespace detail {
 template <class P>
 concept NOfM = requires {
   P::kept + P::group;
 };
+
 }  // namespace detail
 
 /// Prunes columns x depth weights by magnitude, in place: keeps of every group the N largest magnitudes (columns that
 /// share: the largest sums of magnitudes), of equal ones those of the lower k. P: an n_of_m. O(columns x depth x M).
 template <detail::NOfM P, class W>
 constexpr void prune(matrix_view<W> weights) noexcept {
-  detail::prune_columns<P>(weights.rows, weights.columns, weights.columns > 0 ? weights.columns : 1,
-                           [&](std::size_t c, std::size_t k) -> W& { return weights(c, k); });
+  detail::for_each_product(weights, [](auto columns, auto depth, auto run, const auto& at) {
+    detail::prune_groups<P>(columns, depth, run, at);
+  });
 }
 /// The same of the weights of a convolution: output channels x height x width x input channels, in `groups` groups.
 template <detail::NOfM P, class W>
 constexpr void prune(image_view<W> weights, std::size_t groups = 1) noexcept {
-  const std::size_t run = weights.channels, line = weights.width * run,
-                    columns = groups > 0 ? weights.batch / groups : 0;
-  for (std::size_t g = 0; g < groups && run > 0; ++g)
-    detail::prune_columns<P>(columns, weights.height * line, run, [&](std::size_t c, std::size_t k) -> W& {
-      return weights(g * columns + c, k / line, k % line / run, k % run);
-    });
+  detail::for_each_product(weights, groups, [](auto columns, auto depth, auto run, const auto& at) {
+    detail::prune_groups<P>(columns, depth, run, at);
+  });
 }
 
 /// 2:4 weights as NVIDIA's sparse tensor cores number them, in logical order: of every four weights two values, and a

@@ -3,8 +3,8 @@
 // that hardware and formats live on; on CPUs of today the dense kernel is the fastest there is for such weights.
 #pragma once
 
-#include "polymac/core/extents.hpp"
 #include "polymac/core/view.hpp"
+#include "polymac/policy/blocks.hpp"
 #include "polymac/policy/policy.hpp"
 
 #include <cstddef>
@@ -18,19 +18,6 @@ struct dense_atoms {};
 
 namespace detail {
 
-/// Calls f(column, first, last) for blocks of `size` k, which end with every run; stops where it returns false.
-template <class Function>
-constexpr bool for_each_block(std::size_t columns, std::size_t depth, std::size_t run, std::size_t size,
-                              const Function& f) noexcept {
-  for (std::size_t c = 0; c < columns; ++c)
-    for (std::size_t k = 0; k < depth;) {
-      const std::size_t last = polymac::detail::smaller(polymac::detail::smaller(k + size, (k / run + 1) * run), depth);
-      if (!f(c, k, last)) return false;
-      k = last;
-    }
-  return true;
-}
-
 template <class P>
 struct of_blocks : policy {
   using atoms = dense_atoms;
@@ -41,43 +28,44 @@ struct of_blocks : policy {
   static constexpr status check(const char* who, std::size_t columns, std::size_t depth, std::size_t run,
                                 const WeightOf& weight_of) noexcept {
     status s;
-    for_each_block(columns, depth, run, P::size, [&](std::size_t c, std::size_t first, std::size_t last) {
-      const auto of_column = [&](std::size_t k) { return weight_of(c, k); };
-      if (P::holds(first, last, of_column)) return true;
-      s = status::make(errc::parameter, who, ": ", P::name, " expects weights of one ", P::rule, " in k ", first,
-                       " to ", last - 1, " of column ", c);
+    for_each_block(columns, 1, depth, run, P::size, [&](const block_range& b) {
+      if (P::holds(b.k, b.k_end, [&](std::size_t k) { return weight_of(b.column, k); })) return true;
+      s = status::make(errc::parameter, who, ": ", P::name, " expects weights of one ", P::rule, " in k ", b.k, " to ",
+                       b.k_end - 1, " of column ", b.column);
       return false;
     });
     return s;
   }
 };
 
-}  // namespace detail
-
-namespace detail {
 template <class P>
 concept OfBlocks = std::is_base_of_v<of_blocks<P>, P>;
+
+/// Brings every block to the nearest that P allows.
+template <class P, class At>
+constexpr void project_blocks(std::size_t columns, std::size_t depth, std::size_t run, const At& at) noexcept {
+  for_each_block(columns, 1, depth, run, P::size, [&](const block_range& b) {
+    P::project(
+        b.k, b.k_end, [&](std::size_t k) -> auto& { return at(b.column, k); });
+    return true;
+  });
+}
+
 }  // namespace detail
 
 /// Brings columns x depth weights to the nearest that P allows, in place. P: unified or polarised. O(columns x depth).
 template <detail::OfBlocks P, class W>
 constexpr void prune(matrix_view<W> weights) noexcept {
-  detail::for_each_block(weights.rows, weights.columns, weights.columns > 0 ? weights.columns : 1, P::size,
-                         [&](std::size_t c, std::size_t first, std::size_t last) {
-                           P::project(first, last, [&](std::size_t k) -> W& { return weights(c, k); });
-                           return true;
-                         });
+  detail::for_each_product(weights, [](auto columns, auto depth, auto run, const auto& at) {
+    detail::project_blocks<P>(columns, depth, run, at);
+  });
 }
 /// The same of the weights of a convolution; blocks lie along the input channels of a tap.
 template <detail::OfBlocks P, class W>
 constexpr void prune(image_view<W> weights) noexcept {
-  const std::size_t run = weights.channels, line = weights.width * run;
-  if (run == 0) return;
-  detail::for_each_block(
-      weights.batch, weights.height * line, run, P::size, [&](std::size_t o, std::size_t first, std::size_t last) {
-        P::project(first, last, [&](std::size_t k) -> W& { return weights(o, k / line, k % line / run, k % run); });
-        return true;
-      });
+  detail::for_each_product(weights, 1, [](auto columns, auto depth, auto run, const auto& at) {
+    detail::project_blocks<P>(columns, depth, run, at);
+  });
 }
 
 }  // namespace policy
