@@ -45,6 +45,21 @@ POLYMAC_INLINE bool are_zeros(const mx_block<Element>& block) noexcept {
   }
 }
 
+/// The scale of a block of activations.
+template <class Element, class Block>
+POLYMAC_INLINE void set_scale(const mx_block<Element>& from, Block& block, scale_summary& seen) noexcept {
+  block.scale = mx_scale_of(from, are_zeros(from), 0, true, seen);
+  block.power = power_of(block.scale);
+}
+
+/// Calls f(block of activations, what becomes of it) for the blocks of a tile of rows.
+template <class Rows, class Block, class Function>
+POLYMAC_INLINE void for_each_block(const Rows& rows, std::size_t row_count, std::size_t offset, std::size_t count,
+                                   Block* to, std::size_t stride, const Function& f) noexcept {
+  for (std::size_t r = 0; r < row_count; ++r)
+    for (std::size_t b = 0; b < count; ++b) f(rows[r][offset + b], to[r * stride + b]);
+}
+
 /// Groups of codes with a scale and a zero point. V, Floats: registers of integers and of floats (block_tile.hpp).
 template <class M, class V>
 using group_sums =
@@ -73,13 +88,11 @@ struct group_atom : group_steps<M, I, V, Floats> {
   template <class Rows>
   static POLYMAC_INLINE void prepare(const Rows& rows, std::size_t row_count, std::size_t offset, std::size_t count,
                                      integer_block<M::group_size>* to, std::size_t stride) noexcept {
-    for (std::size_t r = 0; r < row_count; ++r)
-      for (std::size_t b = 0; b < count; ++b) {
-        const std::int8_t* const from = rows[r][offset + b].values;
-        auto& block = to[r * stride + b];
-        std::memcpy(block.values, from, M::group_size);
-        block.sum = V::template sum_of<M::group_size>(from);
-      }
+    for_each_block(rows, row_count, offset, count, to, stride,
+                   [](const activation& from, auto& block) POLYMAC_INLINE_LAMBDA {
+                     std::memcpy(block.values, from.values, M::group_size);
+                     block.sum = V::template sum_of<M::group_size>(from.values);
+                   });
   }
 };
 
@@ -109,21 +122,19 @@ struct integer_mx_atom : integer_mx_steps<M, I, V, Floats> {
   template <class Rows>
   static void prepare(const Rows& rows, std::size_t row_count, std::size_t offset, std::size_t count,
                       integer_block<32>* to, std::size_t stride, const summary&, summary& seen) noexcept {
-    for (std::size_t r = 0; r < row_count; ++r)
-      for (std::size_t b = 0; b < count; ++b) {
-        const activation& from = rows[r][offset + b];
-        auto& block = to[r * stride + b];
-        if constexpr (std::is_same_v<activation, mx_block<std::int8_t>>)
-          std::memcpy(block.values, from.codes, 32);
-        else if constexpr (std::is_same_v<activation, mx_block<e2m1>> &&
-                           requires { V::look_up(from.codes, block.values); })
-          V::look_up(from.codes, block.values);
-        else
-          for (std::size_t k = 0; k < 32; ++k) block.values[k] = static_cast<std::int8_t>(M::traits::integer(from[k]));
-        block.sum = first * V::template sum_of<32>(block.values);
-        block.scale = mx_scale_of(from, are_zeros(from), 0, true, seen);
-        block.power = power_of(block.scale);
-      }
+    for_each_block(rows, row_count, offset, count, to, stride,
+                   [&](const activation& from, auto& block) POLYMAC_INLINE_LAMBDA {
+                     if constexpr (std::is_same_v<activation, mx_block<std::int8_t>>)
+                       std::memcpy(block.values, from.codes, 32);
+                     else if constexpr (std::is_same_v<activation, mx_block<e2m1>> &&
+                                        requires { V::look_up(from.codes, block.values); })
+                       V::look_up(from.codes, block.values);
+                     else
+                       for (std::size_t k = 0; k < 32; ++k)
+                         block.values[k] = static_cast<std::int8_t>(M::traits::integer(from[k]));
+                     block.sum = first * V::template sum_of<32>(block.values);
+                     set_scale(from, block, seen);
+                   });
   }
   static constexpr std::size_t mode(const summary& weights, const summary& activations) noexcept {
     return mx_mode<M>(weights, activations);
@@ -155,14 +166,11 @@ struct bf16_mx_atom : bf16_mx_steps<M, I, Floats, Product> {
   template <class Rows>
   static void prepare(const Rows& rows, std::size_t row_count, std::size_t offset, std::size_t count, bf16_block* to,
                       std::size_t stride, const summary&, summary& seen) noexcept {
-    for (std::size_t r = 0; r < row_count; ++r)
-      for (std::size_t b = 0; b < count; ++b) {
-        const activation& from = rows[r][offset + b];
-        auto& block = to[r * stride + b];
-        decode(from, block.values);
-        block.scale = mx_scale_of(from, are_zeros(from), 0, true, seen);
-        block.power = power_of(block.scale);
-      }
+    for_each_block(rows, row_count, offset, count, to, stride,
+                   [&](const activation& from, auto& block) POLYMAC_INLINE_LAMBDA {
+                     decode(from, block.values);
+                     set_scale(from, block, seen);
+                   });
   }
   static constexpr std::size_t mode(const summary& weights, const summary& activations) noexcept {
     return mx_mode<M>(weights, activations);

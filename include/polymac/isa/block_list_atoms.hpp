@@ -30,6 +30,8 @@ template <class Tile, class P>
 struct listed_atom : Tile {
   using obeyed = P;
   static constexpr bool is_listed = true;
+  /// At least. A list costs nothing to speak of: what is left out, which packing finds, is won.
+  static constexpr double speed_up = 1.01;
   static constexpr bool finishes_tiles = false;
   static constexpr std::size_t list_panels =
       P::channels / Tile::columns < Tile::max_panels ? P::channels / Tile::columns : Tile::max_panels;
@@ -51,27 +53,21 @@ concept List = requires {
 template <Mac M, detail::List P>
 struct generic_sparse_atom<M, P> : detail::listed_atom<atom<M, scalar>, P> {};
 
-// A list costs nothing to speak of: what is left out is won.
 #if defined(__AVX2__) && defined(__FMA__)
 template <detail::Bytes M, detail::List P>
 struct sparse_atom<M, avx2, P> : detail::listed_atom<detail::avx2_tile<detail::parity_product<M, detail::ymm>, 4>, P> {
-  static constexpr double speed_up = 1.01;
 };
 #if defined(__AVXVNNI__)
 template <detail::Bytes M, detail::List P>
 struct sparse_atom<M, avx_vnni, P>
-    : detail::listed_atom<detail::avx_vnni_tile<detail::byte_dot_product<M, detail::ymm_dot>>, P> {
-  static constexpr double speed_up = 1.01;
-};
+    : detail::listed_atom<detail::avx_vnni_tile<detail::byte_dot_product<M, detail::ymm_dot>>, P> {};
 #endif
 #endif
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && \
     defined(__AVX512VNNI__)
 template <detail::Bytes M, detail::List P>
 struct sparse_atom<M, avx512_vnni, P>
-    : detail::listed_atom<detail::avx512_vnni_tile<detail::byte_dot_product<M, detail::zmm_dot>>, P> {
-  static constexpr double speed_up = 1.01;
-};
+    : detail::listed_atom<detail::avx512_vnni_tile<detail::byte_dot_product<M, detail::zmm_dot>>, P> {};
 #endif
 
 }  // namespace isa

@@ -665,7 +665,8 @@ class packed_weights {
     const std::size_t count = polymac::detail::smaller(Atom::columns, shape_.columns - first);
     bool fits = true;
     accumulator* const of_panel = starts_.data() + (set * counts_.panels + p) * start_stride();
-    for (std::size_t i = 0; i < start_stride(); ++i) of_panel[i] = accumulator{};
+    for (std::size_t i = counts_.chunks * Atom::columns; i < start_stride(); ++i)
+      of_panel[i] = accumulator{};  // of lines
     for (std::size_t lane = 0; lane < Atom::columns; ++lane) {
       wide& bias = bias_.data()[(set * counts_.panels + p) * Atom::columns + lane];
       bias = wide{};

@@ -210,7 +210,7 @@ struct tile_sums {
   /// The groups of a list, which goes through all segments, and once more for each term of the weights.
   template <std::size_t Rows, std::size_t Panels>
   static constexpr POLYMAC_INLINE void add_up_listed(typename Atom::template tile<Rows, Panels>& t,
-                                                     const TileRows& rows, const operands& of, KSource) noexcept {
+                                                     const TileRows& rows, const operands& of) noexcept {
     const weight* w = of.weights;
     const std::uint32_t* at = of.list + 1;
     const std::uint32_t* const end = at + of.list[0];
@@ -242,16 +242,22 @@ struct tile_sums {
       if (++segment == rows.segments) segment = 0;
     }
   }
+  template <std::size_t Rows, std::size_t Panels>
+  static constexpr POLYMAC_INLINE void store_sums(const typename Atom::template tile<Rows, Panels>& t,
+                                                  const operands& of, accumulator* to, std::size_t stride) noexcept {
+    if constexpr (stores_parts)
+      if (of.last_columns != Atom::columns) return Atom::store_part(t, to, stride, of.last_columns);
+    Atom::store(t, to, stride);
+  }
   /// All segments, and once more for each term of the weights, and stores the sums.
   template <std::size_t Rows, std::size_t Panels, std::size_t Mode>
   static constexpr POLYMAC_INLINE void add_up_all(typename Atom::template tile<Rows, Panels>& t, const TileRows& rows,
                                                   const operands& of, KSource k_source, accumulator* to,
                                                   std::size_t stride) noexcept {
     if constexpr (isa::is_listed<Atom>) {
-      add_up_listed<Rows, Panels>(t, rows, of, k_source);
-      if constexpr (stores_parts)
-        if (of.last_columns != Atom::columns) return Atom::store_part(t, to, stride, of.last_columns);
-      return Atom::store(t, to, stride);
+      static_cast<void>(k_source);
+      add_up_listed<Rows, Panels>(t, rows, of);
+      return store_sums<Rows, Panels>(t, of, to, stride);
     }
     // The products of the last groups and the stores are one; so nothing but whole groups may be left there.
     constexpr bool finishes_parts = Panels == 1 && stores_parts;
@@ -282,9 +288,7 @@ struct tile_sums {
         return Atom::finish(t, places, 0, w, of.panel_stride, to, stride, isa::detail::all_lanes{});
       }
     }
-    if constexpr (stores_parts)
-      if (of.last_columns != Atom::columns) return Atom::store_part(t, to, stride, of.last_columns);
-    Atom::store(t, to, stride);
+    store_sums<Rows, Panels>(t, of, to, stride);
   }
 };
 
