@@ -14,6 +14,7 @@
 #include "polymac/kernel/line_windows.hpp"
 #include "polymac/kernel/scratch.hpp"
 #include "polymac/layer/columns_from.hpp"
+#include "polymac/layer/insides.hpp"
 #include "polymac/layer/quantization.hpp"
 #include "polymac/layer/tile_permission.hpp"
 #include "polymac/layer/view_bounds.hpp"
@@ -242,6 +243,7 @@ class conv2d {
  private:
   template <Mac, epilogue::Stage, Isa, class, class, policy::Policy>
   friend class conv2d;
+  friend struct detail::insides;
 
   template <class Whole>
   constexpr conv2d(const Whole& whole, column_range columns, E stages, const polymac::status& s) noexcept

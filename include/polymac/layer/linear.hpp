@@ -6,6 +6,7 @@
 #include "polymac/core/int4.hpp"
 #include "polymac/isa/policy_atom.hpp"
 #include "polymac/layer/columns_from.hpp"
+#include "polymac/layer/insides.hpp"
 #include "polymac/layer/matrix_rows.hpp"
 #include "polymac/layer/quantization.hpp"
 #include "polymac/layer/tile_permission.hpp"
@@ -101,6 +102,7 @@ class linear {
  private:
   template <Mac, epilogue::Stage, Isa, class, class, policy::Policy>
   friend class linear;
+  friend struct detail::insides;
 
   template <class Packed>
   constexpr linear(const Packed& weights, column_range columns, E stages, const polymac::status& s, bool tiles) noexcept
@@ -138,6 +140,7 @@ class linear {
           return bias.empty() ? typename mac_traits<M>::wide{} : static_cast<typename mac_traits<M>::wide>(bias[c]);
         },
         q.activation_zero_point, detail::plain_columns<M>(weights, q.weight_zero_points));
+    zero_point_ = q.activation_zero_point;
     tiles_permitted_ = s.ok() && detail::may_use_tiles<atom>(weights_, true);
     return s;
   }
@@ -145,6 +148,7 @@ class linear {
   kernel::packed_weights<M, atom, Shape::at(0), Shape::at(1), Memory> weights_;
   E epilogue_;
   polymac::status status_;
+  activation zero_point_{};
   bool tiles_permitted_ = false;
 };
 
