@@ -26,7 +26,7 @@ concept Policy = std::derived_from<P, policy> && requires {
 };
 
 /// What every policy of activations derives from. It has a `name`; a layer with one holds what it remembers between calls in
-/// a state of its own, which the caller keeps (layer/README.md).
+/// a state of its own, which the caller keeps (policy/README.md).
 struct activation_policy {};
 template <class P>
 concept ActivationPolicy = std::derived_from<P, activation_policy> && requires {
