@@ -25,6 +25,7 @@
 #include "polymac/layer/insides.hpp"
 #include "polymac/layer/linear.hpp"
 #include "polymac/layer/stream_state.hpp"
+#include "polymac/layer/view_check.hpp"
 #include "polymac/policy/both.hpp"
 #include "polymac/policy/delta.hpp"
 #include "polymac/policy/zero_skip.hpp"
