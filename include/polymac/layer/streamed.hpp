@@ -68,11 +68,25 @@ struct copied_rows {
   }
 };
 
-/// What a list costs beside a tile of rows, in groups of k of one row in that tile: for each row, for each entry, and for
-/// each entry of two rows. Measured on Zen 4 (bench/sparsity_delta.cpp): a list of a row is as fast as a tile up to
-/// three quarters of the groups.
-struct list_costs {
-  std::size_t of_row = 8, of_entry_in_eighths = 10, of_pair_in_eighths = 18;
+/// What rows cost, in cycles: measured on Zen 4 (bench/sparsity_streams.cpp), of other sets a model. An entry of a list is a
+/// product of one row, and loads weights that a tile loads for all of its rows.
+template <class Atom>
+struct row_costs {
+  static constexpr double products_of_cycle = [] {
+    using I = typename Atom::isa;
+    constexpr std::size_t size = sizeof(typename Atom::activation);
+    const double bytes = isa::detail::reaches<I, isa::avx512>()     ? 64
+                         : isa::detail::reaches<I, isa::avx_vnni>() ? 64
+                         : isa::detail::reaches<I, isa::avx2>()     ? 24
+                         : isa::detail::reaches<I, isa::neon>()     ? 16
+                                                                    : 1;
+    return bytes / static_cast<double>(size);
+  }();
+  /// Of a group of k beside one panel, in a tile of rows.
+  static constexpr double group = static_cast<double>(Atom::columns * Atom::depth) / products_of_cycle;
+  static constexpr double entry = 1.25 * group, pair = 2.25 * group;
+  static constexpr double listed_row = 45;                                        ///< sums, beside those of a tile
+  static constexpr double copied_line = 3, compared_line = 7, compared_row = 60;  ///< lines of 64 bytes
 };
 
 }  // namespace detail
@@ -132,7 +146,8 @@ class streamed {
   static constexpr std::size_t most_whole = kernel::has_tiles<atom> ? 64
                                             : atom::max_rows < 12   ? 24
                                                                     : 2 * atom::max_rows;
-  static constexpr std::size_t most_listed = 16, most_pairs = 4;
+  static constexpr std::size_t most_listed = 64, most_pairs = 4;
+  using costs = detail::row_costs<atom>;
 
  public:
   template <class... Arguments>
@@ -245,6 +260,10 @@ class streamed {
   constexpr std::size_t sum_stride() const noexcept {
     return polymac::detail::round_up(weights().panels() * weights().panel_columns(), std::size_t{16});
   }
+  /// Entries of the lists of a batch: of most_listed rows of which a third lives, and at least of one row.
+  constexpr std::size_t list_capacity() const noexcept {
+    return most_listed * (groups() / 3 + isa::list_slack) + groups() + isa::list_slack;
+  }
   constexpr bool uses_lists() const noexcept { return lists && !weights().wide_sums(); }
   constexpr bool keeps_sums() const noexcept { return wants_sums && !weights().wide_sums(); }
   constexpr kernel::framed_windows windows(extent2d frame) const noexcept {
@@ -258,10 +277,20 @@ class streamed {
     else
       return {taps(), frame.width, in_channels(), in_channels(), in_channels(), in_channels()};
   }
+  /// Cycles of a row whose list has so many entries, and of a whole one.
+  constexpr double listed_cost(std::size_t entries, double of_entry) const noexcept {
+    return costs::listed_row + static_cast<double>(entries * weights().panels()) * of_entry;
+  }
+  constexpr double whole_cost() const noexcept {
+    return static_cast<double>(groups() * weights().panels()) * costs::group + costs::copied_line * window_lines();
+  }
+  constexpr double window_lines() const noexcept {
+    return static_cast<double>(window_elements() * sizeof(activation)) / 64;
+  }
   constexpr std::size_t percent_of_break_even() const noexcept {
-    constexpr detail::list_costs costs;
-    const std::size_t all = groups() > 0 ? groups() : 1;
-    return all > costs.of_row ? 100 * 8 * (all - costs.of_row) / costs.of_entry_in_eighths / all : 0;
+    const double of_all = listed_cost(groups(), costs::entry) - costs::listed_row;
+    const double percent = of_all > 0 ? 100 * (whole_cost() - costs::listed_row) / of_all : 0;
+    return percent > 100 ? 100 : percent > 0 ? static_cast<std::size_t>(percent) : 0;
   }
   template <class T>
   static image_view<T> line_of(const matrix_view<T>& m) noexcept {
@@ -340,10 +369,13 @@ class streamed {
     if (uses_lists() && (keeps_sums() || skips_zeros)) {
       resize(s.before_row_, depth);
       resize(s.listed_, (most_listed + 2 * most_pairs + 1) * depth);
-      resize(s.differences_, most_listed * (depth + 64));
-      resize(s.groups_, 3 * most_listed * (groups() + isa::list_slack));
+      resize(s.differences_, most_listed * (depth + isa::difference_slack));
+      resize(s.groups_, 3 * list_capacity());
     }
-    if (uses_lists()) resize(s.row_sums_, most_whole * polymac::detail::greater(stride, sets() * columns()) + 16);
+    if (uses_lists())
+      resize(s.row_sums_,
+             polymac::detail::greater(most_whole, most_listed) * polymac::detail::greater(stride, sets() * columns()) +
+                 16);
     if (!result.ok()) return result;
     const activation zero = insides::zero_point(inner_);
     for (std::size_t i = 0; i < s.reference_.size(); ++i) s.reference_[i] = zero;
@@ -498,21 +530,30 @@ class streamed {
   /// Is the dense layer faster? Where nearly all rows are asked for; with zeros, where some rows that are looked at have too few.
   bool whole_is_better(state& s, std::size_t n, std::size_t count) const noexcept {
     const std::size_t rows = s.shape_.output.height * s.shape_.output.width;
-    if (keeps_sums() || 20 * count < 19 * rows) return false;
-    if (!skips_zeros || !uses_lists()) return true;
-    constexpr detail::list_costs costs;
+    if (keeps_sums()) return false;
+    if (!skips_zeros || !uses_lists()) return 20 * count >= 19 * rows;
+    if (count == 0) return false;
+    const double listing = costs::compared_row + costs::compared_line * window_lines();
     const extent2d frame = s.frame_extent();
     const auto copy = windows(frame);
+    const auto parts_of_window = pieces(copy);
     const activation* const image = s.reference_.data() + n * frame.height * frame.width * s.shape_.channels;
     const std::size_t every = count / 32 + 1;
-    fill_zero_window(copy, s.before_row_.data());
-    std::size_t cost = 0, looked_at = 0;
+    if (!zeros_add_nothing()) fill_zero_window(copy, s.before_row_.data());
+    double cost = 0;
+    std::size_t looked_at = 0;
     for (std::size_t i = 0; i < count; i += every, ++looked_at) {
-      copy.copy(image + s.pixels_[i].at, s.whole_.data());
-      const std::size_t live = list_live(s, s.whole_.data(), s.groups_.data());
-      cost += polymac::detail::smaller(8 * costs.of_row + live * entry_cost(), 8 * groups());
+      const activation* window = image + s.pixels_[i].at;
+      if (!parts_of_window.in_place) {
+        copy.copy(window, s.whole_.data());
+        window = s.whole_.data();
+      }
+      const auto live =
+          static_cast<std::size_t>(list_live(s, parts_of_window, window, s.groups_.data()) - s.groups_.data());
+      const double by_list = listed_cost(live, entry_cost());
+      cost += listing + (by_list < whole_cost() ? by_list : whole_cost());
     }
-    return 20 * cost >= 19 * 8 * groups() * looked_at;
+    return cost * static_cast<double>(count) >= 0.95 * whole_cost() * static_cast<double>(looked_at * rows);
   }
   polymac::status run_dense(state& s, std::size_t n, workspace ws) const noexcept {
     const std::size_t rows = s.shape_.output.height * s.shape_.output.width;
@@ -534,9 +575,8 @@ class streamed {
     else
       return true;
   }
-  constexpr std::size_t entry_cost() const noexcept {
-    constexpr detail::list_costs costs;
-    return zeros_add_nothing() || has_differences ? costs.of_entry_in_eighths : costs.of_pair_in_eighths;
+  constexpr double entry_cost() const noexcept {
+    return zeros_add_nothing() || has_differences ? costs::entry : costs::pair;
   }
   static constexpr bool has_differences = !std::is_void_v<isa::difference_of<atom>>;
 
@@ -547,69 +587,117 @@ class streamed {
     std::int32_t difference;  ///< the sum of differences
     basis on;
   };
-  /// Rows whose lists are added up together.
-  template <class A, std::size_t Rows>
+  /// Rows whose lists are added up together; the lists lie one behind the other.
+  template <class A>
   struct listed_batch {
     using row_activation = typename A::activation;
     kernel::listed_row<row_activation> rows[most_listed];
     listed what[most_listed];
-    std::size_t count = 0;
-    policy::live_group* groups = nullptr;
+    std::size_t count = 0, most = most_listed;
+    policy::live_group* lists = nullptr;
+    policy::live_group* end = nullptr;
     row_activation* memory = nullptr;
+    std::size_t distance = 0;  ///< of two rows in that memory
+
+    /// Is there no room for a row of so many groups?
+    bool is_full(std::size_t groups, std::size_t capacity) const noexcept {
+      return count == most || static_cast<std::size_t>(end - lists) + groups + isa::list_slack > capacity;
+    }
+    row_activation* held() const noexcept { return memory + count * distance; }
+    void take(const row_activation* first, policy::live_group* list_end, const listed& of) noexcept {
+      rows[count] = {first, end, static_cast<std::uint32_t>(list_end - end), static_cast<std::uint32_t>(count)};
+      what[count++] = of;
+      end = list_end;
+    }
   };
+  template <class A>
+  struct listed_batches {
+    using D = std::conditional_t<std::is_void_v<isa::difference_of<A>>, A, isa::difference_of<A>>;
+    listed_batch<A> ones, pairs;
+    listed_batch<D> differences;
+  };
+
+  /// A window as stretches whose groups are listed: those of the lines of the kernel, in the frame, or where groups would not be
+  /// the ones of the weights, one of a copy.
+  struct window_pieces {
+    bool in_place;
+    std::size_t count, groups;    ///< stretches, and groups of each
+    std::size_t distance;         ///< of two stretches, in activations
+    std::size_t packed_distance;  ///< and in a copy of the window
+    std::size_t packed_groups;    ///< groups of the weights from stretch to stretch
+  };
+  constexpr window_pieces pieces(const kernel::framed_windows& copy) const noexcept {
+    const std::size_t group_depth = weights().group_depth(), line = copy.taps.kernel.width * copy.channels;
+    const bool in_place = copy.one_piece && line % group_depth == 0 && copy.line_depth % group_depth == 0;
+    if (!in_place) return {false, 1, groups(), 0, 0, 0};
+    return {true,
+            copy.taps.kernel.height,
+            line / group_depth,
+            copy.taps.dilation.height * copy.line,
+            copy.line_depth,
+            copy.line_depth / group_depth};
+  }
+  /// Calls f(offset of the stretch, offset in a copy, its first group) for every stretch of a window.
+  template <class Function>
+  static POLYMAC_INLINE void for_each_piece(const window_pieces& p, const Function& f) noexcept {
+    for (std::size_t i = 0; i < p.count; ++i)
+      f(i * p.distance, i * p.packed_distance, static_cast<std::uint32_t>(i * p.packed_groups));
+  }
 
   /// Computes `count` listed pixels of image n.
   template <class A>
   void compute(state& s, std::size_t n, std::size_t count, bool all) const noexcept {
-    using D = isa::difference_of<A>;
-    constexpr bool differs = lists && !std::is_void_v<D>;
     const extent2d frame = s.frame_extent();
     const std::size_t image = frame.height * frame.width * s.shape_.channels, depth = window_elements();
     const std::size_t first_row = n * s.shape_.output.height * s.shape_.output.width;
     const auto copy = windows(frame);
-    const bool by_list = uses_lists() && ((keeps_sums() && !all) || skips_zeros);
+    const bool compares = keeps_sums() && !all, by_list = uses_lists() && (compares || skips_zeros);
     for (std::size_t g = 0; g < sets(); ++g) {
-      const std::size_t of_group = g * copy.channels;
-      const activation* const now = s.reference_.data() + n * image + of_group;
-      [[maybe_unused]] const activation* const then = keeps_sums() ? s.before_.data() + n * image + of_group : nullptr;
+      const activation* const now = s.reference_.data() + n * image + g * copy.channels;
       std::size_t whole_rows[most_whole];
       std::size_t whole = 0;
-      if constexpr (lists) {
-        listed_batch<A, 1> ones;
-        listed_batch<A, 2> pairs;
-        listed_batch<std::conditional_t<differs, D, A>, 1> differences;
-        const std::size_t list_size = groups() + isa::list_slack;
-        ones.groups = s.groups_.data();
-        pairs.groups = ones.groups + most_listed * list_size;
-        differences.groups = pairs.groups + most_listed * list_size;
-        ones.memory = pairs.memory = s.listed_.data();
-        if constexpr (differs) differences.memory = s.differences_.data();
-        if (by_list && skips_zeros) fill_zero_window(copy, s.before_row_.data());
+      const auto take_whole = [&](const kernel::listed_pixel& pixel) {
+        copy.copy(now + pixel.at, s.whole_.data() + whole * depth);
+        whole_rows[whole++] = first_row + pixel.row;
+        if (whole == most_whole) finish_whole<A>(s, g, whole_rows, std::exchange(whole, 0));
+      };
+      if (!by_list) {
+        for (std::size_t i = 0; i < count; ++i) take_whole(s.pixels_[i]);
+      } else if constexpr (lists) {
+        const activation* const then = compares ? s.before_.data() + n * image + g * copy.channels : nullptr;
+        const auto parts_of_window = pieces(copy);
+        listed_batches<A> batches;
+        set_up(s, batches);
+        if (skips_zeros && !zeros_add_nothing()) fill_zero_window(copy, s.before_row_.data());
         for (std::size_t i = 0; i < count; ++i) {
-          const kernel::listed_pixel& pixel = s.pixels_[i];
-          const std::size_t row = first_row + pixel.row;
-          activation* const window = s.whole_.data() + whole * depth;
-          copy.copy(now + pixel.at, window);
-          if (by_list && take_list<A>(s, g, row, window, then != nullptr && !all ? then + pixel.at : nullptr, copy,
-                                      ones, pairs, differences)) {
-            continue;
-          }
-          whole_rows[whole++] = row;
-          if (whole == most_whole) finish_whole<A>(s, g, whole_rows, std::exchange(whole, 0));
+          const auto& pixel = s.pixels_[i];
+          if (!take_list<A>(s, g, first_row + pixel.row, now + pixel.at, then != nullptr ? then + pixel.at : nullptr,
+                            copy, parts_of_window, batches))
+            take_whole(pixel);
         }
-        finish_listed<1>(s, g, ones, static_cast<const A*>(nullptr));
-        finish_listed<2>(s, g, pairs, static_cast<const A*>(nullptr));
-        if constexpr (differs) finish_listed<1>(s, g, differences, static_cast<const D*>(nullptr));
-      } else {
-        for (std::size_t i = 0; i < count; ++i) {
-          copy.copy(now + s.pixels_[i].at, s.whole_.data() + whole * depth);
-          whole_rows[whole++] = first_row + s.pixels_[i].row;
-          if (whole == most_whole) finish_whole<A>(s, g, whole_rows, std::exchange(whole, 0));
-        }
+        finish_listed<1, A>(s, g, batches.ones);
+        finish_listed<2, A>(s, g, batches.pairs);
+        finish_listed<1, typename listed_batches<A>::D>(s, g, batches.differences);
       }
       if (whole > 0) finish_whole<A>(s, g, whole_rows, whole);
     }
     if (keeps_sums()) bring_up(s, n, all);
+  }
+  template <class Batches>
+  void set_up(state& s, Batches& b) const noexcept {
+    const std::size_t depth = window_elements(), capacity = list_capacity();
+    b.ones.lists = b.ones.end = s.groups_.data();
+    b.pairs.lists = b.pairs.end = b.ones.lists + capacity;
+    b.differences.lists = b.differences.end = b.pairs.lists + capacity;
+    b.ones.memory = s.listed_.data();
+    b.ones.distance = depth;
+    b.pairs.memory = s.listed_.data() + most_listed * depth;
+    b.pairs.distance = 2 * depth;
+    b.pairs.most = most_pairs;
+    if constexpr (has_differences) {
+      b.differences.memory = s.differences_.data();
+      b.differences.distance = depth + isa::difference_slack;
+    }
   }
 
   /// A window of zero points, as windows are copied.
@@ -619,114 +707,160 @@ class streamed {
       for (std::size_t kx = 0; kx < copy.taps.kernel.width; ++kx)
         kernel::detail::fill_elements(to + kx * copy.filled_channels, zero, copy.channels);
   }
-  /// The groups of a window that are not zero points.
-  std::uint32_t list_live(const state& s, const activation* window, policy::live_group* to) const noexcept {
+  /// Lists the groups of a window that are not zero points; returns the end of the list.
+  policy::live_group* list_live(const state& s, const window_pieces& p, const activation* window,
+                                policy::live_group* to) const noexcept {
     const std::size_t depth = weights().group_depth();
-    if constexpr (std::is_integral_v<activation>)
-      if (insides::zero_point(inner_) != activation{})  // what fills up is 0
-        return isa::list_changed(window, s.before_row_.data(), groups(), depth, to);
-    return isa::list_live(window, activation{}, groups(), depth, to);
+    const bool zero_is_0 = has_zero_at_0();
+    for_each_piece(p, [&](std::size_t at, std::size_t packed, std::uint32_t group) {
+      const policy::live_group first{static_cast<std::uint32_t>(at), group};
+      to = zero_is_0 ? isa::list_live(window + at, p.groups, depth, first, to)
+                     : isa::list_changed(window + at, s.before_row_.data() + packed, p.groups, depth, first, to);
+    });
+    return to;
   }
+  constexpr bool has_zero_at_0() const noexcept {
+    if constexpr (std::is_integral_v<activation>)
+      return insides::zero_point(inner_) == activation{};
+    else
+      return true;
+  }
+
   /// Puts a window into the batch where it is least work; false: it is better computed whole.
-  template <class A, class Ones, class Pairs, class Differences>
+  template <class A>
   POLYMAC_INLINE bool take_list(state& s, std::size_t g, std::size_t row, const activation* window,
-                                const activation* then, const kernel::framed_windows& copy, Ones& ones, Pairs& pairs,
-                                Differences& differences) const noexcept {
-    constexpr bool differs =
-        !std::is_same_v<typename Differences::row_activation, void> && !std::is_void_v<isa::difference_of<A>>;
-    constexpr detail::list_costs costs;
-    const std::size_t depth = window_elements(), group_depth = weights().group_depth(), all = groups();
-    const std::size_t list_size = all + isa::list_slack;
-    std::size_t least = 8 * all;
-    basis on = basis::nothing;
-    enum { none, one, pair, difference } way = none;
-    isa::byte_differences of_change{}, of_zeros{};
-    std::uint32_t live = 0;
-    // Lists are written where they will be read, should they be taken.
-    policy::live_group* const of_one = ones.groups + ones.count * list_size;
-    policy::live_group* const of_pair = pairs.groups + pairs.count * list_size;
-    policy::live_group* const of_difference = differences.groups + differences.count * list_size;
-    if (then != nullptr) {
-      activation* const before = row_before(s);
-      copy.copy(then, before);
-      if constexpr (differs) {
-        std::int8_t* const to = s.differences_.data() + differences.count * (depth + 64);
-        of_change = isa::list_differences(window, before, all, group_depth, to, of_difference);
-        if (of_change.count == 0) return true;
-        if (of_change.fit) {
-          way = difference;
-          least = 8 * costs.of_row + of_change.count * costs.of_entry_in_eighths;
-        }
+                                const activation* then, const kernel::framed_windows& copy, const window_pieces& p,
+                                listed_batches<A>& b) const noexcept {
+    using D = typename listed_batches<A>::D;
+    const std::size_t depth = window_elements(), group_depth = weights().group_depth();
+    const std::size_t capacity = list_capacity();
+    if (b.ones.is_full(groups(), capacity)) finish_listed<1, A>(s, g, b.ones);
+    if (b.pairs.is_full(groups(), capacity)) finish_listed<2, A>(s, g, b.pairs);
+    if (b.differences.is_full(groups(), capacity)) finish_listed<1, D>(s, g, b.differences);
+    // Windows in place, or copies of them.
+    activation* const copied = s.whole_.data() + most_whole * depth;
+    activation* const copied_then = s.listed_.data() + (most_listed + 2 * most_pairs) * depth;
+    const activation* const in_frame = window;
+    if (!p.in_place) {
+      copy.copy(window, copied);
+      window = copied;
+      if (then != nullptr) {
+        copy.copy(then, copied_then);
+        then = copied_then;
       }
-      if (way == none) {
-        live = isa::list_changed(window, before, all, group_depth, of_pair);
-        if (live == 0) return true;
-        const std::size_t cost = 8 * costs.of_row + live * costs.of_pair_in_eighths;
-        if (cost < least) {
-          way = pair;
-          least = cost;
-        }
-      }
-      on = basis::sums;
     }
-    if constexpr (skips_zeros) {
-      const std::uint32_t count = list_live(s, window, of_one);
-      const std::size_t cost = 8 * costs.of_row + count * entry_cost();
-      if (cost < least) {
+    double least = whole_cost();
+    enum { whole, one, pair, difference } way = whole;
+    basis on = basis::nothing;
+    policy::live_group* end = nullptr;
+    std::int32_t sum_of_differences = 0;
+    const auto count = [](const policy::live_group* from, const policy::live_group* to) {
+      return static_cast<std::size_t>(to - from);
+    };
+    const auto list_pairs = [&](const activation* before, bool packed) {
+      policy::live_group* to = b.pairs.end;
+      for_each_piece(p, [&](std::size_t at, std::size_t at_packed, std::uint32_t group) {
+        to = isa::list_changed(window + at, before + (packed ? at_packed : at), p.groups, group_depth,
+                               {static_cast<std::uint32_t>(at_packed), group}, to);
+      });
+      return to;
+    };
+    // Differences from what was there before, or from zero points; null: from 0, in place.
+    const auto list_differences = [&](const activation* before, bool packed, auto& found) {
+      policy::live_group* to = b.differences.end;
+      if constexpr (has_differences)
+        for_each_piece(p, [&](std::size_t at, std::size_t at_packed, std::uint32_t group) {
+          const policy::live_group first{static_cast<std::uint32_t>(before == nullptr ? at : at_packed), group};
+          to = found.list(window + at, before == nullptr ? nullptr : before + (packed ? at_packed : at), p.groups,
+                          group_depth, first, b.differences.held() + at_packed, to);
+        });
+      return to;
+    };
+    const auto try_pairs = [&](const activation* before, bool packed, basis to_be) {
+      policy::live_group* const to = list_pairs(before, packed);
+      const double cost = listed_cost(count(b.pairs.end, to), costs::pair);
+      if (cost >= least) return;
+      way = pair;
+      on = to_be;
+      least = cost;
+      end = to;
+    };
+    const auto try_differences = [&](const activation* before, bool packed, basis to_be) {
+      isa::byte_differences found;
+      policy::live_group* const to = list_differences(before, packed, found);
+      const double cost = listed_cost(count(b.differences.end, to), costs::entry);
+      if (found.fit() && cost < least) {
+        way = difference;
+        on = to_be;
         least = cost;
-        if (zeros_add_nothing()) {
+        end = to;
+        sum_of_differences = found.sum();
+      }
+      return found.fit() ? to : nullptr;
+    };
+    if (then != nullptr) {
+      const policy::live_group* to = has_differences ? try_differences(then, false, basis::sums) : nullptr;
+      if (has_differences && to == b.differences.end) return true;  // nothing has changed
+      if (to == nullptr) {
+        if (list_pairs(then, false) == b.pairs.end) return true;
+        try_pairs(then, false, basis::sums);
+      }
+    }
+    bool own_bytes = false;  // is the row in place its own differences?
+    if constexpr (skips_zeros) {
+      if (zeros_add_nothing()) {
+        policy::live_group* const found = list_live(s, p, window, b.ones.end);
+        const double cost = listed_cost(count(b.ones.end, found), costs::entry);
+        if (cost < least) {
           way = one;
           on = basis::nothing;
-          live = count;
-        } else {
-          on = basis::zeros;
-          way = pair;
-          if constexpr (differs) {
-            std::int8_t* const to = s.differences_.data() + differences.count * (depth + 64);
-            of_zeros = isa::list_differences(window, s.before_row_.data(), all, group_depth, to, of_difference);
-            if (of_zeros.fit) {
-              way = difference;
-              of_change = of_zeros;
-            }
-          }
-          if (way == pair) live = list_live(s, window, of_pair);
+          least = cost;
+          end = found;
         }
+      } else if (way != difference) {  // a second list of differences would need a second place
+        own_bytes = has_zero_at_0() && std::is_same_v<activation, std::int8_t> && p.in_place;
+        const activation* const zeros = s.before_row_.data();
+        const bool done =
+            has_differences && try_differences(own_bytes ? nullptr : zeros, true, basis::zeros) != nullptr;
+        if (!done && way != pair) try_pairs(zeros, true, basis::zeros);
       }
     }
-    if (way == none || least >= 8 * all) return false;
-    if (way == one) {
-      activation* const held = s.listed_.data() + ones.count * depth;
-      kernel::detail::copy_elements(held, window, depth);
-      ones.rows[ones.count] = {held, of_one, live, static_cast<std::uint32_t>(ones.count)};
-      ones.what[ones.count++] = {row, 0, on};
-      s.last_.macs += live * group_depth * columns();
-      if (ones.count == most_listed) finish_listed<1>(s, g, ones, static_cast<const A*>(nullptr));
-    } else if (way == pair) {
-      activation* const held = s.listed_.data() + (most_listed + 2 * pairs.count) * depth;
-      kernel::detail::copy_elements(held, window, depth);
-      kernel::detail::copy_elements(held + depth, on == basis::sums ? row_before(s) : s.before_row_.data(), depth);
-      pairs.rows[pairs.count] = {held, of_pair, live, static_cast<std::uint32_t>(pairs.count)};
-      pairs.what[pairs.count++] = {row, 0, on};
-      s.last_.macs += 2 * live * group_depth * columns();
-      if (pairs.count == most_pairs) finish_listed<2>(s, g, pairs, static_cast<const A*>(nullptr));
-    } else if constexpr (differs) {
-      using D = isa::difference_of<A>;
-      std::int8_t* const held = s.differences_.data() + differences.count * (depth + 64);
-      differences.rows[differences.count] = {held, of_difference, of_change.count,
-                                             static_cast<std::uint32_t>(differences.count)};
-      differences.what[differences.count++] = {row, of_change.sum, on};
-      s.last_.macs += of_change.count * group_depth * columns();
-      if (differences.count == most_listed) finish_listed<1>(s, g, differences, static_cast<const D*>(nullptr));
+    switch (way) {
+      case whole:
+        return false;
+      case one:
+        s.last_.macs += count(b.ones.end, end) * group_depth * columns();
+        if (!p.in_place) {
+          kernel::detail::copy_elements(b.ones.held(), window, depth);
+          window = b.ones.held();
+        }
+        b.ones.take(window, end, {row, 0, on});
+        break;
+      case pair:
+        s.last_.macs += 2 * count(b.pairs.end, end) * group_depth * columns();
+        copy.copy(in_frame, b.pairs.held());
+        if (on == basis::sums && p.in_place)
+          copy.copy(then, b.pairs.held() + depth);
+        else
+          kernel::detail::copy_elements(b.pairs.held() + depth, on == basis::sums ? then : s.before_row_.data(), depth);
+        b.pairs.take(b.pairs.held(), end, {row, 0, on});
+        break;
+      case difference:
+        if constexpr (has_differences) {
+          s.last_.macs += count(b.differences.end, end) * group_depth * columns();
+          const std::int8_t* bytes = b.differences.held();
+          if constexpr (std::is_same_v<activation, std::int8_t>)
+            if (on == basis::zeros && own_bytes) bytes = window;
+          b.differences.take(bytes, end, {row, sum_of_differences, on});
+        }
     }
     return true;
   }
-  activation* row_before(state& s) const noexcept {
-    return s.listed_.data() + (most_listed + 2 * most_pairs) * window_elements();
-  }
 
   /// Adds up a batch of lists, and brings the rows to the outputs.
-  template <std::size_t Rows, class Batch, class A>
-  POLYMAC_NOINLINE void finish_listed(state& s, std::size_t g, Batch& batch, const A*) const noexcept {
+  template <std::size_t Rows, class A>
+  POLYMAC_NOINLINE void finish_listed(state& s, std::size_t g, listed_batch<A>& batch) const noexcept {
+    batch.end = batch.lists;
     if (batch.count == 0) return;
     const std::size_t stride = sum_stride(), count = std::exchange(batch.count, 0);
     accumulator* const sums = s.row_sums_.data();
