@@ -73,13 +73,12 @@ struct copied_rows {
 template <class Atom>
 struct row_costs {
   static constexpr double products_of_cycle = [] {
-    using I = typename Atom::isa;
     constexpr std::size_t size = sizeof(typename Atom::activation);
-    const double bytes = isa::detail::reaches<I, isa::avx512>()     ? 64
-                         : isa::detail::reaches<I, isa::avx_vnni>() ? 64
-                         : isa::detail::reaches<I, isa::avx2>()     ? 24
-                         : isa::detail::reaches<I, isa::neon>()     ? 16
-                                                                    : 1;
+    const double bytes = isa::detail::reaches<typename Atom::isa, isa::avx512>()     ? 64
+                         : isa::detail::reaches<typename Atom::isa, isa::avx_vnni>() ? 64
+                         : isa::detail::reaches<typename Atom::isa, isa::avx2>()     ? 24
+                         : isa::detail::reaches<typename Atom::isa, isa::neon>()     ? 16
+                                                                                     : 1;
     return bytes / static_cast<double>(size);
   }();
   /// Of a group of k beside one panel, in a tile of rows.
