@@ -65,8 +65,9 @@ class scope {
 
 /// Arithmetic M, each product of which is shown to the P of the innermost scope<P>. The same sums, by the golden model;
 /// all that a layer asks of M is M's, but for its atoms.
-template <Mac M, ProbeFor<M> P>
+template <Mac M, class P>
 struct probed {
+  static_assert(ProbeFor<P, M>, "polymac: a probe is called with (sum, sum, activation, weight), and must be noexcept");
   /// What is watched.
   using watched = M;
   using traits = mac_traits<M>;
