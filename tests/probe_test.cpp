@@ -68,6 +68,18 @@ static_assert(
 static_assert(std::is_same_v<isa::policy_atom<counted<mac::int8>, isa::native, policy::always<policy::n_of_m<2, 4>>>,
                              isa::generic_sparse_atom<counted<mac::int8>, policy::n_of_m<2, 4>>>);
 
+// What an arithmetic may have is there where it has it: layers ask.
+template <class M>
+constexpr bool has_total = requires(const typename M::accumulator& c) {
+  M::total(c);
+};
+template <class M>
+constexpr bool checks_weights = requires(const typename M::weight& w) {
+  M::check_weight(w);
+};
+static_assert(!has_total<counted<mac::int8>> && !checks_weights<counted<mac::int8>>);
+static_assert(has_total<counted<mac::dfp<std::int8_t>>> && checks_weights<counted<mac::dfp<std::int8_t>>>);
+
 // In a constant expression the sums are there and nothing is called.
 consteval std::int32_t sum_at_compile_time() {
   using layer =
@@ -238,6 +250,42 @@ TEST_CASE("what a policy of weights leaves out is not executed") {
   const auto live =
       static_cast<std::size_t>(std::count_if(problem.w.begin(), problem.w.end(), [](int w) { return w != 0; }));
   CHECK(executed_with<mac::int8, policy::always<policy::block_list<1, 16>>>(problem) == problem.rows * live);
+}
+
+template <policy::pruning Form>
+std::uint64_t executed_in_form() {
+  constexpr std::size_t kept = 5;
+  const linear_problem<mac::int8> problem;
+  std::array<std::uint8_t, linear_problem<mac::int8>::depth> important{};
+  important[3] = important[30] = 1;
+  const auto fc =
+      polymac::linear<counted<mac::int8>, policy::pixel_pruning<Form, policy::rescale::none, std::mt19937_64>>(
+          polymac::layer::first_layer, problem.weights(), problem.bias, polymac::epilogue::identity{}, {},
+          {matrix_view<const std::uint8_t>(important.data(), 1, important.size()), policy::keep_count{kept}});
+  auto state = fc.make_state(std::mt19937_64(5));
+  std::vector<std::byte> lent(fc.workspace_bytes());
+  std::vector<std::int32_t> y(problem.columns);
+  probe::count seen;
+  {
+    const probe::scope<probe::count> here(seen);
+    REQUIRE(
+        fc({problem.x.data(), 1, problem.depth}, {y.data(), 1, problem.columns}, state, polymac::workspace(lent)).ok());
+  }
+  for (std::size_t c = 0; c < problem.columns; ++c) {
+    auto sum = static_cast<std::int32_t>(problem.bias[c]);
+    for (std::size_t k = 0; k < problem.depth; ++k)
+      if (state.active()(0, k) != 0) sum += problem.x[k] * problem.w[c * problem.depth + k];
+    CHECK(y[c] == sum);
+  }
+  return seen.executed;
+}
+
+TEST_CASE("pixels that are left out are not executed, but for the form that takes no less time") {
+  constexpr std::size_t columns = linear_problem<mac::int8>::columns, depth = linear_problem<mac::int8>::depth;
+  CHECK(executed_in_form<policy::pruning::branch_skip>() == columns * (2 + 5));
+  CHECK(executed_in_form<policy::pruning::list_compact>() == columns * (2 + 5));
+  CHECK(executed_in_form<policy::pruning::list_shuffled>() == columns * (2 + 5));
+  CHECK(executed_in_form<policy::pruning::zero_fixed>() == columns * depth);
 }
 
 TEST_CASE("convolutions: padding is multiplied by integers, and left out by floats; depthwise; products of matrices") {

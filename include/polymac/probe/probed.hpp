@@ -99,13 +99,11 @@ struct probed {
   static constexpr accumulator spill(accumulator c, chain_accumulator s) noexcept requires(chain > 0) {
     return M::spill(c, s);
   }
-  static constexpr sum total(const accumulator& c) noexcept { return polymac::total<M>(c); }
-  static constexpr bool check_weight(const weight& w) noexcept {
-    if constexpr (requires { M::check_weight(w); })
-      return M::check_weight(w);
-    else
-      return true;
-  }
+  // There where M has them: layers ask.
+  static constexpr sum total(const accumulator& c) noexcept requires requires { M::total(c); }
+  { return M::total(c); }
+  static constexpr bool check_weight(const weight& w) noexcept requires requires { M::check_weight(w); }
+  { return M::check_weight(w); }
 
  private:
   template <class Sum>
