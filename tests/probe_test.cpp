@@ -102,7 +102,7 @@ std::vector<T> numbers(std::size_t count, std::uint64_t salt, int low = -3, int 
   return v;
 }
 
-template <class M, class P = policy::dense>
+template <class M>
 struct linear_problem {
   static constexpr std::size_t rows = 3, columns = 11, depth = 37;
   using activation = typename M::activation;
@@ -113,9 +113,9 @@ struct linear_problem {
   std::vector<typename mac_traits<M>::wide> bias = numbers<typename mac_traits<M>::wide>(columns, 3);
 
   matrix_view<const weight> weights() const { return {w.data(), columns, depth}; }
-  template <class Watched, class Policy = P>
-  std::vector<sum> run(typename Watched::activation zero_point = {}) const {
-    const auto fc = polymac::linear<Watched, Policy>(weights(), bias, {}, {.activation_zero_point = zero_point});
+  /// Outputs of M itself.
+  std::vector<sum> run() const {
+    const auto fc = polymac::linear<M, isa::scalar>(weights(), bias);
     std::vector<sum> y(rows * columns);
     REQUIRE(fc({x.data(), rows, depth}, {y.data(), rows, columns}).ok());
     return y;
@@ -127,17 +127,19 @@ void check_linear(std::uint64_t filled_depth = linear_problem<M>::depth) {
   INFO(M::name);
   const linear_problem<M> problem;
   probe::count seen;
-  std::vector<typename mac_traits<M>::sum> y;
-  const auto plain = problem.template run<M>();
-  CHECK(problem.template run<counted<M>>() == plain);  // no scope: nothing is recorded, nothing is missing
-  CHECK(seen.executed == 0);
+  const auto plain = problem.run();
   const auto fc = polymac::linear<counted<M>>(problem.weights(), problem.bias);
-  y.resize(plain.size());
+  const auto outputs = [&] {
+    std::vector<typename mac_traits<M>::sum> y(plain.size());
+    REQUIRE(fc({problem.x.data(), problem.rows, problem.depth}, {y.data(), problem.rows, problem.columns}).ok());
+    return y;
+  };
+  CHECK(outputs() == plain);  // no scope: nothing is recorded
+  CHECK(seen.executed == 0);
   {
     const probe::scope<probe::count> here(seen);
-    REQUIRE(fc({problem.x.data(), problem.rows, problem.depth}, {y.data(), problem.rows, problem.columns}).ok());
+    CHECK(outputs() == plain);
   }
-  CHECK(y == plain);
   CHECK(seen.executed == problem.rows * problem.columns * filled_depth);
 }
 
@@ -236,7 +238,7 @@ std::uint64_t executed_with(linear_problem<M>& problem) {
     const probe::scope<probe::count> here(seen);
     REQUIRE(fc({problem.x.data(), problem.rows, problem.depth}, {y.data(), problem.rows, problem.columns}).ok());
   }
-  CHECK(y == problem.template run<M>());
+  CHECK(y == problem.run());
   return seen.executed;
 }
 
@@ -315,8 +317,9 @@ TEST_CASE("convolutions: padding is multiplied by integers, and left out by floa
   const auto all = executed([&] { return conv(image, to, memory); });
   // Lines of the kernel that lie above or below the image are left out, the columns beside it are not.
   CHECK(all == (3 * height - 2) * width * 3 * channels * filters);
-  CHECK(
-      polymac::conv2d<mac::int8>(same, kernel, bias)(image, {y_plain.data(), 1, height, width, filters}, memory).ok());
+  CHECK(polymac::conv2d<mac::int8, isa::scalar>(same, kernel, bias)(image, {y_plain.data(), 1, height, width, filters},
+                                                                    memory)
+            .ok());
   CHECK(y == y_plain);
 
   const auto inner = polymac::conv2d<counted<mac::int8>>(valid, kernel, bias);
@@ -344,7 +347,8 @@ TEST_CASE("convolutions: padding is multiplied by integers, and left out by floa
   CHECK(executed([&] {
           return polymac::product<counted<mac::int8>>(a, b, matrix_view<std::int32_t>(product.data(), 5, 6), memory);
         }) >= 5 * 6 * 18);  // and those that fold zero points on the way
-  CHECK(polymac::product<mac::int8>(a, b, matrix_view<std::int32_t>(product_plain.data(), 5, 6), memory).ok());
+  CHECK(polymac::product<mac::int8, isa::scalar>(a, b, matrix_view<std::int32_t>(product_plain.data(), 5, 6), memory)
+            .ok());
   CHECK(product == product_plain);
 }
 
