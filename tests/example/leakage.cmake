@@ -21,7 +21,7 @@ function(expect what)
 endfunction()
 
 # ---- what attacks find ---------------------------------------------------------------------------------------------
-example(0 --json)
+example(0 --json --traces 10000)
 string(JSON count LENGTH "${out}" attacks)
 expect("rows of attacks" ${count} EQUAL 45)
 math(EXPR last "${count} - 1")
