@@ -52,6 +52,9 @@ find_missing() {
   has_header flatbuffers/flatbuffers.h || wanted="$wanted libflatbuffers-dev"
   has_header catch2/catch.hpp || has_header catch2/catch_test_macros.hpp || wanted="$wanted catch2"
   has_header benchmark/benchmark.h || wanted="$wanted libbenchmark-dev"
+  if [ "$command" != demo ]; then
+    has_header sodium.h || wanted="$wanted libsodium-dev"
+  fi
   if [ "$command" = test ]; then
     has_command pkg-config || wanted="$wanted pkg-config"
     if [ "$(uname -m)" != aarch64 ]; then

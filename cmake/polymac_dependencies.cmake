@@ -3,7 +3,8 @@
 # machine (a CMake package, else its header) and fetched only if it is not there or too old. The archives are pinned by
 # SHA256; each hash is the one that several package managers list for that release.
 #
-# Result: targets polymac_dependency_<name> for what this build needs of eigen, xsimd, flatbuffers, catch2, benchmark.
+# Result: targets polymac_dependency_<name> for what this build needs of eigen, xsimd, flatbuffers, catch2, benchmark,
+# sodium.
 include_guard(GLOBAL)
 include(FetchContent)
 
@@ -100,6 +101,21 @@ if(POLYMAC_BUILD_TESTS)
     PACKAGE Catch2 TARGET Catch2::Catch2 OLDEST 2.13
     URL https://github.com/catchorg/Catch2/archive/refs/tags/v3.4.0.tar.gz
     SHA256 122928b814b75717316c71af69bd2b43387643ba076a6ec16e7882bfb2dfacbb)
+endif()
+
+# Optional, and never fetched: only polymac/adapt/sodium.hpp needs it. Where it is missing (or built for another processor) what
+# tests it is skipped, and benchmarks draw with a generator of the standard library.
+if(POLYMAC_BUILD_TESTS OR POLYMAC_BUILD_BENCH)
+  find_path(POLYMAC_SODIUM_INCLUDE_DIR sodium.h)
+  find_library(POLYMAC_SODIUM_LIBRARY sodium)
+  if(POLYMAC_SODIUM_INCLUDE_DIR AND POLYMAC_SODIUM_LIBRARY AND NOT CMAKE_CROSSCOMPILING)
+    add_library(polymac_dependency_sodium INTERFACE IMPORTED)
+    target_include_directories(polymac_dependency_sodium SYSTEM INTERFACE "${POLYMAC_SODIUM_INCLUDE_DIR}")
+    target_link_libraries(polymac_dependency_sodium INTERFACE "${POLYMAC_SODIUM_LIBRARY}")
+    message(STATUS "polymac: sodium (${POLYMAC_SODIUM_LIBRARY})")
+  else()
+    message(STATUS "polymac: sodium is not installed: policy::chacha20 is not tested")
+  endif()
 endif()
 
 if(POLYMAC_BUILD_BENCH)

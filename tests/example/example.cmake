@@ -25,3 +25,9 @@ if(TARGET arithmetics)
                    "${CMAKE_CURRENT_LIST_DIR}/arithmetics.cmake")
   set_tests_properties(example.arithmetics PROPERTIES LABELS example SKIP_RETURN_CODE 77)
 endif()
+if(TARGET leakage)
+  add_test(NAME example.leakage WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}"
+           COMMAND polymac_test_launcher any "${CMAKE_COMMAND}" "-DPROGRAM=$<TARGET_FILE:leakage>"
+                   "-DSTAGE=${CMAKE_CURRENT_BINARY_DIR}/example/leakage" -P "${CMAKE_CURRENT_LIST_DIR}/leakage.cmake")
+  set_tests_properties(example.leakage PROPERTIES LABELS example SKIP_RETURN_CODE 77)
+endif()

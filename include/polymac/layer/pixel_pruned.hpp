@@ -1,0 +1,606 @@
+// SPDX-License-Identifier: MIT
+// First layers of which pixels are left out at random: policy::pixel_pruning around linear and conv2d.
+//
+//     auto conv = conv2d<mac::uint8, policy::pixel_pruning<policy::pruning::list_compact>>(
+//         layer::first_layer, {.padding = same}, weights, bias, stages, q,
+//         {important, policy::keep_share{0.5}});
+//     auto state = conv.make_state(policy::chacha20(seed));
+//     conv(x, y, state, workspace);
+//
+// The outputs are, bit for bit, those of the dense layer on the image in which inactive pixels hold the zero point: for every
+// form, with arithmetics that are exact. (Floats are summed in another order where a list is shuffled; products with zero points
+// are left out, which differs where a weight is not finite.)
+#pragma once
+
+#include "polymac/core/buffer.hpp"
+#include "polymac/kernel/active_pixels.hpp"
+#include "polymac/kernel/neurons.hpp"
+#include "polymac/layer/conv2d.hpp"
+#include "polymac/layer/linear.hpp"
+#include "polymac/policy/pixel_pruning.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+
+POLYMAC_BEGIN
+namespace layer {
+
+/// Says that a layer is the first of its network, the one whose input an attacker knows. What is left out of another
+/// layer are no pixels.
+struct first_layer_t {
+  explicit first_layer_t() = default;
+};
+inline constexpr first_layer_t first_layer{};
+
+namespace detail {
+
+template <class>
+inline constexpr bool never = false;
+
+/// Refuses what no layer can do with M and P.
+template <Mac M, policy::PixelPruning P>
+consteval void require_generator() {
+  using generator = typename P::generator;
+  static_assert(
+      requires { sizeof(generator); },
+      "polymac: pixel_pruning draws with policy::chacha20 unless it is given another generator: include "
+      "polymac/adapt/sodium.hpp and link libsodium");
+  if constexpr (requires { sizeof(generator); })
+    static_assert(policy::BitGenerator<generator>,
+                  "polymac: pixel_pruning wants a generator that is a std::uniform_random_bit_generator");
+  if constexpr (P::scale == policy::rescale::unbiased)
+    static_assert(std::is_arithmetic_v<typename mac_traits<M>::wide> &&
+                      !requires(const typename M::accumulator& c) { M::total(c); },
+                  "polymac: pixel_pruning with rescale::unbiased needs an arithmetic whose sums are numbers");
+}
+
+/// What both layers have: the map, the stages, and sums of rows of taps, neuron by neuron.
+template <Mac M, epilogue::Stage E, Isa I, policy::PixelPruning P>
+class pixel_engine {
+  using traits = mac_traits<M>;
+  using activation = typename M::activation;
+  using wide = typename traits::wide;
+
+ public:
+  using sum = typename traits::sum;
+  using output = epilogue::output_of<E, sum>;
+  using state = policy::pixel_state<typename P::generator>;
+  static constexpr bool masks = P::form == policy::pruning::zero_fixed;
+  static constexpr bool scales = P::scale == policy::rescale::unbiased;
+  /// The layer inside hands on its sums where they are not finished yet; the bias waits, if products are scaled.
+  using inner_stages = std::conditional_t<masks && !scales, E, epilogue::identity>;
+
+  policy::pixel_choice choice;
+  kernel::neuron_weights<M> neurons;
+  E stages;
+  buffer<wide> bias;  ///< of all columns, where products are scaled
+  buffer<activation> zero_pixel;
+
+  explicit pixel_engine(E s) : stages(std::move(s)) {}
+
+  /// The sum of a column as the epilogue takes it.
+  static constexpr sum finished(wide total_of_column) noexcept {
+    if constexpr (requires(const typename M::accumulator& c) { M::total(c); })
+      return total<M>(static_cast<typename M::accumulator>(total_of_column));
+    else if constexpr (traits::integer)
+      return kernel::detail::narrow<sum>(total_of_column);
+    else
+      return static_cast<sum>(total_of_column);
+  }
+  /// bias + important + drawn * droppable / kept. Of integers the quotient is rounded to the nearest, halves away from 0, and
+  /// nothing overflows that the result does not; `important` and `drawn` are sums as a layer without bias gives them.
+  constexpr sum scaled(wide start, wide important, wide drawn) const noexcept {
+    const std::size_t all = choice.droppable(), kept = choice.kept();
+    if (kept == 0) return finished(start + important);
+    if constexpr (traits::integer) {
+      const auto d = static_cast<wide>(all), k = static_cast<wide>(kept);
+      const wide whole = drawn / k, rest = drawn % k;  // |rest| * d < 2^62
+      const wide doubled = 2 * (rest < 0 ? -rest : rest);
+      const wide rounded = (doubled * d + k) / (2 * k);
+      return finished(start + important + whole * d + (rest < 0 ? -rounded : rounded));
+    } else {
+      return finished(start + important + drawn * (static_cast<wide>(all) / static_cast<wide>(kept)));
+    }
+  }
+
+  /// Entries of a list of so many taps.
+  static constexpr std::size_t list_entries(std::size_t taps) noexcept { return taps + 2; }
+  /// The sums of one set of neurons over a row of taps.
+  template <class Taps>
+  void row_of(std::size_t set, const Taps& taps, state& s, kernel::listed_tap<activation>* list,
+              sum* to) const noexcept {
+    const auto is_important = [&](std::size_t y, std::size_t x) { return choice.is_important(y, x); };
+    const auto is_drawn = [&](std::size_t y, std::size_t x) { return s.is_drawn(choice, y, x); };
+    const std::size_t columns = neurons.columns();
+    if constexpr (P::form == policy::pruning::branch_skip) {
+      const auto at = [&](std::size_t tap, const auto& f) {
+        std::size_t y = 0, x = 0;
+        taps.find(tap, y, x);
+        return f(y, x);
+      };
+      for (std::size_t c = 0; c < columns; ++c) {
+        const auto sums = neurons.branching(
+            set, c, !scales, !scales,
+            [&](std::size_t tap) -> const activation* {
+              std::size_t y = 0, x = 0;
+              return taps.find(tap, y, x) ? taps.pixel(y, x) : nullptr;
+            },
+            [&](std::size_t tap) { return at(tap, is_important); }, [&](std::size_t tap) { return at(tap, is_drawn); });
+        to[c] = scales ? scaled_sum(set, c, sums.important, sums.drawn) : finished(sums.important);
+      }
+    } else {
+      auto words = s.words();
+      std::size_t first = 0, second = 0;
+      if constexpr (scales) {
+        first = kernel::list_taps(taps, list, is_important);
+        second = kernel::list_taps(taps, list + first, is_drawn);
+      } else {
+        first = kernel::list_taps(taps, list, [&](std::size_t y, std::size_t x) { return s.active()(y, x) != 0; });
+      }
+      if constexpr (P::form == policy::pruning::list_shuffled) {
+        policy::detail::shuffle(words, list, first);
+        policy::detail::shuffle(words, list + first, second);
+      }
+      for (std::size_t c = 0; c < columns; ++c) {
+        const wide a = neurons.listed(set, c, list, first, !scales);
+        to[c] = scales ? scaled_sum(set, c, a, neurons.listed(set, c, list + first, second, false)) : finished(a);
+      }
+    }
+  }
+  /// Sums of important pixels and of drawn ones become scaled sums, in the place of the first. `column`: of the first one.
+  void scale_rows(sum* important, const sum* drawn, std::size_t rows, std::size_t columns) const noexcept {
+    for (std::size_t r = 0; r < rows; ++r)
+      for (std::size_t c = 0; c < columns; ++c, ++important, ++drawn)
+        *important = scaled(bias.size() > 0 ? bias[c] : wide{}, static_cast<wide>(*important), static_cast<wide>(*drawn));
+  }
+
+  /// Checks what is not checked by the layer inside.
+  template <class Bias>
+  polymac::status construct(const char* who, const policy::importance_map& map, std::size_t columns,
+                            std::span<const Bias> given_bias, std::size_t channels, activation zero_point) noexcept {
+    if (auto s = choice.construct(who, map); !s.ok()) return s;
+    if (auto s = stages.check(columns); !s.ok()) return s;
+    if constexpr (masks) {
+      if (auto s = zero_pixel.resize_for_overwrite(channels); !s.ok()) return s;
+      for (std::size_t c = 0; c < channels; ++c) zero_pixel[c] = zero_point;
+    }
+    if constexpr (masks && scales) {
+      if (auto s = bias.resize_for_overwrite(given_bias.size()); !s.ok()) return s;
+      for (std::size_t c = 0; c < given_bias.size(); ++c) bias[c] = static_cast<wide>(given_bias[c]);
+    }
+    return {};
+  }
+  /// Why a state cannot be used with this map; ok where it can.
+  polymac::status check_state(const char* who, const state& s) const noexcept {
+    if (!s.status().ok()) return s.status();
+    if (!s.is_for(choice))
+      return polymac::status::make(errc::shape, who, ": expected a state for ", choice.extent().height, " x ",
+                                   choice.extent().width, " pixels, as make_state() of this layer gives, got one for ",
+                                   s.active().rows, " x ", s.active().columns);
+    return {};
+  }
+  state make_state(typename P::generator generator) const {
+    state s(std::move(generator));
+    s.reserve(choice);
+    polymac::detail::raise_unless_ok(s.status());
+    return s;
+  }
+
+ private:
+  constexpr sum scaled_sum(std::size_t set, std::size_t c, wide important, wide drawn) const noexcept {
+    if constexpr (scales)  // as layers without bias give them
+      return scaled(neurons.bias(set, c), static_cast<wide>(finished(important)), static_cast<wide>(finished(drawn)));
+    else
+      return finished(important);
+  }
+};
+
+}  // namespace detail
+
+/// conv2d on an image of which, for each inference, all important pixels and so many of the others take part, drawn anew
+/// for each image (MACPruning). A pixel that does not counts as the zero point in every product that reads it.
+///
+///   M, E, I  as in layer::conv2d; P: policy::pixel_pruning
+///
+/// Images have the size of the importance map. rescale::unbiased: outputs are
+/// epilogue(bias + sum over important + round(sum over drawn * droppable / kept)), the sums as a layer gives them.
+/// Running is noexcept and allocates nothing; it changes the state, so one state is for one thread.
+template <Mac M, epilogue::Stage E, Isa I, policy::PixelPruning P>
+class pixel_pruned_conv2d {
+  using engine = detail::pixel_engine<M, E, I, P>;
+  using inner_type = conv2d<M, typename engine::inner_stages, I>;
+  using insides = detail::insides;
+
+ public:
+  using mac = M;
+  using activation = typename M::activation;
+  using sum = typename engine::sum;
+  using output = typename engine::output;
+  using state = typename engine::state;
+
+  /// As conv2d, and the map. Throws polymac::error (or sets `status()` where exceptions are off) on what does not fit.
+  template <class Weights, class Bias>
+  pixel_pruned_conv2d(const convolution& c, const Weights& weights, std::span<const Bias> bias, E stages,
+                      const quantization<M>& q, const policy::importance_map& map)
+      : engine_(std::move(stages)),
+        inner_(c, weights, engine::masks && engine::scales ? bias.first(0) : bias, inner_stages(), q) {
+    status_ = construct(weights, bias, q, map);
+    polymac::detail::raise_unless_ok(status_);
+  }
+
+  const polymac::status& status() const noexcept { return status_; }
+  std::size_t in_channels() const noexcept { return inner_.in_channels(); }
+  std::size_t out_channels() const noexcept { return inner_.out_channels(); }
+  /// Height and width of images, and of the output.
+  extent2d input_size() const noexcept { return engine_.choice.extent(); }
+  extent2d output_size() const noexcept { return geometry_.output; }
+  /// The map: pixels, droppable(), kept(), active().
+  const policy::pixel_choice& pixels() const noexcept { return engine_.choice; }
+  std::size_t weight_bytes() const noexcept {
+    return inner_.weight_bytes() + engine_.neurons.bytes() + engine_.choice.bytes();
+  }
+  /// Bytes of workspace a run needs.
+  std::size_t workspace_bytes() const noexcept { return status_.ok() ? cut({}).all : 0; }
+
+  /// What the maps are drawn with, and the last one: a state for one stream of images.
+  state make_state(typename P::generator generator) const { return engine_.make_state(std::move(generator)); }
+
+  /// Computes all output pixels of x: n x height x width x in_channels, as the map has them; y: n x oh x ow x
+  /// out_channels; they must not overlap. Each image gets a map of its own.
+  polymac::status operator()(image_view<const activation> x, image_view<output> y, state& s,
+                             workspace ws = {}) const noexcept {
+    if (!status_.ok()) return status_;
+    if (auto bad = engine_.check_state("conv2d", s); !bad.ok()) return bad;
+    if (x.height != input_size().height || x.width != input_size().width)
+      return polymac::status::make(errc::shape, "conv2d: expected x of ", input_size().height, " x ", input_size().width,
+                                   " pixels, as the importance map has, got ", x.height, " x ", x.width);
+    window_geometry geometry{};
+    if (auto bad = detail::check_images("conv2d", insides::taps(inner_), x, y, in_channels(), out_channels(), geometry);
+        !bad.ok())
+      return bad;
+    if (ws.data == nullptr || ws.size < workspace_bytes())
+      return polymac::status::make(errc::short_buffer, "conv2d: expected a workspace of ", workspace_bytes(),
+                                   " bytes, got ", ws.data == nullptr ? std::size_t{0} : ws.size);
+    const parts memory = cut(ws);
+    for (std::size_t n = 0; n < x.batch; ++n) {
+      s.draw(engine_.choice);
+      image_view<const activation> one = x;
+      one.data += n * x.image_stride;
+      one.batch = 1;
+      image_view<output> out = y;
+      out.data += n * y.image_stride;
+      out.batch = 1;
+      if constexpr (engine::masks)
+        if (auto bad = run_masked(one, out, s, memory); !bad.ok()) return bad;
+      if constexpr (!engine::masks) run_neurons(one, out, s, memory);
+    }
+    return {};
+  }
+
+ private:
+  struct parts {
+    activation* image = nullptr;           ///< with zero points
+    sum *sums = nullptr, *drawn = nullptr;
+    kernel::listed_tap<activation>* list = nullptr;
+    workspace rest{};
+    std::size_t all = 0;  ///< bytes
+  };
+  parts cut(workspace ws) const noexcept {
+    kernel::workspace_parts memory(ws);
+    parts p;
+    const auto& window = insides::taps(inner_);
+    if constexpr (engine::masks) {
+      const std::size_t pixels = geometry_.output.height * geometry_.output.width;
+      p.image = memory.take<activation>(engine_.choice.pixels() * in_channels());
+      if constexpr (engine::scales) {
+        p.sums = memory.take<sum>(pixels * out_channels() + isa::lane_columns);
+        p.drawn = memory.take<sum>(pixels * out_channels());
+      }
+      const std::size_t inside = inner_.workspace_bytes(input_size());
+      p.rest = ws.data == nullptr ? workspace{} : workspace(memory.rest(), inside);
+      p.all = memory.bytes() + inside;
+    } else {
+      p.sums = memory.take<sum>(polymac::detail::round_up(insides::weights(inner_).shape().columns, isa::lane_columns));
+      p.list = memory.take<kernel::listed_tap<activation>>(
+          engine::list_entries(window.kernel.height * window.kernel.width));
+      p.all = memory.bytes();
+    }
+    return p;
+  }
+
+  /// Through the layer inside, on the image with zero points.
+  polymac::status run_masked(const image_view<const activation>& x, const image_view<output>& y, state& s,
+                             const parts& memory) const noexcept {
+    const std::size_t pixels = geometry_.output.height * geometry_.output.width;
+    const image_view<const activation> masked(memory.image, 1, x.height, x.width, in_channels());
+    if constexpr (!engine::scales) {
+      blend(x, memory.image, [&](std::size_t line) { return s.active().row(line); });
+      return inner_(masked, y, memory.rest);
+    } else {
+      for (const bool important : {true, false}) {
+        const image_view<sum> sums(important ? memory.sums : memory.drawn, 1, y.height, y.width, y.channels);
+        blend(x, memory.image, [&](std::size_t line) {
+          return important ? engine_.choice.important_bytes(line) : s.drawn_bytes(engine_.choice, line);
+        });
+        if (auto bad = inner_(masked, sums, memory.rest); !bad.ok()) return bad;
+      }
+      engine_.scale_rows(memory.sums, memory.drawn, pixels, out_channels());
+      kernel::finish<I>(engine_.stages, kernel::image_rows<output>(y), memory.sums, out_channels(),
+                        {0, pixels, 0, out_channels(), 0});
+      return {};
+    }
+  }
+  template <class LineOf>
+  void blend(const image_view<const activation>& x, activation* to, const LineOf& active) const noexcept {
+    const std::size_t channels = in_channels();
+    for (std::size_t line = 0; line < x.height; ++line, to += x.width * channels) {
+      const std::uint8_t* const mask = active(line);
+      if (x.pixel_stride == channels) {
+        kernel::blend_pixels(to, x.pixel(0, line, 0), mask, engine_.zero_pixel.data(), channels, x.width);
+      } else {
+        for (std::size_t i = 0; i < x.width; ++i)
+          kernel::blend_pixels(to + i * channels, x.pixel(0, line, i), mask + i, engine_.zero_pixel.data(), channels, 1);
+      }
+    }
+  }
+  /// Neuron by neuron.
+  void run_neurons(const image_view<const activation>& x, const image_view<output>& y, state& s,
+                   const parts& memory) const noexcept {
+    const auto& window = insides::taps(inner_);
+    const std::size_t groups = insides::groups(inner_), columns = insides::weights(inner_).shape().columns;
+    const kernel::image_rows<output> rows(y);
+    for (std::size_t row = 0; row < y.height * y.width; ++row) {
+      kernel::window_taps<activation> taps{x, window, row / y.width * window.stride.height - geometry_.padding.top,
+                                           row % y.width * window.stride.width - geometry_.padding.left};
+      for (std::size_t g = 0; g < groups; ++g, taps.x.data += insides::channels(inner_)) {
+        engine_.row_of(g, taps, s, memory.list, memory.sums);
+        kernel::finish<I>(engine_.stages, rows, memory.sums, columns, {row, 1, 0, columns, g * columns});
+      }
+    }
+  }
+
+  auto inner_stages() const {
+    if constexpr (std::is_same_v<typename engine::inner_stages, E>)
+      return engine_.stages;
+    else
+      return epilogue::identity{};
+  }
+  template <class Weights, class Bias>
+  polymac::status construct(const Weights& w, std::span<const Bias> bias, const quantization<M>& q,
+                            const policy::importance_map& map) noexcept {
+    detail::require_generator<M, P>();
+    if (!inner_.status().ok()) return inner_.status();
+    auto s = detail::check_weights("conv2d", q, w.batch, w.height * w.width * w.channels, bias, true);
+    if (s.ok()) s = engine_.construct("conv2d", map, w.batch, bias, in_channels(), q.activation_zero_point);
+    if (s.ok()) s = resolve(insides::taps(inner_), input_size(), geometry_);
+    if constexpr (!engine::masks) {
+      if (!s.ok()) return s;
+      const std::size_t groups = insides::groups(inner_), columns = w.batch / groups, taps = w.height * w.width;
+      const auto reader = detail::make_weight_reader<M>(
+          [&](std::size_t o, std::size_t k) { return w(o, k / w.channels / w.width, k / w.channels % w.width, k % w.channels); },
+          q.weight_zero_points);
+      std::size_t terms = 1;
+      if (s = reader.count_terms("conv2d", w.batch, taps * w.channels, terms); !s.ok()) return s;
+      s = engine_.neurons.pack(
+          groups, columns, taps, w.channels, terms,
+          [&](std::size_t g, std::size_t o, std::size_t term, std::size_t tap, std::size_t c) {
+            return reader.term_of(g * columns + o, term, tap * w.channels + c);
+          },
+          [&](std::size_t g, std::size_t o) {
+            using wide = typename mac_traits<M>::wide;
+            return bias.empty() ? wide{} : static_cast<wide>(bias[g * columns + o]);
+          },
+          q.activation_zero_point, insides::weights(inner_).wide_sums());
+    }
+    return s;
+  }
+
+  engine engine_;
+  inner_type inner_;
+  window_geometry geometry_{{0, 0}, {}};
+  polymac::status status_;
+};
+
+/// linear on rows of which, for each one, all important pixels and so many of the others take part, drawn anew for each row.
+/// A row is the importance map's pixels, line by line, of depth / pixels elements each. Else as pixel_pruned_conv2d.
+template <Mac M, epilogue::Stage E, Isa I, policy::PixelPruning P>
+class pixel_pruned_linear {
+  using engine = detail::pixel_engine<M, E, I, P>;
+  using inner_type = linear<M, typename engine::inner_stages, I>;
+  using insides = detail::insides;
+
+ public:
+  using mac = M;
+  using activation = typename M::activation;
+  using sum = typename engine::sum;
+  using output = typename engine::output;
+  using state = typename engine::state;
+
+  /// As linear, and the map.
+  template <class Weights, class Bias>
+  pixel_pruned_linear(const Weights& weights, std::span<const Bias> bias, E stages, const quantization<M>& q,
+                      const policy::importance_map& map)
+      : engine_(std::move(stages)),
+        inner_(weights, engine::masks && engine::scales ? bias.first(0) : bias, inner_stages(), q) {
+    status_ = construct(weights, bias, q, map);
+    polymac::detail::raise_unless_ok(status_);
+  }
+
+  const polymac::status& status() const noexcept { return status_; }
+  std::size_t columns() const noexcept { return inner_.columns(); }
+  std::size_t depth() const noexcept { return inner_.depth(); }
+  const policy::pixel_choice& pixels() const noexcept { return engine_.choice; }
+  std::size_t weight_bytes() const noexcept {
+    return inner_.weight_bytes() + engine_.neurons.bytes() + engine_.choice.bytes();
+  }
+  std::size_t workspace_bytes() const noexcept { return status_.ok() ? cut({}).all : 0; }
+  state make_state(typename P::generator generator) const { return engine_.make_state(std::move(generator)); }
+
+  /// x: rows x depth; y: rows x columns; they must not overlap.
+  polymac::status operator()(matrix_view<const activation> x, matrix_view<output> y, state& s,
+                             workspace ws = {}) const noexcept {
+    if (!status_.ok()) return status_;
+    if (auto bad = engine_.check_state("linear", s); !bad.ok()) return bad;
+    if (x.columns != depth() || y.columns != columns() || x.rows != y.rows)
+      return polymac::status::make(errc::shape, "linear: expected x of n x ", depth(), " and y of n x ", columns(),
+                                   ", got ", x.rows, " x ", x.columns, " and ", y.rows, " x ", y.columns);
+    if (x.rows == 0) return {};
+    if (auto bad = detail::check_memory("linear", x, y); !bad.ok()) return bad;
+    if (ws.data == nullptr || ws.size < workspace_bytes())
+      return polymac::status::make(errc::short_buffer, "linear: expected a workspace of ", workspace_bytes(),
+                                   " bytes, got ", ws.data == nullptr ? std::size_t{0} : ws.size);
+    const parts memory = cut(ws);
+    if constexpr (engine::masks) {
+      for (std::size_t row = 0; row < x.rows; row += rows_at_once()) {
+        const std::size_t count = polymac::detail::smaller(rows_at_once(), x.rows - row);
+        if (auto bad = run_masked(x, y, row, count, s, memory); !bad.ok()) return bad;
+      }
+    } else {
+      for (std::size_t row = 0; row < x.rows; ++row) {
+        s.draw(engine_.choice);
+        const kernel::row_taps<activation> taps{x.row(row), engine_.choice.extent(), channels()};
+        engine_.row_of(0, taps, s, memory.list, memory.sums);
+        kernel::finish<I>(engine_.stages, y, memory.sums, columns(), {row, 1, 0, columns(), 0});
+      }
+    }
+    return {};
+  }
+
+ private:
+  std::size_t channels() const noexcept { return depth() / engine_.choice.pixels(); }
+  std::size_t rows_at_once() const noexcept { return inner_.row_alignment(); }
+  struct parts {
+    activation *rows = nullptr, *drawn_rows = nullptr;
+    sum *sums = nullptr, *drawn = nullptr;
+    kernel::listed_tap<activation>* list = nullptr;
+    std::size_t all = 0;
+  };
+  parts cut(workspace ws) const noexcept {
+    kernel::workspace_parts memory(ws);
+    parts p;
+    if constexpr (engine::masks) {
+      p.rows = memory.take<activation>(rows_at_once() * depth());
+      if constexpr (engine::scales) {
+        p.drawn_rows = memory.take<activation>(rows_at_once() * depth());
+        p.sums = memory.take<sum>(rows_at_once() * columns() + isa::lane_columns);
+        p.drawn = memory.take<sum>(rows_at_once() * columns());
+      }
+    } else {
+      p.sums = memory.take<sum>(polymac::detail::round_up(columns(), isa::lane_columns));
+      p.list = memory.take<kernel::listed_tap<activation>>(engine::list_entries(engine_.choice.pixels()));
+    }
+    p.all = memory.bytes();
+    return p;
+  }
+  polymac::status run_masked(const matrix_view<const activation>& x, const matrix_view<output>& y, std::size_t first,
+                             std::size_t count, state& s, const parts& memory) const noexcept {
+    const extent2d extent = engine_.choice.extent();
+    const matrix_view<output> out(y.row(first), count, y.columns, y.stride);
+    const auto blend = [&](std::size_t row, activation* to, const auto& active) {
+      for (std::size_t line = 0; line < extent.height; ++line)
+        kernel::blend_pixels(to + (row * extent.height + line) * extent.width * channels(),
+                             x.row(first + row) + line * extent.width * channels(), active(line),
+                             engine_.zero_pixel.data(), channels(), extent.width);
+    };
+    for (std::size_t row = 0; row < count; ++row) {
+      s.draw(engine_.choice);
+      if constexpr (engine::scales) {
+        blend(row, memory.rows, [&](std::size_t line) { return engine_.choice.important_bytes(line); });
+        blend(row, memory.drawn_rows, [&](std::size_t line) { return s.drawn_bytes(engine_.choice, line); });
+      } else {
+        blend(row, memory.rows, [&](std::size_t line) { return s.active().row(line); });
+      }
+    }
+    const matrix_view<const activation> masked(memory.rows, count, depth());
+    if constexpr (!engine::scales) {
+      return inner_(masked, out);
+    } else {
+      if (auto bad = inner_(masked, {memory.sums, count, columns()}); !bad.ok()) return bad;
+      if (auto bad = inner_({memory.drawn_rows, count, depth()}, {memory.drawn, count, columns()}); !bad.ok()) return bad;
+      engine_.scale_rows(memory.sums, memory.drawn, count, columns());
+      kernel::finish<I>(engine_.stages, y, memory.sums, columns(), {first, count, 0, columns(), 0});
+      return {};
+    }
+  }
+
+  auto inner_stages() const {
+    if constexpr (std::is_same_v<typename engine::inner_stages, E>)
+      return engine_.stages;
+    else
+      return epilogue::identity{};
+  }
+  template <class Weights, class Bias>
+  polymac::status construct(const Weights& weights, std::span<const Bias> bias, const quantization<M>& q,
+                            const policy::importance_map& map) noexcept {
+    detail::require_generator<M, P>();
+    if (!inner_.status().ok()) return inner_.status();
+    auto s = detail::check_weights("linear", q, weights.rows, weights.columns, bias, true);
+    const std::size_t pixels = map.important.rows * map.important.columns;
+    if (s.ok() && pixels > 0 && depth() % pixels != 0)
+      s = polymac::status::make(errc::shape, "linear: expected an importance map whose pixels divide the depth ", depth(),
+                                ", got ", map.important.rows, " x ", map.important.columns);
+    if (s.ok())
+      s = engine_.construct("linear", map, columns(), bias, pixels > 0 ? depth() / pixels : 1, q.activation_zero_point);
+    if constexpr (!engine::masks) {
+      if (!s.ok()) return s;
+      const auto reader = detail::make_weight_reader<M>([&](std::size_t c, std::size_t k) { return weights(c, k); },
+                                                        q.weight_zero_points);
+      std::size_t terms = 1;
+      if (s = reader.count_terms("linear", columns(), depth(), terms); !s.ok()) return s;
+      s = engine_.neurons.pack(
+          1, columns(), pixels, channels(), terms,
+          [&](std::size_t, std::size_t o, std::size_t term, std::size_t tap, std::size_t c) {
+            return reader.term_of(o, term, tap * channels() + c);
+          },
+          [&](std::size_t, std::size_t o) {
+            using wide = typename mac_traits<M>::wide;
+            return bias.empty() ? wide{} : static_cast<wide>(bias[o]);
+          },
+          q.activation_zero_point, insides::weights(inner_).wide_sums());
+    }
+    return s;
+  }
+
+  engine engine_;
+  inner_type inner_;
+  polymac::status status_;
+};
+
+}  // namespace layer
+
+/// Builds a layer::pixel_pruned_conv2d. See there.
+template <Mac M, policy::PixelPruning P, Isa I = isa::native, class Weights, class Bias,
+          epilogue::Stage E = epilogue::identity>
+auto conv2d(layer::first_layer_t, const layer::convolution& c, const Weights& weights, const Bias& bias, E stages,
+            const layer::quantization<M>& q, const policy::importance_map& map) {
+  layer::detail::require_generator<M, P>();
+  return layer::pixel_pruned_conv2d<M, E, I, P>(c, weights, std::span(std::data(bias), std::size(bias)),
+                                                std::move(stages), q, map);
+}
+/// Builds a layer::pixel_pruned_linear. See there.
+template <Mac M, policy::PixelPruning P, Isa I = isa::native, class Weights, class Bias,
+          epilogue::Stage E = epilogue::identity>
+auto linear(layer::first_layer_t, const Weights& weights, const Bias& bias, E stages, const layer::quantization<M>& q,
+            const policy::importance_map& map) {
+  layer::detail::require_generator<M, P>();
+  return layer::pixel_pruned_linear<M, E, I, P>(weights, std::span(std::data(bias), std::size(bias)),
+                                                std::move(stages), q, map);
+}
+
+/// Refused: pixels are the input of the first layer.
+template <Mac M, policy::PixelPruning P, Isa I = isa::native, class... Arguments>
+auto conv2d(const layer::convolution&, Arguments&&...) {
+  static_assert(layer::detail::never<P>,
+                "polymac: pixel_pruning is for the first layer of a network only, whose input are pixels: if this is "
+                "it, say so by layer::first_layer as the first argument");
+}
+template <Mac M, policy::PixelPruning P, Isa I = isa::native, class Weights, class Bias, class... Arguments>
+requires(!std::same_as<Weights, layer::first_layer_t>) auto linear(const Weights&, const Bias&, Arguments&&...) {
+  static_assert(layer::detail::never<P>,
+                "polymac: pixel_pruning is for the first layer of a network only, whose input are pixels: if this is "
+                "it, say so by layer::first_layer as the first argument");
+}
+
+POLYMAC_END
