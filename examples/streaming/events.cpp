@@ -3,7 +3,7 @@
 
 #include "event_layers.hpp"
 #include "examples/mlperf_tiny/progress.hpp"
-#include "pinned.hpp"
+#include "timing.hpp"
 
 #include <algorithm>
 
@@ -102,12 +102,6 @@ class candidate {
   layer_runs<std::int8_t> layers_;
   std::vector<halved> pools_;
 };
-
-double speed_up(const std::vector<double>& dense, const std::vector<double>& other) {
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < dense.size(); ++i) ratios.push_back(dense[i] / other[i]);
-  return median(ratios);
-}
 
 }  // namespace
 

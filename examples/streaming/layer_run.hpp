@@ -40,6 +40,8 @@ class layer_run {
   virtual polymac::image_view<const T> output() const = 0;
   /// Of the last call.
   virtual work last() const = 0;
+  /// What of the input it knows; nothing in a dense layer.
+  virtual polymac::image_view<const T> reference() const = 0;
   /// Forgets the input.
   virtual void reset() = 0;
 };
@@ -65,6 +67,7 @@ class dense_run : public layer_run<typename Conv::output> {
     const auto macs = static_cast<double>(conv_.macs(input_));
     return {macs, macs};
   }
+  polymac::image_view<const value> reference() const override { return {}; }
   void reset() override {}
 
  private:
@@ -91,6 +94,7 @@ class streamed_run : public layer_run<typename Conv::output> {
     const auto done = state_.last();
     return {static_cast<double>(done.macs), static_cast<double>(done.of_macs)};
   }
+  polymac::image_view<const value> reference() const override { return state_.reference(); }
   void reset() override { state_.reset(); }
 
  private:
