@@ -6,6 +6,7 @@
 #include "event_net.hpp"
 #include "layer_run.hpp"
 #include "polymac/polymac.hpp"
+#include "polymac/sparsity.hpp"
 
 #include <utility>
 
@@ -17,6 +18,9 @@ polymac::result<layer_runs<std::int8_t>> two_bit_layers(const event_sequence& s,
 
 template <class M>
 polymac::result<layer_runs<std::int8_t>> layers_of(const event_sequence& s, mode how) {
+  namespace policy = polymac::policy;
+  // Four channels together: that is what a product of bytes takes.
+  using changes = policy::delta<0, policy::grain::group, policy::update::accumulate>;
   layer_runs<std::int8_t> made;
   for (const event_layer& l : s.layers) {
     const std::size_t p = l.padding;
@@ -28,8 +32,15 @@ polymac::result<layer_runs<std::int8_t>> layers_of(const event_sequence& s, mode
     switch (how) {
       case mode::dense: made.push_back(dense(polymac::conv2d<M>(slides, weights, no_bias, stage), input)); break;
       case mode::zero_skip:
+        made.push_back(streamed(polymac::conv2d<M, policy::zero_skip>(slides, weights, no_bias, stage), input));
+        break;
       case mode::delta:
-      case mode::both: break;
+        made.push_back(streamed(polymac::conv2d<M, changes>(slides, weights, no_bias, stage), input));
+        break;
+      case mode::both:
+        made.push_back(streamed(
+            polymac::conv2d<M, policy::both<policy::zero_skip, changes>>(slides, weights, no_bias, stage), input));
+        break;
     }
   }
   return made;

@@ -15,7 +15,7 @@ using polymac::status;
 
 namespace {
 
-constexpr mode modes[] = {mode::dense};
+constexpr mode modes[] = {mode::dense, mode::zero_skip, mode::delta, mode::both};
 
 /// Maxima over 2 x 2 pixels.
 class halved {

@@ -83,7 +83,9 @@ template <class Conv>
 class streamed_run : public layer_run<typename Conv::output> {
  public:
   using value = typename Conv::output;
-  streamed_run(Conv conv, polymac::extent2d input) : conv_(std::move(conv)), state_(conv_.make_state(input)) {
+  streamed_run(Conv conv, polymac::extent2d input, unsigned threshold)
+      : conv_(std::move(conv)), state_(conv_.make_state(input)) {
+    static_cast<void>(state_.set_threshold(threshold));  // any will do
     memory_.resize(conv_.workspace_bytes(input));
   }
   polymac::status run(polymac::image_view<const value> x) override {
@@ -108,8 +110,9 @@ std::unique_ptr<layer_run<typename Conv::output>> dense(Conv conv, polymac::exte
   return std::make_unique<dense_run<Conv>>(std::move(conv), input);
 }
 template <class Conv>
-std::unique_ptr<layer_run<typename Conv::output>> streamed(Conv conv, polymac::extent2d input) {
-  return std::make_unique<streamed_run<Conv>>(std::move(conv), input);
+std::unique_ptr<layer_run<typename Conv::output>> streamed(Conv conv, polymac::extent2d input,
+                                                             unsigned threshold = 0) {
+  return std::make_unique<streamed_run<Conv>>(std::move(conv), input, threshold);
 }
 
 }  // namespace example

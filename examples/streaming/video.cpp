@@ -71,7 +71,9 @@ class candidate {
     std::vector<pixels8> all;
     for (const auto& l : layers_) {
       const auto r = l->reference();
-      all.emplace_back(r.data, r.data + r.height * r.width * r.channels);
+      auto& dense = all.emplace_back();
+      for (std::size_t y = 0; y < r.height; ++y)
+        dense.insert(dense.end(), r.pixel(0, y, 0), r.pixel(0, y, 0) + r.width * r.channels);
     }
     return all;
   }

@@ -2,6 +2,7 @@
 #include "video.hpp"
 
 #include "polymac/polymac.hpp"
+#include "polymac/sparsity.hpp"
 
 namespace example {
 
@@ -32,8 +33,11 @@ result<layer_runs<std::uint8_t>> dense_layers(const std::vector<video_layer>& ne
 }
 
 result<layer_runs<std::uint8_t>> streamed_layers(const std::vector<video_layer>& net, unsigned threshold) {
-  static_cast<void>(threshold);
-  return dense_layers(net);
+  auto made = layers_of(net, [&](const auto& slides, const auto& weights, const auto& stage, polymac::extent2d input) {
+    return streamed(polymac::conv2d<polymac::mac::uint8, polymac::policy::delta<>>(slides, weights, no_bias, stage),
+                    input, threshold);
+  });
+  return made;
 }
 
 }  // namespace example
