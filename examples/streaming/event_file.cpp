@@ -44,7 +44,7 @@ struct node {
 
 /// Values of a tensor in the second file.
 struct tensor {
-  std::string_view type;
+  std::string_view name, type;
   std::vector<std::size_t> extents;
   std::string_view layout;  ///< or none
   std::span<const std::byte> values;
@@ -96,11 +96,9 @@ class graph {
       return true;
     }
     tensor t;
-    if (line[0] != "init" && line[0] != "in" && line[0] != "gold")
-      return fail("expected node, attr, init, in or gold");
+    if (line[0] != "init" && line[0] != "in" && line[0] != "gold") return fail("expected node, attr, init, in or gold");
     if (!read(line, t)) return false;
-    if (line[0] == "init")
-      return initial.try_emplace(line[2], t).second || fail("these values are there twice");
+    if (line[0] == "init") return initial.try_emplace(line[2], t).second || fail("these values are there twice");
     if (line[0] == "in") return inputs.try_emplace(number, t).second || fail("this window is there twice");
     return goldens.try_emplace({number, line[2]}, t).second || fail("this golden is there twice");
   }
@@ -108,6 +106,7 @@ class graph {
     std::size_t offset = 0, size = 0, bytes_of = 1;
     if (line.size() < 7 || !parse(line[5], offset) || !parse(line[6], size))
       return fail("expected a type, extents, an offset and a number of bytes");
+    t.name = line[2];
     t.type = line[3];
     if (t.type == "i32")
       bytes_of = 4;
@@ -187,8 +186,8 @@ class builder {
 
  private:
   using found = std::optional<std::pair<std::size_t, const node*>>;
-  found next(std::string_view tensor) const {
-    const auto at = readers_.find(tensor);
+  found next(std::string_view of) const {
+    const auto at = readers_.find(of);
     if (at == readers_.end()) return std::nullopt;
     return std::pair(at->second, &graph_.nodes.at(at->second));
   }
@@ -205,7 +204,7 @@ class builder {
     if (n.in.size() != 2) return nullptr;
     const auto at = graph_.initial.find(n.in[1]);
     return at != graph_.initial.end() && at->second.type == type && at->second.values.size() == count ? &at->second
-                                                                                                     : nullptr;
+                                                                                                      : nullptr;
   }
   bool has(std::size_t number, std::string_view name, const char* values) const {
     const auto at = graph_.attributes.find({number, name});
@@ -277,28 +276,32 @@ class builder {
 result<event_sequence> build(const graph& g) {
   if (!g.problem().ok()) return g.problem();
   if (g.inputs.empty()) return status::make(errc::corrupt, "no window (`in`)");
-  const auto& shape = g.inputs.begin()->second.extents;
+  const auto& [name, type, shape, layout, values] = g.inputs.begin()->second;
+  if (shape.size() != 4 || shape[0] != 1)
+    return status::make(errc::corrupt, "expected windows of 1 x channels x height x width");
   const auto first = g.nodes.find(0);
-  if (shape.size() != 4 || shape[0] != 1 || first == g.nodes.end() || first->second.in.empty())
-    return status::make(errc::corrupt, "expected node 0 and windows of 1 x channels x height x width");
+  if (first == g.nodes.end() || first->second.in.empty() || first->second.in[0] != name)
+    return status::make(errc::corrupt, "expected node 0, which reads ", name);
   event_sequence s;
   s.name = "dvs_cnn";
   builder b(g);
-  if (status bad = b.layers(first->second.in[0], shape[1], shape[2], shape[3], s.layers); !bad.ok()) return bad;
+  if (status bad = b.layers(name, shape[1], shape[2], shape[3], s.layers); !bad.ok()) return bad;
   for (const auto& [set, in] : g.inputs) {
-    if (in.extents != shape || in.type != "i8" || in.layout != "NCHW")
+    if (in.name != name || in.extents != shape || in.type != "i8" || in.layout != "NCHW")
       return status::make(errc::corrupt, "window ", set, ": expected i8, NCHW and the extents of the others");
     s.windows.emplace_back();
     if (!pixels(in, shape[2], shape[3], shape[1], true, -1, 1, s.windows.back()))
       return status::make(errc::corrupt, "window ", set, ": expected -1, 0 and 1");
-    auto& goldens = s.goldens.emplace_back();
+    s.goldens.emplace_back(b.golden_names.size());
     for (std::size_t i = 0; i < b.golden_names.size(); ++i) {
       const event_layer& l = s.layers[i / 2];
       const std::size_t half = i % 2 == 0 ? 1 : 2, height = l.out_height() / half, width = l.out_width() / half;
       const auto at = g.goldens.find({set, b.golden_names[i]});
-      if (at == g.goldens.end() || at->second.type != "u8" || at->second.values.size() != height * width * l.out ||
-          (at->second.layout != "HWC" && at->second.layout != "CHW") || !goldens.emplace_back().empty() ||
-          !pixels(at->second, height, width, l.out, at->second.layout == "CHW", 0, l.top, goldens.back()))
+      const bool there = at != g.goldens.end() && at->second.type == "u8" &&
+                         at->second.values.size() == height * width * l.out &&
+                         (at->second.layout == "HWC" || at->second.layout == "CHW");
+      if (!there ||
+          !pixels(at->second, height, width, l.out, at->second.layout == "CHW", 0, l.top, s.goldens.back()[i]))
         return status::make(errc::corrupt, "window ", set, ": expected a golden of u8 ", height, " x ", width, " x ",
                             l.out, ", in 0 ... ", l.top, ", for tensor ", b.golden_names[i]);
     }

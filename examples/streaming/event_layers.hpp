@@ -30,7 +30,9 @@ polymac::result<layer_runs<std::int8_t>> layers_of(const event_sequence& s, mode
     const std::vector<std::int32_t> no_bias;
     const polymac::extent2d input{l.height, l.width};
     switch (how) {
-      case mode::dense: made.push_back(dense(polymac::conv2d<M>(slides, weights, no_bias, stage), input)); break;
+      case mode::dense:
+        made.push_back(dense(polymac::conv2d<M>(slides, weights, no_bias, stage), input));
+        break;
       case mode::zero_skip:
         made.push_back(streamed(polymac::conv2d<M, policy::zero_skip>(slides, weights, no_bias, stage), input));
         break;

@@ -110,8 +110,7 @@ std::unique_ptr<layer_run<typename Conv::output>> dense(Conv conv, polymac::exte
   return std::make_unique<dense_run<Conv>>(std::move(conv), input);
 }
 template <class Conv>
-std::unique_ptr<layer_run<typename Conv::output>> streamed(Conv conv, polymac::extent2d input,
-                                                             unsigned threshold = 0) {
+std::unique_ptr<layer_run<typename Conv::output>> streamed(Conv conv, polymac::extent2d input, unsigned threshold = 0) {
   return std::make_unique<streamed_run<Conv>>(std::move(conv), input, threshold);
 }
 

@@ -107,8 +107,10 @@ status run(const options& o, report& r) {
   const auto frames = find_video(folder, no_video);
   if (!frames.ok()) return frames.status();
   if (no_events && no_video && !o.data.empty())
-    return status::make(errc::parameter, "found neither dvs_cnn/DVS_CNN_9inputs.txt nor "
-                                         "video/frames_gray_u8_51x240x320.bin in ", o.data);
+    return status::make(errc::parameter,
+                        "found neither dvs_cnn/DVS_CNN_9inputs.txt nor "
+                        "video/frames_gray_u8_51x240x320.bin in ",
+                        o.data);
   if ((no_events || no_video) && !o.json) std::fputs(data_text, stdout);
 
   stay_on_this_processor();
@@ -125,9 +127,10 @@ status run(const options& o, report& r) {
   if (out.empty()) return {};
   if (status s = sheet.write(out); !s.ok()) return s;
   if (!o.json)
-    std::printf("%s: frames as they are, then with T = 0, 4, 16. Red was computed from the first layer on, yellow from\n"
-                "the second, blue in the third alone; grey was not computed.\n\n",
-                out.c_str());
+    std::printf(
+        "%s: frames as they are, then with T = 0, 4, 16. Red was computed from the first layer on, yellow from\n"
+        "the second, blue in the third alone; grey was not computed.\n\n",
+        out.c_str());
   return {};
 }
 

@@ -18,9 +18,7 @@ class random {
     return z ^ (z >> 31);
   }
   /// In [0, count).
-  constexpr int below(int count) noexcept {
-    return static_cast<int>((*this)() % static_cast<std::uint64_t>(count));
-  }
+  constexpr int below(int count) noexcept { return static_cast<int>((*this)() % static_cast<std::uint64_t>(count)); }
   /// In [least, most].
   constexpr int within(int least, int most) noexcept { return least + below(most - least + 1); }
 

@@ -20,10 +20,14 @@ std::string format(const char* pattern, Values... values) {
 
 const char* name_of(mode how) {
   switch (how) {
-    case mode::dense: return "dense";
-    case mode::zero_skip: return "zero_skip";
-    case mode::delta: return "delta";
-    case mode::both: return "both";
+    case mode::dense:
+      return "dense";
+    case mode::zero_skip:
+      return "zero_skip";
+    case mode::delta:
+      return "delta";
+    case mode::both:
+      return "both";
   }
   return "";
 }
@@ -133,7 +137,8 @@ void print_json(const report& r) {
   const char* separator = "\n";
   for (const event_row& e : r.event_rows) {
     std::printf(
-        "%s  {\"arithmetic\": \"%s\", \"mode\": \"%s\", \"layer\": %s, \"macs\": %.0f, \"skipped\": %.6f, \"us\": %.3f, "
+        "%s  {\"arithmetic\": \"%s\", \"mode\": \"%s\", \"layer\": %s, \"macs\": %.0f, \"skipped\": %.6f, \"us\": "
+        "%.3f, "
         "\"speed_up\": %.4f, \"speed_up_after_the_first\": %.4f, \"values\": %zu, \"mismatches\": %zu}",
         separator, e.arithmetic.c_str(), name_of(e.how), e.layer == 0 ? "null" : format("%zu", e.layer).c_str(),
         e.done.of_macs, e.done.skipped(), 1e6 * e.seconds, e.speed_up, e.later_speed_up, e.values, e.mismatches);

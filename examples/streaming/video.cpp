@@ -131,7 +131,8 @@ class sheet_writer {
           if (dirty[layer][y * width_ + x]) tint = static_cast<unsigned>(layer) + 1;
         const std::uint8_t* from = &v_->frames[frame][2 * y * v_->width + 2 * x];
         const unsigned grey = (from[0] + from[1] + from[v_->width] + from[v_->width + 1] + 2U) / 4;
-        to_->set(row_of(frame) * (height_ + gap) + y, column * (width_ + gap) + x, static_cast<std::uint8_t>(grey), tint);
+        to_->set(row_of(frame) * (height_ + gap) + y, column * (width_ + gap) + x, static_cast<std::uint8_t>(grey),
+                 tint);
       }
   }
 

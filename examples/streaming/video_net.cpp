@@ -32,7 +32,8 @@ double filter(std::size_t index, double dx, double dy) {
   }
   if (index < 12) {
     const double angle = static_cast<double>(index - 8) * eighth;
-    const double across = dx * std::cos(angle) + dy * std::sin(angle), along = dy * std::cos(angle) - dx * std::sin(angle);
+    const double across = dx * std::cos(angle) + dy * std::sin(angle),
+                 along = dy * std::cos(angle) - dx * std::sin(angle);
     return 40 * near * (across * across - along * along);
   }
   const double blob = dx == 0 && dy == 0 ? 96 : -12;
@@ -57,8 +58,12 @@ std::vector<std::int8_t> seeded(std::size_t in, std::size_t out, std::uint64_t s
       const int strength = next.within(-24, 40);
       for (std::size_t tap = 0; tap < 9; ++tap) {
         const bool middle = tap == 4, cross = tap % 2 == 1;
-        weights[(o * 9 + tap) * in + i] =
-            static_cast<std::int8_t>(strength * (middle ? 4 : cross ? 2 : 1) / 4 + next.within(-3, 3));
+        weights[(o * 9 + tap) * in + i] = static_cast<std::int8_t>(strength *
+                                                                       (middle  ? 4
+                                                                        : cross ? 2
+                                                                                : 1) /
+                                                                       4 +
+                                                                   next.within(-3, 3));
       }
     }
   return weights;
