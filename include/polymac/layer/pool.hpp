@@ -20,7 +20,7 @@ namespace detail {
 template <class T>
 struct max_reducer {
   using accumulator = T;
-  static constexpr bool sums = false;
+  static constexpr bool sums = false, takes_maxima = true;
   activation_range<T> range;
   constexpr T start() const noexcept { return activation_range<T>::lowest; }
   constexpr T fold(T most, T value) const noexcept { return value > most ? value : most; }
@@ -32,7 +32,7 @@ struct max_reducer {
 template <class T>
 struct average_reducer {
   static constexpr bool integer = std::integral<T>;
-  static constexpr bool sums = true;
+  static constexpr bool sums = true, takes_maxima = false;
   using accumulator = std::conditional_t<integer, std::int32_t, T>;
   activation_range<T> range;
   bool include_padding = false;
