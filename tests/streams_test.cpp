@@ -169,7 +169,8 @@ std::string linear_case(random_source& random, std::size_t rows, std::size_t col
     const matrix_view<const activation> view(x.data(), rows, depth, depth + 3);
     if (!layer(view, {y.data(), rows, columns}, state).ok()) return "layer";
     const auto reference = state.reference();
-    if (!layer.inner()({reference.data, rows, depth}, {expected.data(), rows, columns}).ok()) return "dense";
+    if (!layer.inner()({reference.data, rows, depth, reference.pixel_stride}, {expected.data(), rows, columns}).ok())
+      return "dense";
     if (!same_bits(y.data(), expected.data(), y.size()))
       return std::string(M::name) + ", " + P::name + ": " + std::to_string(rows) + " x " + std::to_string(columns) +
              " x " + std::to_string(depth) + " differs";
