@@ -67,7 +67,10 @@ class stream_state {
   }
   threshold_type threshold() const noexcept { return threshold_; }
   /// The next call transmits everything, as the first one did.
-  void reset() noexcept { frames_ = 0; }
+  void reset() noexcept {
+    frames_ = 0;
+    dense_calls_ = 0;
+  }
 
   /// Bytes of the state as saved: a header, the reference, sums where the layer adds up, outputs. Numbers are as this
   /// machine has them.
@@ -133,6 +136,7 @@ class stream_state {
       std::memcpy(static_cast<void*>(frames_memory_.data() + frames_size_), frames_memory_.data(),
                   frames_size_ * sizeof(Activation));
     frames_ = h.frames;
+    dense_calls_ = 0;
     threshold_ = h.threshold;
     return {};
   }
@@ -163,7 +167,7 @@ class stream_state {
     h.version = 1;
     h.layer = layer_;
     h.bytes = saved_bytes();
-    h.frames = frames_;
+    h.frames = dense_calls_ > 0 ? 0 : frames_;
     h.extents[0] = shape_.batch;
     h.extents[1] = shape_.input.height;
     h.extents[2] = shape_.input.width;
@@ -192,6 +196,7 @@ class stream_state {
   shape_type shape_;
   std::uint64_t layer_ = 0;   ///< of the layer that made it
   std::uint64_t frames_ = 0;  ///< calls since everything was transmitted
+  std::uint64_t dense_calls_ = 0;  ///< that are still to come
   threshold_type threshold_{};
   work_done last_;
   /// Images with their padding, frames_size_ elements; where sums are kept the same once more, as before the last change.

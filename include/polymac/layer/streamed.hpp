@@ -90,9 +90,14 @@ struct row_costs {
   /// Of a group of k beside one panel, in a tile of rows.
   static constexpr double group = static_cast<double>(Atom::columns * Atom::depth) / products_of_cycle;
   static constexpr double entry = 1.25 * group, pair = 2.25 * group;
-  static constexpr double listed_row = 45;  ///< sums, beside those of a tile
-  static constexpr double copied_line = 3;  ///< of 64 bytes
-  static constexpr double looked_at = 60;   ///< a row whose list is put together
+  /// Beside products: a list is put together, sums are added to others; of each row, and of each of its panels.
+  static constexpr double listed_row = 100, listed_panel = 12;
+  /// A window is copied, for each line of the kernel; the row goes to its output by itself.
+  static constexpr double whole_row = 30, whole_line = 8;
+  /// What is left of a row in the dense layer, for each panel.
+  static constexpr double finished_panel = 8;
+  /// Pixels are listed.
+  static constexpr double listed_pixel = 25;
 };
 
 }  // namespace detail
@@ -125,6 +130,13 @@ class streamed {
       "polymac: this policy of activations is not one of streams: expected policy::delta, policy::zero_skip or "
       "policy::both of them (policy::pixel_pruning expects layer::first_layer before the other arguments)");
   static constexpr bool slides = detail::slides<Inner>;
+  /// policy::always: are costs not asked for?
+  static constexpr bool forced = [] {
+    if constexpr (requires { P::is_always; })
+      return true;
+    else
+      return false;
+  }();
   /// Are sums the accumulators, so that products may be added to them later?
   static constexpr bool lists =
       kernel::takes_lists<atom> && std::is_same_v<sum, accumulator> && !requires(const accumulator& c) {
@@ -224,7 +236,8 @@ class streamed {
                            : skips_zeros  ? "rows by lists where those are shorter"
                                           : "whole rows",
                            "; a list is predicted to be faster below ", percent_of_break_even(),
-                           " % of the groups, rows below 95 % of all");
+                           " % of the groups, and all of it than the dense layer where less than ",
+                           static_cast<std::size_t>(100 * dense_cost() / whole_cost()), " % of the rows are computed");
   }
 
  private:
@@ -301,20 +314,27 @@ class streamed {
     else
       return {taps(), frame.width, frame_channels(), in_channels(), frame_channels(), frame_channels()};
   }
-  /// Cycles of a row whose list has so many entries, and of a whole one.
+  /// Cycles of a row whose list has so many entries, of one that is computed whole, and of one in the dense layer.
   constexpr double listed_cost(std::size_t entries, double of_entry) const noexcept {
-    return costs::listed_row + static_cast<double>(entries * weights().panels()) * of_entry;
+    return costs::listed_row +
+           static_cast<double>(weights().panels()) * (costs::listed_panel + static_cast<double>(entries) * of_entry);
   }
   constexpr double whole_cost() const noexcept {
-    return static_cast<double>(groups() * weights().panels()) * costs::group + costs::copied_line * window_lines();
+    return dense_cost() + costs::whole_row + costs::whole_line * static_cast<double>(taps().kernel.height);
   }
-  constexpr double window_lines() const noexcept {
-    return static_cast<double>(window_elements() * sizeof(activation)) / 64;
+  constexpr double dense_cost() const noexcept {
+    return static_cast<double>(weights().panels()) *
+           (costs::finished_panel + static_cast<double>(groups()) * costs::group);
+  }
+  /// Entries up to which a list is shorter than the whole row.
+  constexpr std::size_t most_entries(double of_entry) const noexcept {
+    const double room = whole_cost() - listed_cost(0, of_entry),
+                 entry = listed_cost(1, of_entry) - listed_cost(0, of_entry);
+    return room > 0 && entry > 0 ? static_cast<std::size_t>(room / entry) : 0;
   }
   constexpr std::size_t percent_of_break_even() const noexcept {
-    const double of_all = listed_cost(groups(), costs::entry) - costs::listed_row;
-    const double percent = of_all > 0 ? 100 * (whole_cost() - costs::listed_row) / of_all : 0;
-    return percent > 100 ? 100 : percent > 0 ? static_cast<std::size_t>(percent) : 0;
+    const std::size_t all = groups() > 0 ? groups() : 1, percent = 100 * most_entries(costs::entry) / all;
+    return percent < 100 ? percent : 100;
   }
   template <class T>
   static image_view<T> line_of(const matrix_view<T>& m) noexcept {
@@ -445,7 +465,9 @@ class streamed {
     s.last_.of_rows = x.batch * rows;
     s.last_.of_macs = s.last_.of_rows * sets() * columns() * real_depth();
     if (s.last_.of_rows == 0 || x.channels == 0) return {};
+    if (s.dense_calls_ > 0) return run_dense_calls(x, s, ws);
     const bool all = !has_delta || s.frames_ == 0 || (refresh > 0 && s.frames_ % refresh == 0);
+    double cost = 0;  // of what lists do where sums are kept
     const bool looks_at_zeros = skips_zeros && all && uses_lists();
     for (std::size_t n = 0; n < x.batch; ++n) {
       std::memset(s.lines_.data(), 0, s.lines_.size());
@@ -470,14 +492,32 @@ class streamed {
         if (auto wrong = run_dense(s, n, ws); !wrong.ok()) return wrong;
         s.last_.rows += rows;
         s.last_.macs += rows * sets() * columns() * real_depth();
+        if (!all || !has_delta) s.dense_calls_ = calls_without_looking;
       } else {
         if (looks_at_zeros && count < rows) fill_zero_rows(s, n);
         s.last_.rows += count;
-        with_atom([&](auto a) { compute<typename decltype(a)::type>(s, n, count, how); });
+        with_atom([&](auto a) { cost += compute<typename decltype(a)::type>(s, n, count, how); });
       }
       if (keeps_sums()) bring_up(s, n, all);
     }
     ++s.frames_;
+    if (!forced && keeps_sums() && !all && cost > dense_cost() * static_cast<double>(s.last_.of_rows))
+      s.dense_calls_ = calls_without_looking;
+    return {};
+  }
+  /// After a call that had better been the dense layer so many are it: all of x is transmitted, nothing is compared.
+  static constexpr std::size_t calls_without_looking = 7;
+  polymac::status run_dense_calls(const image_view<const activation>& x, state& s, workspace ws) const noexcept {
+    for (std::size_t n = 0; n < x.batch; ++n) {
+      transmit_all(x, n, s);
+      if (auto wrong = run_dense(s, n, ws); !wrong.ok()) return wrong;
+    }
+    s.last_.rows = s.last_.of_rows;
+    s.last_.macs = s.last_.of_macs;
+    if (--s.dense_calls_ == 0 && keeps_sums())
+      s.frames_ = 0;  // sums are those of an older frame
+    else
+      ++s.frames_;
     return {};
   }
   /// k of a sum that the user knows of.
@@ -682,7 +722,9 @@ class streamed {
   /// Is the dense layer faster? Where nearly all rows are asked for; with zeros, by what lists of some rows cost.
   bool whole_is_better(const state& s, std::size_t count, way how) const noexcept {
     const std::size_t rows = s.shape_.output.height * s.shape_.output.width;
-    if (how == way::whole) return 20 * count >= 19 * rows;
+    if (forced) return false;
+    const double dense = dense_cost() * static_cast<double>(rows);
+    if (how == way::whole) return whole_cost() * static_cast<double>(count) >= 0.95 * dense;
     if (count == 0) return false;
     const std::size_t every = count / 64 + 1;
     const kernel::window_lists of(windows(s.frame_extent()), s.frame_extent().width, weights().group_depth());
@@ -692,8 +734,8 @@ class streamed {
       const double by_list = listed_cost(live_groups(s, of, s.pixels_[i]), entry_cost(how));
       cost += by_list < whole_cost() ? by_list : whole_cost();
     }
-    cost += costs::looked_at * static_cast<double>(looked_at);
-    return cost * static_cast<double>(count) >= 0.95 * whole_cost() * static_cast<double>(looked_at * rows);
+    const double listing = costs::listed_pixel * static_cast<double>(s.shape_.input.height * s.shape_.input.width);
+    return cost * static_cast<double>(count) / static_cast<double>(looked_at) + listing >= 0.95 * dense;
   }
   /// Groups in the lists of a window's pixels.
   std::size_t live_groups(const state& s, const kernel::window_lists& of,
@@ -728,9 +770,10 @@ class streamed {
     policy::live_group* end;
   };
 
-  /// Computes `count` listed pixels of image n.
+  /// Computes `count` listed pixels of image n; returns what that is predicted to cost.
   template <class A>
-  void compute(state& s, std::size_t n, std::size_t count, way how) const noexcept {
+  double compute(state& s, std::size_t n, std::size_t count, way how) const noexcept {
+    double cost = 0;
     const extent2d frame = s.frame_extent();
     const std::size_t depth = window_elements(), first_row = n * s.shape_.output.height * s.shape_.output.width;
     const auto copy = windows(frame);
@@ -749,7 +792,7 @@ class streamed {
         const auto distance = static_cast<std::ptrdiff_t>(s.frames_size_);
         const auto by_list = [&](auto rows, auto type, const auto* frame_of_rows, basis on) {
           using B = typename decltype(type)::type;
-          compute_lists<rows, B>(s, count, first_row, how, on, frame_of_rows, distance, take_whole);
+          cost += compute_lists<rows, B>(s, count, first_row, how, on, frame_of_rows, distance, take_whole);
         };
         constexpr std::integral_constant<std::size_t, 1> one{};
         constexpr std::integral_constant<std::size_t, 2> two{};
@@ -765,19 +808,18 @@ class streamed {
       }
       if (whole > 0) finish_whole<A>(s, g, whole_rows, whole);
     }
+    return cost;
   }
   /// The same where pixels have lists: rows whose lists are short by them, the others by take_whole.
   template <std::size_t Rows, class A, class TakeWhole>
-  void compute_lists(state& s, std::size_t count, std::size_t first_row, way how, basis on,
-                     const typename A::activation* frame, std::ptrdiff_t distance,
-                     const TakeWhole& take_whole) const noexcept {
+  double compute_lists(state& s, std::size_t count, std::size_t first_row, way how, basis on,
+                       const typename A::activation* frame, std::ptrdiff_t distance,
+                       const TakeWhole& take_whole) const noexcept {
     const auto copy = windows(s.frame_extent());
     const std::size_t depth = weights().group_depth(), capacity = list_capacity();
     const kernel::window_lists windows_of_pixels(copy, s.frame_extent().width, depth);
-    // A list is shorter than the whole row up to so many entries.
-    const double break_even =
-        (whole_cost() - costs::listed_row) / (static_cast<double>(weights().panels()) * entry_cost(how));
-    const std::size_t most = break_even > 0 ? static_cast<std::size_t>(break_even) : 0;
+    const std::size_t most = forced ? groups() : most_entries(entry_cost(how));
+    std::size_t wholes = 0, listed_rows = 0;
     const bool one_tap = copy.taps.kernel == extent2d{1, 1};
     const std::size_t held = s.shape_.frame_channels;
     listed_batch<A> batch;
@@ -809,8 +851,10 @@ class streamed {
       if (live == 0 && on == basis::sums) continue;
       if (live > most) {
         take_whole(pixel);
+        ++wholes;
         continue;
       }
+      ++listed_rows;
       batch.rows[batch.count] = {frame + pixel.pixel * held, list, static_cast<std::uint32_t>(live),
                                  static_cast<std::uint32_t>(batch.count)};
       batch.row[batch.count] = first_row + pixel.row;
@@ -820,6 +864,9 @@ class streamed {
     }
     s.last_.macs += entries * depth * columns() * Rows;
     finish_listed<Rows, A>(s, batch, on, distance);
+    const double of_rows = listed_cost(0, 0) * static_cast<double>(listed_rows),
+                 of_entries = entry_cost(how) * static_cast<double>(entries * weights().panels());
+    return of_rows + of_entries + whole_cost() * static_cast<double>(wholes);
   }
 
   /// Adds up a batch of lists, and brings the rows to the outputs.
