@@ -271,9 +271,11 @@ TEST_CASE("a saved state goes on where it was; truncated ones and those of other
     CHECK(s.text().find(std::to_string(saved.size())) != std::string_view::npos);
     CHECK(s.text().find("got " + std::to_string(size)) != std::string_view::npos);
   }
-  auto damaged = saved;
-  damaged[0] ^= std::byte{1};
-  CHECK(fresh.restore(damaged).code() == errc::corrupt);
+  for (const std::size_t at : {std::size_t{0}, std::size_t{17}, saved.size() - 1}) {
+    auto damaged = saved;
+    damaged[at] ^= std::byte{1};
+    CHECK(fresh.restore(damaged).code() == errc::corrupt);
+  }
   CHECK(state.save(std::span(saved).first(10)).code() == errc::short_buffer);
   CHECK(fresh.steps() == 0);
 

@@ -82,12 +82,12 @@ class continual_state {
     steps_ = 0;
   }
 
-  /// Bytes that save() writes: 24 and each slice once.
+  /// Bytes that save() writes: 32, and each slice once.
   std::size_t saved_bytes() const noexcept { return header_bytes + slices() * slice_elements() * sizeof(T); }
-  /// Writes the state; elements in the byte order of the machine. Fails on memory of another size.
+  /// Writes the state; elements in the byte order of the machine. Fails on less memory than saved_bytes().
   polymac::status save(std::span<std::byte> to) const noexcept {
     if (!status_.ok()) return status_;
-    if (to.size() != saved_bytes())
+    if (to.size() < saved_bytes())
       return polymac::status::make(errc::short_buffer, "continual_state: expected memory of ", saved_bytes(),
                                    " bytes to save to, got ", to.size());
     put(to.data(), magic);
@@ -98,6 +98,7 @@ class continual_state {
       std::memcpy(at, ring_.data() + kept, channels_ * sizeof(T));
       at += channels_ * sizeof(T);
     });
+    put(to.data() + 24, check_of(to.first(saved_bytes())));
     return {};
   }
   /// Reads what save() wrote for a state of the same layer and size. Fails on anything else, and then changes nothing.
@@ -110,6 +111,9 @@ class continual_state {
       return polymac::status::make(errc::corrupt, "continual_state: these bytes are no saved state");
     if (get(from.data() + 8) != signature_)
       return polymac::status::make(errc::parameter, "continual_state: the saved state is one of another layer");
+    if (get(from.data() + 24) != check_of(from))
+      return polymac::status::make(errc::corrupt,
+                                   "continual_state: the saved bytes are damaged: their check sum differs");
     steps_ = get(from.data() + 16);
     const std::byte* at = from.data() + header_bytes;
     for_each_slice_pixel([&](std::size_t kept, std::size_t copy) {
@@ -122,7 +126,7 @@ class continual_state {
 
  private:
   friend struct detail::ring_access;
-  static constexpr std::size_t header_bytes = 24;
+  static constexpr std::size_t header_bytes = 32;
   static constexpr std::uint64_t magic = 0x31304E4F43434D50u;  // "PMCCON01"
   static constexpr std::size_t none = static_cast<std::size_t>(-1);
 
@@ -168,6 +172,12 @@ class continual_state {
           const std::size_t pixel = phase * ring_elements() + p * pixel_stride();
           f(pixel + (slot + taps_ - 1) * channels_, slot == 0 ? none : pixel + (slot - 1) * channels_);
         }
+  }
+  static std::uint64_t check_of(std::span<const std::byte> saved) noexcept {
+    detail::signature s;
+    for (std::size_t i = 0; i < saved.size(); ++i)
+      if (i < 24 || i >= header_bytes) s.add(saved[i]);
+    return s.value();
   }
   static void put(std::byte* to, std::uint64_t v) noexcept {
     for (int i = 0; i < 8; ++i, v >>= 8) to[i] = static_cast<std::byte>(v & 0xFF);
