@@ -126,12 +126,11 @@ class tile_plan {
     const window& w = steps_[step - 1].taps;
     const padding2d& p = paddings_[step - 1];
     const extent2d size = extents_[step - 1];
-    part_of_input in;
-    in.lines = along(lines, w.kernel.height, w.stride.height, w.dilation.height, p.top, p.bottom, size.height,
-                     in.padding.top, in.padding.bottom);
-    in.columns = along(columns, w.kernel.width, w.stride.width, w.dilation.width, p.left, p.right, size.width,
-                       in.padding.left, in.padding.right);
-    return in;
+    const axis_part y = part_of_axis(lines.begin, lines.end, w.kernel.height, w.stride.height, w.dilation.height, p.top,
+                                     p.bottom, size.height);
+    const axis_part x = part_of_axis(columns.begin, columns.end, w.kernel.width, w.stride.width, w.dilation.width,
+                                     p.left, p.right, size.width);
+    return {{y.begin, y.end}, {x.begin, x.end}, {y.before, x.before, y.after, x.after}};
   }
 
   /// Is there anything of tensor i in memory while a step runs?
@@ -166,16 +165,6 @@ class tile_plan {
   }
 
  private:
-  static policy::pixel_range along(policy::pixel_range out, std::size_t kernel, std::size_t stride,
-                                   std::size_t dilation, std::size_t before, std::size_t after, std::size_t size,
-                                   std::size_t& padding_before, std::size_t& padding_after) noexcept {
-    // On the padded axis; padding is less than the reach, so each range has a pixel of the image.
-    const std::size_t begin = out.begin * stride, end = (out.end - 1) * stride + effective_kernel(kernel, dilation);
-    padding_before = before > begin ? before - begin : 0;
-    const std::size_t beyond = end > before + size ? end - before - size : 0;
-    padding_after = std::min(beyond, after);
-    return {begin > before ? begin - before : 0, beyond > 0 ? size : end - before};
-  }
   policy::pixel_range whole_line(std::size_t tensor) const noexcept { return {0, extents_[tensor].width}; }
   static void include(tensor_part& p, policy::pixel_range lines, policy::pixel_range columns) noexcept {
     if (p.lines.empty()) {
