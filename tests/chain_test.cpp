@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Chains of layers, tile by tile and strip by strip, against the same layers one by one; memory and work.
 #include "catch.hpp"
+#include "support/allocation_trap.hpp"
 #include "support/complaint.hpp"
 #include "support/guarded_buffer.hpp"
 #include "support/random.hpp"
@@ -102,8 +103,12 @@ tile_work check_chain(const Chain& c, const std::vector<T>& x, extent2d in, std:
   for (const auto where : polymac_test::both_placements) {
     polymac_test::guarded_buffer<std::byte> ws(c.workspace_bytes(), where);
     polymac_test::guarded_buffer<T> source(x, where), y(expected.size(), where);
-    const auto s = c({source.data(), 1, in.height, in.width, channels},
-                     {y.data(), 1, out.height, out.width, out_channels}, {ws.data(), ws.size()}, {}, &work);
+    status s;
+    {
+      const polymac_test::no_allocation trap;
+      s = c({source.data(), 1, in.height, in.width, channels}, {y.data(), 1, out.height, out.width, out_channels},
+            {ws.data(), ws.size()}, {}, &work);
+    }
     INFO(std::string(s.text()) << "; " << std::string(c.explain().view()));
     REQUIRE(s.ok());
     CHECK(y.values() == expected);

@@ -4,10 +4,10 @@
 //     x rows x depth   --V (R x depth)-->   R   --U (columns x R)-->   y rows x columns
 //                                        a block of rows at a time
 //
-// A block is 16 KiB of what lies between: half of an L1 data cache of 32 KiB (Zen, Arm cores; two thirds of the time
-// Intel's have 48), the other half is for the panel of weights and the rows that stream through. The second contraction
-// then reads what the first has just written from L1. The block is large because each one reads both matrices of
-// weights once.
+// A block is 16 KiB of what lies between: half of an L1 data cache of 32 KiB; the other half is for the panel of weights
+// and the rows that stream through. It is as large as that because each block reads both matrices of weights once. On
+// Zen 4 blocks of 8 to 32 KiB take the same time, and as long as two whole layers whose result between them fits L2
+// (784 x 512 x 512 at rank 64: 0.263 ms and 0.263): what a block saves is memory, and time only beyond L2.
 #pragma once
 
 #include "polymac/layer/conv2d.hpp"
@@ -42,12 +42,14 @@ template <Mac M, class Middle>
 inline constexpr bool can_fold = std::is_same_v<typename M::activation, float>&&
     std::is_same_v<typename M::weight, float>&& M::linear&& std::is_same_v<Middle, epilogue::identity>;
 
-/// Times (in thousandths) that two thin layers are faster than a dense one, by their tiles: columns and depths are
-/// filled up.
-template <class Atom>
+/// How many times (in thousandths) two thin layers are as fast as a dense one: a model of products, whose columns and
+/// depths are filled up to tiles, and of what an output takes besides: 20 products of bytes, for requantisation (as
+/// measured on Zen 4), none of floats.
+template <class Atom, class Activation>
 constexpr std::size_t low_rank_permille(std::size_t columns, std::size_t rank, std::size_t depth) noexcept {
+  constexpr std::size_t of_output = sizeof(Activation) == 1 ? 20 : 0;
   const auto cost = [](std::size_t c, std::size_t k) {
-    return polymac::detail::round_up(c, Atom::columns) * polymac::detail::round_up(k, Atom::depth);
+    return polymac::detail::round_up(c, Atom::columns) * (polymac::detail::round_up(k, Atom::depth) + of_output);
   };
   return 1000 * cost(columns, depth) / (cost(rank, depth) + cost(columns, rank));
 }
@@ -73,10 +75,10 @@ constexpr status check_factors(const char* who, std::size_t rank, std::size_t v_
 }
 
 /// Says what the factors save.
-template <class Atom>
+template <class Atom, class Activation>
 constexpr text<255> words_on_factors(std::size_t rank, std::size_t columns, std::size_t depth, bool folded) noexcept {
   const std::size_t percent = (columns + depth) * rank * 100 / (columns * depth);
-  const std::size_t permille = low_rank_permille<Atom>(columns, rank, depth);
+  const std::size_t permille = low_rank_permille<Atom, Activation>(columns, rank, depth);
   auto t = text<255>::join("low_rank<", rank, "> of ", columns, " x ", depth, ": ", percent, " % of the products");
   if (folded)
     t.append(", multiplied out: one dense layer takes fewer; ");
@@ -184,7 +186,8 @@ class low_rank_linear {
   /// What the rank saves, and both layers, in words.
   text<1279> explain() const noexcept {
     if (!status_.ok()) return text<1279>::join(status_.text());
-    const auto words = detail::words_on_factors<typename last_layer::atom>(R, columns(), depth_, is_folded());
+    const auto words =
+        detail::words_on_factors<typename last_layer::atom, activation>(R, columns(), depth_, is_folded());
     if (is_folded()) return text<1279>::join(words.view(), last_->explain().view());
     return text<1279>::join(words.view(), "blocks of ", block_rows(), " rows, workspace ", workspace_bytes(),
                             " bytes; first ", first_->explain().view(), "; then ", last_->explain().view());
@@ -314,7 +317,8 @@ class low_rank_conv2d {
 
   text<1279> explain() const noexcept {
     if (!status_.ok()) return text<1279>::join(status_.text());
-    const auto words = detail::words_on_factors<typename last_layer::atom>(R, out_channels(), depth_, is_folded());
+    const auto words =
+        detail::words_on_factors<typename last_layer::atom, activation>(R, out_channels(), depth_, is_folded());
     if (is_folded()) return text<1279>::join(words.view(), last_->explain().view());
     return text<1279>::join(words.view(), "blocks of ", block_pixels(), " pixels, workspace ", workspace_bytes(),
                             " bytes; first ", first_->explain().view(), "; then ", last_->explain().view());
