@@ -193,6 +193,7 @@ class continual_conv {
 
   /// Window and ring, and the inner layer, in words.
   text<767> explain() const noexcept {
+    if (!status().ok()) return text<767>::join(status().text());
     return text<767>::join("continual_conv: ", time_.kernel, " taps in time, stride ", time_.stride, ", dilation ",
                            time_.dilation, ", receptive field ", receptive_field(), ", delay ", delay(),
                            " steps, ring of ", time_.dilation * (2 * time_.kernel - 1), " slices, then ",

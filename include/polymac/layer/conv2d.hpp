@@ -168,7 +168,7 @@ class conv2d {
   constexpr std::size_t workspace_bytes(extent2d part, extent2d outputs, const padding2d& padding) const noexcept {
     window_geometry geometry{};
     return resolve_part(window_, part, outputs, padding, geometry).ok() ? workspace_bytes(part, geometry)
-                                                                       : workspace_bytes();
+                                                                        : workspace_bytes();
   }
   /// Height and width of the output for an input of that size; {0, 0} where the window does not fit.
   constexpr extent2d output_size(extent2d input) const noexcept { return output_extent(window_, input); }
@@ -253,8 +253,9 @@ class conv2d {
         tiles_permitted_(whole.tiles_permitted_) {}
 
   /// Computes windows that fit, of all groups.
-  constexpr polymac::status run(const window_geometry& geometry, const image_view<const activation>& x,
-                                const image_view<output>& y, workspace ws, row_range rows) const noexcept {
+  constexpr POLYMAC_INLINE polymac::status run(const window_geometry& geometry, const image_view<const activation>& x,
+                                               const image_view<output>& y, workspace ws,
+                                               row_range rows) const noexcept {
     return kernel::with_scratch<activation>("conv2d", scratch_needed(), ws, [&](kernel::scratch<activation> memory) {
       for (std::size_t g = 0; g < groups_; ++g) {
         image_view<const activation> group = x;

@@ -145,10 +145,12 @@ class low_rank_linear {
 
   const polymac::status& status() const noexcept { return status_; }
   /// One dense layer of U V?
-  bool is_folded() const noexcept { return !first_.has_value(); }
-  std::size_t columns() const noexcept { return last_->columns(); }
+  bool is_folded() const noexcept { return status_.ok() && !first_.has_value(); }
+  std::size_t columns() const noexcept { return last_ ? last_->columns() : 0; }
   std::size_t depth() const noexcept { return depth_; }
-  std::size_t weight_bytes() const noexcept { return (first_ ? first_->weight_bytes() : 0) + last_->weight_bytes(); }
+  std::size_t weight_bytes() const noexcept {
+    return (first_ ? first_->weight_bytes() : 0) + (last_ ? last_->weight_bytes() : 0);
+  }
   /// Products of a row.
   std::size_t macs() const noexcept { return is_folded() ? columns() * depth_ : (columns() + depth_) * R; }
   /// Bytes of workspace for so many rows: a block of what lies between.
@@ -253,14 +255,17 @@ class low_rank_conv2d {
   }
 
   const polymac::status& status() const noexcept { return status_; }
-  bool is_folded() const noexcept { return !first_.has_value(); }
-  std::size_t in_channels() const noexcept { return first_ ? first_->in_channels() : last_->in_channels(); }
-  std::size_t out_channels() const noexcept { return last_->out_channels(); }
-  std::size_t weight_bytes() const noexcept { return (first_ ? first_->weight_bytes() : 0) + last_->weight_bytes(); }
+  bool is_folded() const noexcept { return status_.ok() && !first_.has_value(); }
+  std::size_t in_channels() const noexcept { return first_ ? first_->in_channels() : last_ ? last_->in_channels() : 0; }
+  std::size_t out_channels() const noexcept { return last_ ? last_->out_channels() : 0; }
+  std::size_t weight_bytes() const noexcept {
+    return (first_ ? first_->weight_bytes() : 0) + (last_ ? last_->weight_bytes() : 0);
+  }
   extent2d output_size(extent2d input) const noexcept {
-    return first_ ? first_->output_size(input) : last_->output_size(input);
+    return first_ ? first_->output_size(input) : last_ ? last_->output_size(input) : extent2d{0, 0};
   }
   std::size_t macs(extent2d input) const noexcept {
+    if (!status_.ok()) return 0;
     return first_ ? first_->macs(input) + last_->macs(output_size(input)) : last_->macs(input);
   }
   /// Bytes of workspace that serve any image.

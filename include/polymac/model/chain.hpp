@@ -32,6 +32,8 @@ template <class Layer>
 residual<Layer> add_tensor(const Layer& layer, std::size_t tensor) noexcept {
   return {&layer, tensor};
 }
+template <class Layer>
+residual<Layer> add_tensor(const Layer&&, std::size_t) = delete;  // the layer must outlive the chain
 
 /// What a run of a chain did; add the work of several threads up, and take the largest peak_bytes.
 struct tile_work {
@@ -192,7 +194,7 @@ class chain {
 
   /// Tiles, memory and work, in words.
   text<511> explain() const noexcept {
-    if (!status_.ok()) return text<511>::join("chain: ", status_.text());
+    if (!status_.ok()) return text<511>::join(status_.text());
     const std::size_t permille = plan_.macs_by_layer() > 0 ? plan_.macs() * 1000 / plan_.macs_by_layer() : 1000;
     return text<511>::join("chain<", P::name, "> ", count, " layers, ", tiles(),
                            plan_.keeps_lines() ? " strips: " : " tiles: ", plan_.map_bytes(), " bytes of tensors and ",
@@ -374,8 +376,12 @@ class chain {
 
 /// Builds a model::chain: `chain<policy::patch<4>>({56, 56}, expand, depthwise, project, add_tensor(sum, 0))`.
 template <policy::TilingPolicy P, class... Links>
-auto chain(extent2d input, const Links&... links) {
-  return model::chain<P, Links...>(input, links...);
+auto chain(extent2d input, Links&&... links) {
+  static_assert(
+      ((std::is_lvalue_reference_v<Links> || model::chain_detail::traits<std::remove_cvref_t<Links>>::is_residual) &&
+       ...),
+      "polymac: chain: it refers to its layers, which must outlive it: give each a name");
+  return model::chain<P, std::remove_cvref_t<Links>...>(input, links...);
 }
 using model::add_tensor;
 
