@@ -6,6 +6,7 @@
 #include "polymac/core/error.hpp"
 #include "polymac/core/view.hpp"
 #include "polymac/core/window.hpp"
+#include "polymac/kernel/changed_elements.hpp"
 #include "polymac/kernel/changes.hpp"
 #include "polymac/kernel/listed_rows.hpp"
 
@@ -197,6 +198,10 @@ class stream_state {
   buffer<Output> outputs_;
   // What a call needs besides, made once.
   buffer<std::uint8_t> marks_, lines_, joined_, dirty_;
+  buffer<std::uint16_t> changed_places_;  ///< lists of elements that have changed, one for each line of a frame
+  buffer<std::int8_t> changed_differences_;
+  buffer<std::uint32_t> changed_first_, changed_counts_;
+  buffer<isa::changed_stretch> changed_stretches_;
   buffer<kernel::listed_pixel> pixels_;
   buffer<Activation> whole_;       ///< windows that are computed whole
   buffer<Activation> before_row_;  ///< one window, or zero points

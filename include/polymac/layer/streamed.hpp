@@ -18,6 +18,7 @@
 #include "polymac/core/extents.hpp"
 #include "polymac/isa/difference.hpp"
 #include "polymac/isa/live_groups.hpp"
+#include "polymac/kernel/changed_elements.hpp"
 #include "polymac/kernel/changes.hpp"
 #include "polymac/kernel/framed_windows.hpp"
 #include "polymac/kernel/listed_rows.hpp"
@@ -47,6 +48,13 @@ template <class Inner>
 inline constexpr bool slides = requires(const Inner& l) {
   l.output_size(extent2d{});
 };
+
+/// Are the products of M those of int8?
+template <class M>
+inline constexpr bool computed_as_int8 = false;
+template <class M>
+requires requires { typename M::computed_as; }
+inline constexpr bool computed_as_int8<M> = std::is_same_v<typename M::computed_as, mac::int8>;
 
 /// Copied windows as rows.
 template <class Activation>
@@ -141,6 +149,18 @@ class streamed {
     else
       return std::size_t{0};
   }();
+  /// May elements be listed one by one (kernel/changed_elements.hpp)? Bytes whose sums are kept, beside dense weights of a
+  /// convolution.
+  using changed_bytes = isa::best_changed_bytes<typename atom::isa>;
+  static constexpr bool may_list_elements = [] {
+    if constexpr (has_delta && slides && wants_sums && !std::is_void_v<changed_bytes> && std::is_integral_v<activation>)
+      return grain == policy::grain::element && sizeof(activation) == 1 &&
+             std::is_same_v<typename mac::weight, std::int8_t> && std::is_same_v<accumulator, std::int32_t> &&
+             (std::is_same_v<mac, polymac::mac::int8> || std::is_same_v<mac, polymac::mac::uint8> ||
+              detail::computed_as_int8<mac>)&&std::is_same_v<policy::detail::weights_of<P>, policy::dense>;
+    else
+      return false;
+  }();
   /// Rows that are computed together: whole ones, and listed ones.
   static constexpr std::size_t most_whole = kernel::has_tiles<atom> ? 64
                                             : atom::max_rows < 12   ? 24
@@ -153,7 +173,8 @@ class streamed {
   constexpr explicit streamed(std::uint64_t identity, Arguments&&... arguments)
       : inner_(std::forward<Arguments>(arguments)...), identity_(identity) {
     if (!inner_.status().ok()) return;
-    status_ = prepare();
+    if constexpr (may_list_elements) status_ = prepare_elements(arguments...);
+    if (status_.ok()) status_ = prepare();
     polymac::detail::raise_unless_ok(status_);
   }
 
@@ -257,7 +278,10 @@ class streamed {
   constexpr std::size_t groups() const noexcept { return weights().term_groups(); }
   /// Distance of the sums of two rows.
   constexpr std::size_t sum_stride() const noexcept {
-    return polymac::detail::round_up(weights().panels() * weights().panel_columns(), std::size_t{16});
+    const std::size_t filled = polymac::detail::round_up(weights().panels() * weights().panel_columns(), std::size_t{16});
+    if constexpr (may_list_elements)
+      if (element_rows_.size() > 0) return polymac::detail::greater(filled, changed_bytes::row_columns(columns()));
+    return filled;
   }
   /// Entries of the lists of a batch: of most_listed rows of which a third lives, and at least of one row.
   constexpr std::size_t list_capacity() const noexcept {
@@ -303,6 +327,27 @@ class streamed {
     if constexpr (packed::may_be_narrow)
       if (weights().is_narrow()) return f(std::type_identity<kernel::narrow_atom<atom>>{});
     if constexpr (!packed::is_always_narrow) f(std::type_identity<atom>{});
+  }
+
+  /// The weights once more, as rows of k; none where a product is not one of bytes.
+  template <class Weights, class Bias, class Stages>
+  polymac::status prepare_elements(const convolution&, const Weights& from, const Bias&, const Stages&,
+                                   const quantization<mac>& q) noexcept {
+    if (sets() != 1 || !keeps_sums() || weights().groups() != weights().term_groups() ||
+        taps().dilation.width != 1)
+      return {};
+    const std::size_t taps_of_line = taps().kernel.width, channels = in_channels(), depth = real_depth();
+    if (auto s = element_rows_.resize(depth * changed_bytes::row_columns(columns())); !s.ok()) return s;
+    const auto reader = detail::make_weight_reader<mac>(
+        [&](std::size_t column, std::size_t k) {
+          return from(column, k / channels / taps_of_line, k / channels % taps_of_line, k % channels);
+        },
+        q.weight_zero_points);
+    for (std::size_t c = 0; c < changed_bytes::row_columns(columns()); ++c)
+      for (std::size_t k = 0; k < depth; ++k)
+        changed_bytes::put_weight(element_rows_.data(), depth, columns(), c, k,
+                                  c < columns() ? static_cast<std::int8_t>(reader.value(c, k)) : std::int8_t{0});
+    return {};
   }
 
   /// The sums and outputs of a window of zero points.
@@ -361,9 +406,19 @@ class streamed {
     resize(s.pixels_, rows + 8);
     resize(s.whole_, (most_whole + 1) * depth);
     resize(s.row_outputs_, polymac::detail::greater(most_whole, most_listed) * out_channels());
+    bool by_elements = false;
+    if constexpr (may_list_elements) by_elements = element_rows_.size() > 0 && frame.width * channels <= 65535;
     if (keeps_sums()) {
       resize(s.sums_, batch * rows * sets() * stride);
-      resize(s.before_, batch * pixels * channels);
+      if (!by_elements) resize(s.before_, batch * pixels * channels);
+    }
+    if (by_elements) {
+      resize(s.changed_places_, frame.height * (frame.width * channels + isa::change_slack));
+      resize(s.changed_differences_, frame.height * (frame.width * channels + isa::change_slack));
+      resize(s.changed_first_, frame.height * (frame.width + 1));
+      resize(s.changed_counts_, geometry.output.width);
+      resize(s.changed_stretches_, taps().kernel.height);
+      for (std::size_t i = 0; i < s.changed_first_.size(); ++i) s.changed_first_[i] = 0;  // lines of padding stay so
     }
     if (uses_lists() && (keeps_sums() || skips_zeros)) {
       resize(s.before_row_, depth);
@@ -422,6 +477,11 @@ class streamed {
     if (s.last_.of_rows == 0 || x.channels == 0) return {};
     const bool all = !has_delta || s.frames_ == 0 || (refresh > 0 && s.frames_ % refresh == 0);
     for (std::size_t n = 0; n < x.batch; ++n) {
+      if constexpr (may_list_elements)
+        if (s.changed_places_.size() > 0 && (!all || skips_zeros)) {
+          run_elements(x, n, s, all);
+          continue;
+        }
       std::memset(s.lines_.data(), 0, s.lines_.size());
       if (!all || (skips_zeros && !has_delta)) std::memset(s.marks_.data(), 0, s.marks_.size());
       if (all)
@@ -448,6 +508,115 @@ class streamed {
     ++s.frames_;
     return {};
   }
+  kernel::changed_line changes_of(state& s, std::size_t line) const noexcept {
+    const extent2d frame = s.frame_extent();
+    const std::size_t elements = frame.width * s.shape_.channels + isa::change_slack;
+    return {s.changed_places_.data() + line * elements, s.changed_differences_.data() + line * elements,
+            s.changed_first_.data() + line * (frame.width + 1)};
+  }
+  /// Lists the elements that have changed, and adds their products to the sums that read them. `all`: from an image of
+  /// zero points on, of which the sums are known.
+  void run_elements(const image_view<const activation>& x, std::size_t n, state& s, bool all) const noexcept {
+    const auto& h = s.shape_;
+    const extent2d frame = s.frame_extent();
+    const std::size_t rows = h.output.height * h.output.width, stride = sum_stride();
+    if constexpr (skips_zeros)
+      if (all) {
+        const std::size_t line = x.width * x.channels;
+        for (std::size_t y = 0; y < x.height; ++y)
+          kernel::detail::fill_elements(interior(s, n, y), insides::zero_point(inner_), line);
+        for (std::size_t r = 0; r < rows; ++r)
+          std::memcpy(static_cast<void*>(s.sums_.data() + (n * rows + r) * stride), zero_sums_.data(),
+                      stride * sizeof(accumulator));
+        fill_zero_rows(s, n);
+      }
+    bool fits = true;
+    for (std::size_t y = 0; y < x.height; ++y) {
+      const kernel::changed_line to = changes_of(s, h.padding.top + y);
+      fits = kernel::list_changes<changed_bytes>(x.pixel(n, y, 0), x.pixel_stride, interior(s, n, y), x.width,
+                                                 x.channels, all ? 0 : s.threshold_, h.padding.left, frame.width, to) &&
+             fits;
+    }
+    with_atom([&](auto a) {
+      using packed_for = typename decltype(a)::type;
+      if (fits) return add_elements<packed_for>(s, n);
+      kernel::list_all_outputs(frame, x.channels, taps(), h.output, s.pixels_.data());
+      compute<packed_for>(s, n, rows, true);
+      s.last_.rows += rows;
+    });
+  }
+  template <class A>
+  void add_elements(state& s, std::size_t n) const noexcept {
+    const auto& h = s.shape_;
+    const extent2d frame = s.frame_extent();
+    const window w = taps();
+    const std::size_t stride = sum_stride(), depth = window_elements(), channels = h.channels;
+    const auto line_depth = static_cast<std::ptrdiff_t>(w.kernel.width * channels);
+    const auto copy = windows(frame);
+    const activation* const image = s.reference_.data() + n * frame.height * frame.width * channels;
+    // Cycles of a row: around its elements, and of each of them for 32 columns (Zen 4).
+    constexpr double around = 60, of_element = 1.25;
+    const double limit =
+        (whole_cost() - around) / (of_element * static_cast<double>(changed_bytes::row_columns(columns()) / 32));
+    const auto most = static_cast<std::uint32_t>(limit > 0 ? limit : 0);
+    std::size_t whole_rows[most_whole];
+    std::size_t whole = 0;
+    std::uint32_t* const counts = s.changed_counts_.data();
+    for (std::size_t oy = 0; oy < h.output.height; ++oy) {
+      bool any = false;
+      for (std::size_t ky = 0; ky < w.kernel.height; ++ky) {
+        const std::uint32_t* const first = changes_of(s, oy * w.stride.height + ky * w.dilation.height).first;
+        if (any && first[frame.width] == 0) continue;
+        const std::uint32_t* const end = first + w.kernel.width;
+        for (std::size_t ox = 0; ox < h.output.width; ++ox) {
+          const std::size_t at = ox * w.stride.width;
+          counts[ox] = (any ? counts[ox] : 0) + end[at] - first[at];
+        }
+        any = true;
+      }
+      const std::size_t first_row = (n * h.output.height + oy) * h.output.width;
+      std::size_t run = 0;  // rows whose sums have changed and that wait for their epilogue
+      const auto finish_run = [&](std::size_t end) {
+        if (run > 0) finish_kept(s, first_row + end - run, std::exchange(run, 0));
+      };
+      for (std::size_t ox = 0; ox < h.output.width; ++ox) {
+        if (counts[ox] == 0) {
+          finish_run(ox);
+          continue;
+        }
+        ++s.last_.rows;
+        const std::size_t at = ox * w.stride.width;
+        if (counts[ox] > most) {
+          finish_run(ox);
+          copy.copy(image + (oy * w.stride.height * frame.width + at) * channels, s.whole_.data() + whole * depth);
+          whole_rows[whole++] = first_row + ox;
+          if (whole == most_whole) finish_whole<A>(s, 0, whole_rows, std::exchange(whole, 0));
+          continue;
+        }
+        for (std::size_t ky = 0; ky < w.kernel.height; ++ky) {
+          const kernel::changed_line line = changes_of(s, oy * w.stride.height + ky * w.dilation.height);
+          s.changed_stretches_[ky] = {line.places + line.first[at], line.differences + line.first[at],
+                                      line.first[at + w.kernel.width] - line.first[at],
+                                      static_cast<std::ptrdiff_t>(ky) * line_depth -
+                                          static_cast<std::ptrdiff_t>(at * channels)};
+        }
+        changed_bytes::add(element_rows_.data(), real_depth(), columns(), s.changed_stretches_.data(), w.kernel.height,
+                           s.sums_.data() + (first_row + ox) * stride);
+        s.last_.macs += counts[ox] * columns();
+        ++run;
+      }
+      finish_run(h.output.width);
+    }
+    if (whole > 0) finish_whole<A>(s, 0, whole_rows, whole);
+  }
+  /// The epilogue of rows side by side whose sums are kept.
+  POLYMAC_NOINLINE void finish_kept(state& s, std::size_t row, std::size_t count) const noexcept {
+    const std::size_t stride = sum_stride();
+    kernel::finish<typename atom::isa>(insides::stages(inner_),
+                                       matrix_view<output>(s.outputs_.data() + row * out_channels(), count, out_channels()),
+                                       s.sums_.data() + row * stride, stride, {0, count, 0, columns(), 0});
+  }
+
   /// k of a sum that the user knows of.
   constexpr std::size_t real_depth() const noexcept {
     if constexpr (slides)
@@ -953,6 +1122,7 @@ class streamed {
   }
   /// The image before the next change is the one of now.
   void bring_up(state& s, std::size_t n, bool all) const noexcept {
+    if (s.before_.size() == 0) return;
     const extent2d frame = s.frame_extent();
     const std::size_t line = frame.width * s.shape_.channels, image = frame.height * line;
     for (std::size_t y = 0; y < frame.height; ++y)
@@ -964,7 +1134,8 @@ class streamed {
   Inner inner_;
   std::uint64_t identity_ = 0;
   polymac::status status_;
-  buffer<accumulator> zero_sums_;  ///< of windows that hold zero points only
+  buffer<std::int8_t> element_rows_;  ///< weights as rows of k, where elements are listed
+  buffer<accumulator> zero_sums_;     ///< of windows that hold zero points only
   buffer<accumulator> zeros_;      ///< of all panels of a tile
   buffer<output> zero_outputs_;
 };
