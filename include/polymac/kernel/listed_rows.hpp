@@ -76,6 +76,8 @@ struct listed_sums {
       return std::size_t{0};
   }();
 
+  static constexpr accumulator zeros[2 * Atom::columns]{};
+
   /// `count` rows, or pairs of rows that are `distance` apart and share a list; sums of slot s go to to + s * Rows *
   /// stride.
   template <std::size_t Rows, std::size_t Panels>
@@ -114,7 +116,6 @@ struct listed_sums {
         constexpr bool splits = std::is_integral_v<accumulator> && Rows == 1 && Panels <= 2;
         [[maybe_unused]] typename Atom::template tile<Rows, Panels> others;
         if constexpr (splits) {
-          constexpr accumulator zeros[Panels * Atom::columns]{};
           Atom::start(others, &zeros[0], Atom::columns);
         }
         std::size_t first = 0;
