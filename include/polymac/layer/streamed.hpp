@@ -577,7 +577,8 @@ class streamed {
       const std::size_t first_row = (n * h.output.height + oy) * h.output.width;
       std::size_t run = 0;  // rows whose sums have changed and that wait for their epilogue
       const auto finish_run = [&](std::size_t end) {
-        if (run > 0) finish_kept(s, first_row + end - run, std::exchange(run, 0));
+        if (run > 0) finish_kept(s, first_row + end - run, run);
+        run = 0;
       };
       for (std::size_t ox = 0; ox < h.output.width; ++ox) {
         if (counts[ox] == 0) {
