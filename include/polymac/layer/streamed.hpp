@@ -575,20 +575,21 @@ class streamed {
         any = true;
       }
       const std::size_t first_row = (n * h.output.height + oy) * h.output.width;
-      std::size_t run = 0;  // rows whose sums have changed and that wait for their epilogue
-      const auto finish_run = [&](std::size_t end) {
-        if (run > 0) finish_kept(s, first_row + end - run, run);
+      // Those that have changes, without a branch for each of the others.
+      std::uint8_t* const dirty = s.dirty_.data();
+      for (std::size_t ox = 0; ox < h.output.width; ++ox) dirty[ox] = counts[ox] != 0 ? 1 : 0;
+      kernel::listed_pixel* const end = kernel::list_dirty(dirty, h.output.width, 0, 0, w.stride.width, s.pixels_.data());
+      s.last_.rows += static_cast<std::size_t>(end - s.pixels_.data());
+      std::size_t run = 0, run_end = 0;  // rows whose sums have changed and that wait for their epilogue
+      const auto finish_run = [&] {
+        if (run > 0) finish_kept(s, first_row + run_end - run, run);
         run = 0;
       };
-      for (std::size_t ox = 0; ox < h.output.width; ++ox) {
-        if (counts[ox] == 0) {
-          finish_run(ox);
-          continue;
-        }
-        ++s.last_.rows;
-        const std::size_t at = ox * w.stride.width;
+      for (const kernel::listed_pixel* pixel = s.pixels_.data(); pixel != end; ++pixel) {
+        const std::size_t ox = pixel->row, at = pixel->at;
+        if (ox != run_end) finish_run();
         if (counts[ox] > most) {
-          finish_run(ox);
+          finish_run();
           copy.copy(image + (oy * w.stride.height * frame.width + at) * channels, s.whole_.data() + whole * depth);
           whole_rows[whole++] = first_row + ox;
           if (whole == most_whole) finish_whole<A>(s, 0, whole_rows, std::exchange(whole, 0));
@@ -605,8 +606,9 @@ class streamed {
                            s.sums_.data() + (first_row + ox) * stride);
         s.last_.macs += counts[ox] * columns();
         ++run;
+        run_end = ox + 1;
       }
-      finish_run(h.output.width);
+      finish_run();
     }
     if (whole > 0) finish_whole<A>(s, 0, whole_rows, whole);
   }
