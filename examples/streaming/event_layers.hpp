@@ -19,8 +19,7 @@ polymac::result<layer_runs<std::int8_t>> two_bit_layers(const event_sequence& s,
 template <class M>
 polymac::result<layer_runs<std::int8_t>> layers_of(const event_sequence& s, mode how) {
   namespace policy = polymac::policy;
-  // Four channels together: that is what a product of bytes takes.
-  using changes = policy::delta<0, policy::grain::group, policy::update::accumulate>;
+  using changes = policy::delta<0, policy::grain::element, policy::update::accumulate>;
   layer_runs<std::int8_t> made;
   for (const event_layer& l : s.layers) {
     const std::size_t p = l.padding;

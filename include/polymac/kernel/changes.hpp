@@ -90,6 +90,23 @@ struct listed_pixel {
   std::uint32_t pixel;
 };
 
+/// Appends those of `width` outputs that are 1 in `dirty`, which may be written 8 bytes further: output x is row + x,
+/// and its window begins at pixel `first` + x * step.
+inline listed_pixel* list_dirty(std::uint8_t* dirty, std::size_t width, std::size_t row, std::size_t first,
+                                std::size_t step, listed_pixel* to) noexcept {
+  std::memset(dirty + width, 0, 8);
+  for (std::size_t x = 0; x < width; x += 8) {
+    std::uint64_t eight;
+    std::memcpy(&eight, dirty + x, 8);
+    if (eight == 0) continue;
+    for (std::size_t i = x; i < x + 8; ++i) {
+      *to = {static_cast<std::uint32_t>(row + i), static_cast<std::uint32_t>(first + i * step)};
+      to += dirty[i];
+    }
+  }
+  return to;
+}
+
 /// Appends the outputs whose windows hold a pixel that is marked. `marks`: one byte for every pixel of the frame, 0 or 1; `lines`: for
 /// every line of it, is anything marked there? `joined`: bytes of a frame line, `dirty`: of an output line, both with 8
 /// bytes more. Returns the end of the list.
@@ -117,17 +134,7 @@ inline listed_pixel* list_outputs(const std::uint8_t* marks, const std::uint8_t*
       else
         for (std::size_t x = 0; x < output.width; ++x) dirty[x] |= from[x * w.stride.width];
     }
-    const std::size_t first = oy * w.stride.height * frame.width, right = w.stride.width;
-    std::memset(dirty + output.width, 0, 8);
-    for (std::size_t x = 0; x < output.width; x += 8) {
-      std::uint64_t eight;
-      std::memcpy(&eight, dirty + x, 8);
-      if (eight == 0) continue;
-      for (std::size_t i = x; i < x + 8; ++i) {
-        *to = {static_cast<std::uint32_t>(oy * output.width + i), static_cast<std::uint32_t>(first + i * right)};
-        to += dirty[i];
-      }
-    }
+    to = list_dirty(dirty, output.width, oy * output.width, oy * w.stride.height * frame.width, w.stride.width, to);
   }
   return to;
 }

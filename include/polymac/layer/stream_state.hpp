@@ -6,6 +6,7 @@
 #include "polymac/core/error.hpp"
 #include "polymac/core/view.hpp"
 #include "polymac/core/window.hpp"
+#include "polymac/kernel/changed_elements.hpp"
 #include "polymac/kernel/changes.hpp"
 #include "polymac/kernel/listed_rows.hpp"
 
@@ -194,8 +195,8 @@ class stream_state {
   }
 
   shape_type shape_;
-  std::uint64_t layer_ = 0;   ///< of the layer that made it
-  std::uint64_t frames_ = 0;  ///< calls since everything was transmitted
+  std::uint64_t layer_ = 0;        ///< of the layer that made it
+  std::uint64_t frames_ = 0;       ///< calls since everything was transmitted
   std::uint64_t dense_calls_ = 0;  ///< that are still to come
   threshold_type threshold_{};
   work_done last_;
@@ -211,6 +212,10 @@ class stream_state {
     std::int32_t sum;  ///< of differences
   };
   buffer<std::uint8_t> marks_, lines_, joined_, dirty_;
+  buffer<std::uint16_t> changed_places_;  ///< lists of elements that have changed, one for each line of a frame
+  buffer<std::int8_t> changed_differences_;
+  buffer<std::uint32_t> changed_first_, changed_counts_;
+  buffer<isa::changed_stretch> changed_stretches_;
   buffer<kernel::listed_pixel> pixels_;
   buffer<pixel_list> lists_;                 ///< of the pixels of a frame
   buffer<policy::live_group> pixel_groups_;  ///< their entries

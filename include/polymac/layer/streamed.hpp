@@ -22,6 +22,7 @@
 #include "polymac/core/extents.hpp"
 #include "polymac/isa/difference.hpp"
 #include "polymac/isa/live_groups.hpp"
+#include "polymac/kernel/changed_elements.hpp"
 #include "polymac/kernel/changes.hpp"
 #include "polymac/kernel/framed_windows.hpp"
 #include "polymac/kernel/listed_rows.hpp"
@@ -53,6 +54,13 @@ template <class Inner>
 inline constexpr bool slides = requires(const Inner& l) {
   l.output_size(extent2d{});
 };
+
+/// Are the products of M those of int8?
+template <class M>
+inline constexpr bool computed_as_int8 = false;
+template <class M>
+requires requires { typename M::computed_as; }
+inline constexpr bool computed_as_int8<M> = std::is_same_v<typename M::computed_as, mac::int8>;
 
 /// Copied windows as rows.
 template <class Activation>
@@ -160,6 +168,18 @@ class streamed {
     else
       return std::size_t{0};
   }();
+  /// May elements be listed one by one (kernel/changed_elements.hpp)? Bytes whose sums are kept, beside dense weights of a
+  /// convolution.
+  using changed_bytes = isa::best_changed_bytes<typename atom::isa>;
+  static constexpr bool may_list_elements = [] {
+    if constexpr (has_delta && slides && wants_sums && !std::is_void_v<changed_bytes> && std::is_integral_v<activation>)
+      return grain == policy::grain::element && sizeof(activation) == 1 &&
+             std::is_same_v<typename mac::weight, std::int8_t> && std::is_same_v<accumulator, std::int32_t> &&
+             (std::is_same_v<mac, polymac::mac::int8> || std::is_same_v<mac, polymac::mac::uint8> ||
+              detail::computed_as_int8<mac>)&&std::is_same_v<policy::detail::weights_of<P>, policy::dense>;
+    else
+      return false;
+  }();
   /// Rows that are computed together: whole ones, and listed ones.
   static constexpr std::size_t most_whole = kernel::has_tiles<atom> ? 64
                                             : atom::max_rows < 12   ? 24
@@ -172,7 +192,8 @@ class streamed {
   constexpr explicit streamed(std::uint64_t identity, Arguments&&... arguments)
       : inner_(std::forward<Arguments>(arguments)...), identity_(identity) {
     if (!inner_.status().ok()) return;
-    status_ = prepare();
+    if constexpr (may_list_elements) status_ = prepare_elements(arguments...);
+    if (status_.ok()) status_ = prepare();
     polymac::detail::raise_unless_ok(status_);
   }
 
@@ -277,7 +298,11 @@ class streamed {
   constexpr std::size_t groups() const noexcept { return weights().term_groups(); }
   /// Distance of the sums of two rows.
   constexpr std::size_t sum_stride() const noexcept {
-    return polymac::detail::round_up(weights().panels() * weights().panel_columns(), std::size_t{16});
+    const std::size_t filled =
+        polymac::detail::round_up(weights().panels() * weights().panel_columns(), std::size_t{16});
+    if constexpr (may_list_elements)
+      if (element_rows_.size() > 0) return polymac::detail::greater(filled, changed_bytes::row_columns(columns()));
+    return filled;
   }
   /// Entries of the lists of a batch: of most_listed rows of which a third lives, and at least of one row.
   constexpr std::size_t list_capacity() const noexcept {
@@ -350,6 +375,27 @@ class streamed {
     if constexpr (!packed::is_always_narrow) f(std::type_identity<atom>{});
   }
 
+  /// The weights once more, as rows of k; none where a product is not one of bytes.
+  template <class Weights, class Bias, class Stages>
+  polymac::status prepare_elements(const convolution&, const Weights& from, const Bias&, const Stages&,
+                                   const quantization<mac>& q) noexcept {
+    if (sets() != 1 || !keeps_sums() || frame_channels() != in_channels() ||
+        weights().groups() != weights().term_groups() || taps().dilation.width != 1)
+      return {};
+    const std::size_t taps_of_line = taps().kernel.width, channels = in_channels(), depth = real_depth();
+    if (auto s = element_rows_.resize(depth * changed_bytes::row_columns(columns())); !s.ok()) return s;
+    const auto reader = detail::make_weight_reader<mac>(
+        [&](std::size_t column, std::size_t k) {
+          return from(column, k / channels / taps_of_line, k / channels % taps_of_line, k % channels);
+        },
+        q.weight_zero_points);
+    for (std::size_t c = 0; c < changed_bytes::row_columns(columns()); ++c)
+      for (std::size_t k = 0; k < depth; ++k)
+        changed_bytes::put_weight(element_rows_.data(), depth, columns(), c, k,
+                                  c < columns() ? static_cast<std::int8_t>(reader.value(c, k)) : std::int8_t{0});
+    return {};
+  }
+
   /// The sums and outputs of a window of zero points.
   constexpr polymac::status prepare() noexcept {
     if (auto s = zeros_.resize(sum_stride()); !s.ok()) return s;
@@ -396,7 +442,9 @@ class streamed {
                                    channels, " has more than 2^32 activations");
     const std::size_t depth = window_elements(), stride = sum_stride();
     s.frames_size_ = batch * pixels * held;
-    auto result = s.frames_memory_.resize(s.frames_size_ * (keeps_sums() ? 2 : 1));
+    bool by_elements = false;
+    if constexpr (may_list_elements) by_elements = element_rows_.size() > 0 && frame.width * channels <= 65535;
+    auto result = s.frames_memory_.resize(s.frames_size_ * (keeps_sums() && !by_elements ? 2 : 1));
     const auto resize = [&](auto& what, std::size_t count) {
       if (result.ok()) result = what.resize(count);
     };
@@ -409,6 +457,14 @@ class streamed {
     resize(s.whole_, most_whole * depth);
     resize(s.row_outputs_, polymac::detail::greater(most_whole, most_listed) * out_channels());
     if (keeps_sums()) resize(s.sums_, batch * rows * stride);
+    if (by_elements) {
+      const std::size_t entries = kernel::changed_line_entries(frame.width * channels);
+      resize(s.changed_places_, frame.height * entries);
+      resize(s.changed_differences_, frame.height * entries);
+      resize(s.changed_first_, frame.height * (frame.width + 1));
+      resize(s.changed_counts_, geometry.output.width);
+      resize(s.changed_stretches_, taps().kernel.height);  // new elements are 0: lines of padding stay so
+    }
     if (uses_lists() && (keeps_sums() || skips_zeros)) {
       resize(s.lists_, pixels);
       resize(s.pixel_groups_, pixels * (held / weights().group_depth()) + isa::list_slack);
@@ -470,6 +526,11 @@ class streamed {
     double cost = 0;  // of what lists do where sums are kept
     const bool looks_at_zeros = skips_zeros && all && uses_lists();
     for (std::size_t n = 0; n < x.batch; ++n) {
+      if constexpr (may_list_elements)
+        if (s.changed_places_.size() > 0 && (!all || skips_zeros)) {
+          cost += run_elements(x, n, s, all);
+          continue;
+        }
       std::memset(s.lines_.data(), 0, s.lines_.size());
       std::memset(s.marks_.data(), 0, s.marks_.size());
       if (all)
@@ -520,6 +581,114 @@ class streamed {
       ++s.frames_;
     return {};
   }
+  kernel::changed_line changes_of(state& s, std::size_t line) const noexcept {
+    const extent2d frame = s.frame_extent();
+    const std::size_t elements = kernel::changed_line_entries(frame.width * s.shape_.channels);
+    return {s.changed_places_.data() + line * elements, s.changed_differences_.data() + line * elements,
+            s.changed_first_.data() + line * (frame.width + 1)};
+  }
+  /// Lists the elements that have changed, and adds their products to the sums that read them. `all`: from an image of
+  /// zero points on, of which the sums are known. Returns what that is predicted to cost.
+  double run_elements(const image_view<const activation>& x, std::size_t n, state& s, bool all) const noexcept {
+    const auto& h = s.shape_;
+    const extent2d frame = s.frame_extent();
+    if constexpr (skips_zeros)
+      if (all) {
+        const std::size_t line = x.width * x.channels;
+        for (std::size_t y = 0; y < x.height; ++y)
+          kernel::detail::fill_elements(interior(s, n, y), insides::zero_point(inner_), line);
+        fill_zero_rows(s, n);
+      }
+    for (std::size_t y = 0; y < x.height; ++y)
+      kernel::list_changes<changed_bytes>(x.pixel(n, y, 0), x.pixel_stride, interior(s, n, y), x.width, x.channels,
+                                          all ? 0 : s.threshold_, h.padding.left, frame.width,
+                                          changes_of(s, h.padding.top + y));
+    double cost = 0;
+    with_atom([&](auto a) { cost = add_elements<typename decltype(a)::type>(s, n); });
+    return cost;
+  }
+  template <class A>
+  double add_elements(state& s, std::size_t n) const noexcept {
+    const auto& h = s.shape_;
+    const extent2d frame = s.frame_extent();
+    const window w = taps();
+    const std::size_t stride = sum_stride(), depth = window_elements(), channels = h.channels;
+    const auto line_depth = static_cast<std::ptrdiff_t>(w.kernel.width * channels);
+    const auto copy = windows(frame);
+    const activation* const image = s.frames_memory_.data() + n * frame.height * frame.width * channels;
+    // Cycles of a row: around its elements, and of each of them for 32 columns (Zen 4).
+    constexpr double around = 60, of_element = 1.25;
+    const double limit =
+        (whole_cost() - around) / (of_element * static_cast<double>(changed_bytes::row_columns(columns()) / 32));
+    const auto most = static_cast<std::uint32_t>(forced ? static_cast<double>(real_depth()) : limit > 0 ? limit : 0);
+    std::size_t wholes = 0, listed_rows = 0, elements = 0;
+    std::size_t whole_rows[most_whole];
+    std::size_t whole = 0;
+    std::uint32_t* const counts = s.changed_counts_.data();
+    for (std::size_t oy = 0; oy < h.output.height; ++oy) {
+      bool any = false;
+      for (std::size_t ky = 0; ky < w.kernel.height; ++ky) {
+        const std::uint32_t* const first = changes_of(s, oy * w.stride.height + ky * w.dilation.height).first;
+        if (any && first[frame.width] == 0) continue;
+        const std::uint32_t* const end = first + w.kernel.width;
+        for (std::size_t ox = 0; ox < h.output.width; ++ox) {
+          const std::size_t at = ox * w.stride.width;
+          counts[ox] = (any ? counts[ox] : 0) + end[at] - first[at];
+        }
+        any = true;
+      }
+      const std::size_t first_row = (n * h.output.height + oy) * h.output.width;
+      // Those that have changes, without a branch for each of the others.
+      std::uint8_t* const dirty = s.dirty_.data();
+      for (std::size_t ox = 0; ox < h.output.width; ++ox) dirty[ox] = counts[ox] != 0 ? 1 : 0;
+      kernel::listed_pixel* const end =
+          kernel::list_dirty(dirty, h.output.width, 0, 0, w.stride.width, s.pixels_.data());
+      s.last_.rows += static_cast<std::size_t>(end - s.pixels_.data());
+      std::size_t run = 0, run_end = 0;  // rows whose sums have changed and that wait for their epilogue
+      const auto finish_run = [&] {
+        if (run > 0) finish_kept(s, first_row + run_end - run, run);
+        run = 0;
+      };
+      for (const kernel::listed_pixel* pixel = s.pixels_.data(); pixel != end; ++pixel) {
+        const std::size_t ox = pixel->row, at = pixel->pixel;
+        if (ox != run_end) finish_run();
+        if (counts[ox] > most) {
+          finish_run();
+          ++wholes;
+          copy.copy(image + (oy * w.stride.height * frame.width + at) * channels, s.whole_.data() + whole * depth);
+          whole_rows[whole++] = first_row + ox;
+          if (whole == most_whole) finish_whole<A>(s, 0, whole_rows, std::exchange(whole, 0));
+          continue;
+        }
+        for (std::size_t ky = 0; ky < w.kernel.height; ++ky) {
+          const kernel::changed_line line = changes_of(s, oy * w.stride.height + ky * w.dilation.height);
+          s.changed_stretches_[ky] = {
+              line.places + line.first[at], line.differences + line.first[at],
+              line.first[at + w.kernel.width] - line.first[at],
+              static_cast<std::ptrdiff_t>(ky) * line_depth - static_cast<std::ptrdiff_t>(at * channels)};
+        }
+        changed_bytes::add(element_rows_.data(), real_depth(), columns(), s.changed_stretches_.data(), w.kernel.height,
+                           s.sums_.data() + (first_row + ox) * stride);
+        elements += counts[ox];
+        ++listed_rows;
+        ++run;
+        run_end = ox + 1;
+      }
+      finish_run();
+    }
+    if (whole > 0) finish_whole<A>(s, 0, whole_rows, whole);
+    s.last_.macs += elements * columns();
+    return whole_cost() * static_cast<double>(wholes) + around * static_cast<double>(listed_rows) +
+           of_element * static_cast<double>(elements * changed_bytes::row_columns(columns()) / 32);
+  }
+  /// The epilogue of rows side by side whose sums are kept.
+  POLYMAC_NOINLINE void finish_kept(state& s, std::size_t row, std::size_t count) const noexcept {
+    const std::size_t stride = sum_stride();
+    kernel::finish<typename atom::isa>(
+        insides::stages(inner_), matrix_view<output>(s.outputs_.data() + row * out_channels(), count, out_channels()),
+        s.sums_.data() + row * stride, stride, {0, count, 0, columns(), 0});
+  }
+
   /// k of a sum that the user knows of.
   constexpr std::size_t real_depth() const noexcept {
     if constexpr (slides)
@@ -960,6 +1129,7 @@ class streamed {
   }
   /// The image before the next change is the one of now.
   void bring_up(state& s, std::size_t n, bool all) const noexcept {
+    if (s.frames_memory_.size() == s.frames_size_) return;
     const extent2d frame = s.frame_extent();
     const std::size_t line = frame.width * s.shape_.frame_channels;
     activation* const now = s.frames_memory_.data() + n * image_elements(s);
@@ -971,8 +1141,9 @@ class streamed {
   Inner inner_;
   std::uint64_t identity_ = 0;
   polymac::status status_;
-  buffer<accumulator> zero_sums_;  ///< of windows that hold zero points only
-  buffer<accumulator> zeros_;      ///< of all panels of a tile
+  buffer<std::int8_t> element_rows_;  ///< weights as rows of k, where elements are listed
+  buffer<accumulator> zero_sums_;     ///< of windows that hold zero points only
+  buffer<accumulator> zeros_;         ///< of all panels of a tile
   buffer<output> zero_outputs_;
 };
 
