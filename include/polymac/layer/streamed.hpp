@@ -172,8 +172,8 @@ class streamed {
   /// convolution.
   using changed_bytes = isa::best_changed_bytes<typename atom::isa>;
   static constexpr bool may_list_elements = [] {
-    if constexpr (has_delta && slides && wants_sums && !std::is_void_v<changed_bytes> && std::is_integral_v<activation>)
-      return grain == policy::grain::element && sizeof(activation) == 1 &&
+    if constexpr (slides && lists && !std::is_void_v<changed_bytes> && std::is_integral_v<activation>)
+      return (has_delta ? wants_sums && grain == policy::grain::element : skips_zeros) && sizeof(activation) == 1 &&
              std::is_same_v<typename mac::weight, std::int8_t> && std::is_same_v<accumulator, std::int32_t> &&
              (std::is_same_v<mac, polymac::mac::int8> || std::is_same_v<mac, polymac::mac::uint8> ||
               detail::computed_as_int8<mac>)&&std::is_same_v<policy::detail::weights_of<P>, policy::dense>;
@@ -327,7 +327,13 @@ class streamed {
     }
   }
   constexpr bool uses_lists() const noexcept { return lists && !weights().wide_sums() && pixels_are_groups(); }
-  constexpr bool keeps_sums() const noexcept { return wants_sums && uses_lists(); }
+  /// Elements that are not zero are added to sums of zeros, which have a place in the state, too.
+  constexpr bool keeps_sums() const noexcept {
+    if constexpr (has_delta)
+      return wants_sums && uses_lists();
+    else
+      return element_rows_.size() > 0;
+  }
   constexpr kernel::framed_windows windows(extent2d frame) const noexcept {
     if constexpr (slides)
       return {taps(),
@@ -379,7 +385,7 @@ class streamed {
   template <class Weights, class Bias, class Stages>
   polymac::status prepare_elements(const convolution&, const Weights& from, const Bias&, const Stages&,
                                    const quantization<mac>& q) noexcept {
-    if (sets() != 1 || !keeps_sums() || frame_channels() != in_channels() ||
+    if (sets() != 1 || !uses_lists() || frame_channels() != in_channels() ||
         weights().groups() != weights().term_groups() || taps().dilation.width != 1)
       return {};
     const std::size_t taps_of_line = taps().kernel.width, channels = in_channels(), depth = real_depth();
@@ -562,7 +568,7 @@ class streamed {
       if (keeps_sums()) bring_up(s, n, all);
     }
     ++s.frames_;
-    if (!forced && keeps_sums() && !all && cost > dense_cost() * static_cast<double>(s.last_.of_rows))
+    if (!forced && keeps_sums() && (!all || !has_delta) && cost > dense_cost() * static_cast<double>(s.last_.of_rows))
       s.dense_calls_ = calls_without_looking;
     return {};
   }
@@ -617,7 +623,8 @@ class streamed {
     const auto copy = windows(frame);
     const activation* const image = s.frames_memory_.data() + n * frame.height * frame.width * channels;
     // Cycles of a row: around its elements, and of each of them for 32 columns (Zen 4).
-    constexpr double around = 60, of_element = 1.25;
+    constexpr double of_element = 1.5;
+    const double around = 100 + 12 * static_cast<double>(changed_bytes::row_columns(columns()) / 32);
     const double limit =
         (whole_cost() - around) / (of_element * static_cast<double>(changed_bytes::row_columns(columns()) / 32));
     const auto most = static_cast<std::uint32_t>(forced ? static_cast<double>(real_depth()) : limit > 0 ? limit : 0);
