@@ -211,6 +211,41 @@ class byte_differences {
   std::uint64_t too_large_ = 0;
 };
 
+/// Copies a list, `by` added to its entries; returns its end. Up to list_slack entries more are read and written.
+POLYMAC_INLINE live_group* copy_list(const live_group* from, std::size_t count, live_group by,
+                                     live_group* to) noexcept {
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+  std::uint64_t bits;
+  std::memcpy(&bits, &by, sizeof(bits));
+  const __m512i more = _mm512_set1_epi64(static_cast<long long>(bits));
+  for (std::size_t i = 0; i < count; i += 8)
+    _mm512_storeu_si512(to + i, _mm512_add_epi64(_mm512_loadu_si512(from + i), more));
+#else
+  for (std::size_t i = 0; i < count; ++i) to[i] = {from[i].activation + by.activation, from[i].group + by.group};
+#endif
+  return to + count;
+}
+
+/// A bit for each of four neighbours, where one of them has one.
+constexpr std::uint64_t fours_of(std::uint64_t bits) noexcept {
+  bits |= bits >> 1;
+  bits |= bits >> 2;
+  return (bits & 0x1111111111111111u) * 15;
+}
+
+/// Copies those of `count` bytes, at most 64, whose bit is set.
+template <class Byte>
+void replace_bytes(const Byte* from, Byte* to, std::size_t count, std::uint64_t bits) noexcept {
+  static_assert(sizeof(Byte) == 1);
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+  const std::uint64_t valid = count >= 64 ? bits : bits & ((std::uint64_t{1} << count) - 1);
+  _mm512_mask_storeu_epi8(to, valid, _mm512_maskz_loadu_epi8(valid, from));
+#else
+  for (std::size_t i = 0; i < count; ++i)
+    if ((bits >> i) & 1) to[i] = from[i];
+#endif
+}
+
 /// One bit for each of `count` bytes, at most 64, that differ by more than the threshold.
 template <class Byte>
 std::uint64_t bytes_that_differ(const Byte* a, const Byte* b, std::size_t count, std::uint8_t threshold) noexcept {

@@ -32,9 +32,9 @@ struct changed_line {
 /// line has `before` pixels of padding ahead, `frame_pixels` in all. Returns false where a difference does not fit a
 /// signed byte; then the reference is brought up nevertheless. B: isa::changed_bytes.
 template <class B, class Byte>
-bool list_changes(const Byte* x, std::size_t pixel_stride, Byte* reference, std::size_t pixels, std::size_t channels,
-                  std::uint32_t threshold, std::size_t before, std::size_t frame_pixels,
-                  const changed_line& to) noexcept {
+bool list_changes(const Byte* x, std::size_t pixel_stride, Byte* reference, std::size_t reference_stride,
+                  std::size_t pixels, std::size_t channels, std::uint32_t threshold, std::size_t before,
+                  std::size_t frame_pixels, const changed_line& to) noexcept {
   std::uint32_t count = 0;
   std::size_t filled = 0, boundary = 0;  // pixel `filled` begins at element `boundary`, and has no number yet
   bool fits = true;
@@ -52,11 +52,11 @@ bool list_changes(const Byte* x, std::size_t pixel_stride, Byte* reference, std:
       count += static_cast<std::uint32_t>(std::popcount(bits));
     }
   };
-  if (pixel_stride == channels)
+  if (pixel_stride == channels && reference_stride == channels)
     look(x, reference, pixels * channels, before * channels);
   else
     for (std::size_t p = 0; p < pixels; ++p)
-      look(x + p * pixel_stride, reference + p * channels, channels, (before + p) * channels);
+      look(x + p * pixel_stride, reference + p * reference_stride, channels, (before + p) * channels);
   while (filled <= frame_pixels) to.first[filled++] = count;
   return fits;
 }

@@ -84,15 +84,15 @@ void for_each_change(const Activation* a, const Activation* b, std::size_t count
   }
 }
 
-/// An output pixel to be computed: its number in the image, and where its window begins in the frame, in elements.
+/// An output pixel to be computed: its number in the image, and the pixel of the frame where its window begins.
 struct listed_pixel {
   std::uint32_t row;
-  std::uint32_t at;
+  std::uint32_t pixel;
 };
 
 /// Appends those of `width` outputs that are 1 in `dirty`, which may be written 8 bytes further: output x is row + x,
-/// and its window begins at `at` + x * step.
-inline listed_pixel* list_dirty(std::uint8_t* dirty, std::size_t width, std::size_t row, std::size_t at,
+/// and its window begins at pixel + x * step.
+inline listed_pixel* list_dirty(std::uint8_t* dirty, std::size_t width, std::size_t row, std::size_t pixel,
                                 std::size_t step, listed_pixel* to) noexcept {
   std::memset(dirty + width, 0, 8);
   for (std::size_t x = 0; x < width; x += 8) {
@@ -100,7 +100,7 @@ inline listed_pixel* list_dirty(std::uint8_t* dirty, std::size_t width, std::siz
     std::memcpy(&eight, dirty + x, 8);
     if (eight == 0) continue;
     for (std::size_t i = x; i < x + 8; ++i) {
-      *to = {static_cast<std::uint32_t>(row + i), static_cast<std::uint32_t>(at + i * step)};
+      *to = {static_cast<std::uint32_t>(row + i), static_cast<std::uint32_t>(pixel + i * step)};
       to += dirty[i];
     }
   }
@@ -110,9 +110,9 @@ inline listed_pixel* list_dirty(std::uint8_t* dirty, std::size_t width, std::siz
 /// Appends the outputs whose windows hold a pixel that is marked. `marks`: one byte for every pixel of the frame, 0 or 1; `lines`: for
 /// every line of it, is anything marked there? `joined`: bytes of a frame line, `dirty`: of an output line, both with 8
 /// bytes more. Returns the end of the list.
-inline listed_pixel* list_outputs(const std::uint8_t* marks, const std::uint8_t* lines, extent2d frame,
-                                  std::size_t channels, const window& w, extent2d output, std::uint8_t* joined,
-                                  std::uint8_t* dirty, listed_pixel* to) noexcept {
+inline listed_pixel* list_outputs(const std::uint8_t* marks, const std::uint8_t* lines, extent2d frame, const window& w,
+                                  extent2d output, std::uint8_t* joined, std::uint8_t* dirty,
+                                  listed_pixel* to) noexcept {
   for (std::size_t oy = 0; oy < output.height; ++oy) {
     bool any = false;
     for (std::size_t ky = 0; ky < w.kernel.height; ++ky) {
@@ -134,18 +134,17 @@ inline listed_pixel* list_outputs(const std::uint8_t* marks, const std::uint8_t*
       else
         for (std::size_t x = 0; x < output.width; ++x) dirty[x] |= from[x * w.stride.width];
     }
-    const std::size_t first = oy * w.stride.height * frame.width * channels, right = w.stride.width * channels;
+    const std::size_t first = oy * w.stride.height * frame.width, right = w.stride.width;
     to = list_dirty(dirty, output.width, oy * output.width, first, right, to);
   }
   return to;
 }
 /// The same for all outputs.
-inline listed_pixel* list_all_outputs(extent2d frame, std::size_t channels, const window& w, extent2d output,
-                                      listed_pixel* to) noexcept {
+inline listed_pixel* list_all_outputs(extent2d frame, const window& w, extent2d output, listed_pixel* to) noexcept {
   for (std::size_t oy = 0; oy < output.height; ++oy)
     for (std::size_t x = 0; x < output.width; ++x)
       *to++ = {static_cast<std::uint32_t>(oy * output.width + x),
-               static_cast<std::uint32_t>((oy * w.stride.height * frame.width + x * w.stride.width) * channels)};
+               static_cast<std::uint32_t>(oy * w.stride.height * frame.width + x * w.stride.width)};
   return to;
 }
 

@@ -88,6 +88,17 @@ class pool2d {
     if (s.ok()) kernel::pool(window_, geometry, x, y, reducer_);
     return s;
   }
+  /// The same for a part of an image, a tile, which has `padding` around it whatever the window's own is: all windows of
+  /// y, the first one in the corner of the padded x.
+  constexpr polymac::status on_part(image_view<const T> x, image_view<T> y, const padding2d& padding) const noexcept {
+    if (!status_.ok()) return status_;
+    window_geometry geometry{};
+    auto s = resolve_part(window_, {x.height, x.width}, {y.height, y.width}, padding, geometry);
+    if (s.ok()) s = check_view(name_, "input", x);
+    if (s.ok()) s = expect_extents(name_, "output", y, x.batch, y.height, y.width, x.channels);
+    if (s.ok()) kernel::pool(window_, geometry, x, y, reducer_);
+    return s;
+  }
 
  protected:
   constexpr pool2d(const char* name, const polymac::window& w, const Reducer& reducer)

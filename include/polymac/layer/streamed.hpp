@@ -2,17 +2,21 @@
 // A layer with a policy of activations: frame after frame, what has not changed or is zero is not multiplied.
 //
 //      x --compare with the reference--> pixels that have changed --dilate--> outputs that read one of them
-//                |                                                                     |
-//      reference is brought up to x                           its window, copied from the reference
-//                                                                    |               |               |
-//                                        nothing in it lives    few groups        many groups        |
-//                                        a constant row         a list of them    a tile of rows     |
-//                                                               (listed_rows)     (THE loop nest)    |
-//                                                                    +-------+-------+               |
-//                                                                     epilogue, scattered to the outputs in the state
+//                |                          |                                        |
+//      reference is brought up to x         groups of each that live or have         |
+//                                           changed: a list, made once               |
+//                                                   |               its window: the lists of its pixels, put together
+//                                                   |                 |              |                  |
+//                                                   +---------------->|              |                  |
+//                                                                  empty:         few groups         many groups
+//                                                                  a constant,    listed_rows        a tile of rows,
+//                                                                  or nothing        |               THE loop nest
+//                                                                     +--------------+------------------+
+//                                                                      epilogue, scattered to the outputs in the state
 //
 // Without a policy of changes all outputs are looked at, and the reference is a copy of x. Which way a row goes is decided by what its
-// list costs, and gives the same sums (exact arithmetics: the same bits) in any case.
+// list costs, and gives the same sums (exact arithmetics: the same bits) in any case. A pixel's list is made once and read by
+// all windows that hold it, nine of 3 x 3; comparing windows instead took twice the time of everything else.
 #pragma once
 
 #include "polymac/core/extents.hpp"
@@ -22,6 +26,7 @@
 #include "polymac/kernel/changes.hpp"
 #include "polymac/kernel/framed_windows.hpp"
 #include "polymac/kernel/listed_rows.hpp"
+#include "polymac/kernel/window_lists.hpp"
 #include "polymac/layer/conv2d.hpp"
 #include "polymac/layer/insides.hpp"
 #include "polymac/layer/linear.hpp"
@@ -31,6 +36,7 @@
 #include "polymac/policy/delta.hpp"
 #include "polymac/policy/zero_skip.hpp"
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -92,8 +98,14 @@ struct row_costs {
   /// Of a group of k beside one panel, in a tile of rows.
   static constexpr double group = static_cast<double>(Atom::columns * Atom::depth) / products_of_cycle;
   static constexpr double entry = 1.25 * group, pair = 2.25 * group;
-  static constexpr double listed_row = 45;                                        ///< sums, beside those of a tile
-  static constexpr double copied_line = 3, compared_line = 7, compared_row = 60;  ///< lines of 64 bytes
+  /// Beside products: a list is put together, sums are added to others; of each row, and of each of its panels.
+  static constexpr double listed_row = 100, listed_panel = 12;
+  /// A window is copied, for each line of the kernel; the row goes to its output by itself.
+  static constexpr double whole_row = 30, whole_line = 8;
+  /// What is left of a row in the dense layer, for each panel.
+  static constexpr double finished_panel = 8;
+  /// Pixels are listed.
+  static constexpr double listed_pixel = 25;
 };
 
 }  // namespace detail
@@ -126,6 +138,13 @@ class streamed {
       "polymac: this policy of activations is not one of streams: expected policy::delta, policy::zero_skip or "
       "policy::both of them (policy::pixel_pruning expects layer::first_layer before the other arguments)");
   static constexpr bool slides = detail::slides<Inner>;
+  /// policy::always: are costs not asked for?
+  static constexpr bool forced = [] {
+    if constexpr (requires { P::is_always; })
+      return true;
+    else
+      return false;
+  }();
   /// Are sums the accumulators, so that products may be added to them later?
   static constexpr bool lists =
       kernel::takes_lists<atom> && std::is_same_v<sum, accumulator> && !requires(const accumulator& c) {
@@ -165,7 +184,7 @@ class streamed {
   static constexpr std::size_t most_whole = kernel::has_tiles<atom> ? 64
                                             : atom::max_rows < 12   ? 24
                                                                     : 2 * atom::max_rows;
-  static constexpr std::size_t most_listed = 64, most_pairs = 4;
+  static constexpr std::size_t most_listed = 64;
   using costs = detail::row_costs<atom>;
 
  public:
@@ -238,7 +257,8 @@ class streamed {
                            : skips_zeros  ? "rows by lists where those are shorter"
                                           : "whole rows",
                            "; a list is predicted to be faster below ", percent_of_break_even(),
-                           " % of the groups, rows below 95 % of all");
+                           " % of the groups, and all of it than the dense layer where less than ",
+                           static_cast<std::size_t>(100 * dense_cost() / whole_cost()), " % of the rows are computed");
   }
 
  private:
@@ -278,7 +298,8 @@ class streamed {
   constexpr std::size_t groups() const noexcept { return weights().term_groups(); }
   /// Distance of the sums of two rows.
   constexpr std::size_t sum_stride() const noexcept {
-    const std::size_t filled = polymac::detail::round_up(weights().panels() * weights().panel_columns(), std::size_t{16});
+    const std::size_t filled =
+        polymac::detail::round_up(weights().panels() * weights().panel_columns(), std::size_t{16});
     if constexpr (may_list_elements)
       if (element_rows_.size() > 0) return polymac::detail::greater(filled, changed_bytes::row_columns(columns()));
     return filled;
@@ -287,33 +308,58 @@ class streamed {
   constexpr std::size_t list_capacity() const noexcept {
     return most_listed * (groups() / 3 + isa::list_slack) + groups() + isa::list_slack;
   }
-  constexpr bool uses_lists() const noexcept { return lists && !weights().wide_sums(); }
-  constexpr bool keeps_sums() const noexcept { return wants_sums && !weights().wide_sums(); }
+  /// Channels of a pixel in the frame: whole groups, where the weights have them so.
+  constexpr std::size_t frame_channels() const noexcept {
+    if (!pixels_are_groups()) return in_channels();
+    return polymac::detail::round_up(in_channels(), weights().group_depth());
+  }
+  /// Is every group of the weights a part of one pixel? Then pixels can have lists.
+  constexpr bool pixels_are_groups() const noexcept {
+    if constexpr (slides) {
+      const std::size_t depth = weights().group_depth(), filled = insides::filled_channels(inner_);
+      const window w = taps();
+      if (sets() != 1 || w.kernel.width > 8) return false;
+      if (w.kernel == extent2d{1, 1}) return true;
+      return filled % depth == 0 && insides::line_depth(inner_) % depth == 0 &&
+             filled == polymac::detail::round_up(in_channels(), depth);
+    } else {
+      return true;
+    }
+  }
+  constexpr bool uses_lists() const noexcept { return lists && !weights().wide_sums() && pixels_are_groups(); }
+  constexpr bool keeps_sums() const noexcept { return wants_sums && uses_lists(); }
   constexpr kernel::framed_windows windows(extent2d frame) const noexcept {
     if constexpr (slides)
       return {taps(),
               frame.width,
-              in_channels(),
+              frame_channels(),
               insides::channels(inner_),
               insides::filled_channels(inner_),
               insides::line_depth(inner_)};
     else
-      return {taps(), frame.width, in_channels(), in_channels(), in_channels(), in_channels()};
+      return {taps(), frame.width, frame_channels(), in_channels(), frame_channels(), frame_channels()};
   }
-  /// Cycles of a row whose list has so many entries, and of a whole one.
+  /// Cycles of a row whose list has so many entries, of one that is computed whole, and of one in the dense layer.
   constexpr double listed_cost(std::size_t entries, double of_entry) const noexcept {
-    return costs::listed_row + static_cast<double>(entries * weights().panels()) * of_entry;
+    return costs::listed_row +
+           static_cast<double>(weights().panels()) * (costs::listed_panel + static_cast<double>(entries) * of_entry);
   }
   constexpr double whole_cost() const noexcept {
-    return static_cast<double>(groups() * weights().panels()) * costs::group + costs::copied_line * window_lines();
+    return dense_cost() + costs::whole_row + costs::whole_line * static_cast<double>(taps().kernel.height);
   }
-  constexpr double window_lines() const noexcept {
-    return static_cast<double>(window_elements() * sizeof(activation)) / 64;
+  constexpr double dense_cost() const noexcept {
+    return static_cast<double>(weights().panels()) *
+           (costs::finished_panel + static_cast<double>(groups()) * costs::group);
+  }
+  /// Entries up to which a list is shorter than the whole row.
+  constexpr std::size_t most_entries(double of_entry) const noexcept {
+    const double room = whole_cost() - listed_cost(0, of_entry),
+                 entry = listed_cost(1, of_entry) - listed_cost(0, of_entry);
+    return room > 0 && entry > 0 ? static_cast<std::size_t>(room / entry) : 0;
   }
   constexpr std::size_t percent_of_break_even() const noexcept {
-    const double of_all = listed_cost(groups(), costs::entry) - costs::listed_row;
-    const double percent = of_all > 0 ? 100 * (whole_cost() - costs::listed_row) / of_all : 0;
-    return percent > 100 ? 100 : percent > 0 ? static_cast<std::size_t>(percent) : 0;
+    const std::size_t all = groups() > 0 ? groups() : 1, percent = 100 * most_entries(costs::entry) / all;
+    return percent < 100 ? percent : 100;
   }
   template <class T>
   static image_view<T> line_of(const matrix_view<T>& m) noexcept {
@@ -333,8 +379,7 @@ class streamed {
   template <class Weights, class Bias, class Stages>
   polymac::status prepare_elements(const convolution&, const Weights& from, const Bias&, const Stages&,
                                    const quantization<mac>& q) noexcept {
-    if (sets() != 1 || !keeps_sums() || weights().groups() != weights().term_groups() ||
-        taps().dilation.width != 1)
+    if (sets() != 1 || !keeps_sums() || weights().groups() != weights().term_groups() || taps().dilation.width != 1)
       return {};
     const std::size_t taps_of_line = taps().kernel.width, channels = in_channels(), depth = real_depth();
     if (auto s = element_rows_.resize(depth * changed_bytes::row_columns(columns())); !s.ok()) return s;
@@ -384,56 +429,55 @@ class streamed {
     window_geometry geometry{};
     if (input.width > 0 && batch > 0)
       if (auto wrong = resolve(taps(), input, geometry); !wrong.ok()) return wrong;
-    s.shape_ = {batch, channels, out_channels(), input, geometry.output, geometry.padding};
+    s.shape_ = {batch, channels, frame_channels(), out_channels(), input, geometry.output, geometry.padding};
     s.layer_ = identity_;
     if constexpr (has_delta) s.threshold_ = static_cast<typename state::threshold_type>(delta::threshold);
     const extent2d frame = s.frame_extent();
     const std::size_t pixels = frame.height * frame.width, rows = geometry.output.height * geometry.output.width;
+    const std::size_t held = s.shape_.frame_channels;
     constexpr std::size_t most = static_cast<std::uint32_t>(-1);
-    if (pixels > most / (channels > 0 ? channels : 1) || rows > most)
+    if (pixels > most / (held > 0 ? held : 1) || rows > most)
       return polymac::status::make(errc::shape, "state: an image of ", input.height, " x ", input.width, " x ",
                                    channels, " has more than 2^32 activations");
     const std::size_t depth = window_elements(), stride = sum_stride();
-    auto result = s.reference_.resize(batch * pixels * channels);
+    s.frames_size_ = batch * pixels * held;
+    auto result = s.frames_memory_.resize(s.frames_size_ * (keeps_sums() ? 2 : 1));
     const auto resize = [&](auto& what, std::size_t count) {
       if (result.ok()) result = what.resize(count);
     };
     resize(s.outputs_, batch * rows * out_channels());
-    resize(s.marks_, pixels);
+    resize(s.marks_, pixels + 8);
     resize(s.lines_, frame.height);
     resize(s.joined_, frame.width + 8);
     resize(s.dirty_, geometry.output.width + 16);
     resize(s.pixels_, rows + 8);
-    resize(s.whole_, (most_whole + 1) * depth);
+    resize(s.whole_, most_whole * depth);
     resize(s.row_outputs_, polymac::detail::greater(most_whole, most_listed) * out_channels());
-    bool by_elements = false;
-    if constexpr (may_list_elements) by_elements = element_rows_.size() > 0 && frame.width * channels <= 65535;
-    if (keeps_sums()) {
-      resize(s.sums_, batch * rows * sets() * stride);
-      if (!by_elements) resize(s.before_, batch * pixels * channels);
-    }
-    if (by_elements) {
-      resize(s.changed_places_, frame.height * (frame.width * channels + isa::change_slack));
-      resize(s.changed_differences_, frame.height * (frame.width * channels + isa::change_slack));
-      resize(s.changed_first_, frame.height * (frame.width + 1));
-      resize(s.changed_counts_, geometry.output.width);
-      resize(s.changed_stretches_, taps().kernel.height);
-      for (std::size_t i = 0; i < s.changed_first_.size(); ++i) s.changed_first_[i] = 0;  // lines of padding stay so
-    }
+    if (keeps_sums()) resize(s.sums_, batch * rows * stride);
+    if constexpr (may_list_elements)
+      if (element_rows_.size() > 0 && frame.width * channels <= 65535) {
+        resize(s.changed_places_, frame.height * (frame.width * channels + isa::change_slack));
+        resize(s.changed_differences_, frame.height * (frame.width * channels + isa::change_slack));
+        resize(s.changed_first_, frame.height * (frame.width + 1));
+        resize(s.changed_counts_, geometry.output.width);
+        resize(s.changed_stretches_, taps().kernel.height);
+        for (std::size_t i = 0; i < s.changed_first_.size(); ++i) s.changed_first_[i] = 0;  // lines of padding stay so
+      }
     if (uses_lists() && (keeps_sums() || skips_zeros)) {
-      resize(s.before_row_, depth);
-      resize(s.listed_, (most_listed + 2 * most_pairs + 1) * depth);
-      resize(s.differences_, most_listed * (depth + isa::difference_slack));
-      resize(s.groups_, 3 * list_capacity());
+      resize(s.lists_, pixels);
+      resize(s.pixel_groups_, pixels * (held / weights().group_depth()) + isa::list_slack);
+      if (has_differences) resize(s.differences_, pixels * held + isa::difference_slack);
+      resize(s.zero_pixel_, held);
+      resize(s.groups_, list_capacity());
     }
     if (uses_lists())
       resize(s.row_sums_,
-             polymac::detail::greater(most_whole, most_listed) * polymac::detail::greater(stride, sets() * columns()) +
-                 16);
+             polymac::detail::greater(most_whole, 2 * most_listed) * polymac::detail::greater(stride, columns()) + 16);
     if (!result.ok()) return result;
     const activation zero = insides::zero_point(inner_);
-    for (std::size_t i = 0; i < s.reference_.size(); ++i) s.reference_[i] = zero;
-    for (std::size_t i = 0; i < s.before_.size(); ++i) s.before_[i] = zero;
+    for (std::size_t i = 0; i < s.frames_memory_.size(); ++i)
+      s.frames_memory_[i] = i % held < channels ? zero : activation{};
+    for (std::size_t i = 0; i < s.zero_pixel_.size(); ++i) s.zero_pixel_[i] = i < channels ? zero : activation{};
     return {};
   }
 
@@ -475,37 +519,64 @@ class streamed {
     s.last_.of_rows = x.batch * rows;
     s.last_.of_macs = s.last_.of_rows * sets() * columns() * real_depth();
     if (s.last_.of_rows == 0 || x.channels == 0) return {};
+    if (s.dense_calls_ > 0) return run_dense_calls(x, s, ws);
     const bool all = !has_delta || s.frames_ == 0 || (refresh > 0 && s.frames_ % refresh == 0);
+    double cost = 0;  // of what lists do where sums are kept
+    const bool looks_at_zeros = skips_zeros && all && uses_lists();
     for (std::size_t n = 0; n < x.batch; ++n) {
       if constexpr (may_list_elements)
         if (s.changed_places_.size() > 0 && (!all || skips_zeros)) {
-          run_elements(x, n, s, all);
+          cost += run_elements(x, n, s, all);
           continue;
         }
       std::memset(s.lines_.data(), 0, s.lines_.size());
-      if (!all || (skips_zeros && !has_delta)) std::memset(s.marks_.data(), 0, s.marks_.size());
+      std::memset(s.marks_.data(), 0, s.marks_.size());
       if (all)
         transmit_all(x, n, s);
       else
         transmit_changes(x, n, s);
+      way how = way::whole;
+      if (looks_at_zeros)
+        how = list_zeros(s, n);
+      else if (!all && keeps_sums())
+        how = list_changes(s, n);
       kernel::listed_pixel* end = s.pixels_.data();
-      if (all && (has_delta || !skips_zeros))
-        end = kernel::list_all_outputs(frame, x.channels, taps(), out, end);
+      if (all && (!looks_at_zeros || how == way::whole))
+        end = kernel::list_all_outputs(frame, taps(), out, end);
       else
-        end = kernel::list_outputs(s.marks_.data(), s.lines_.data(), frame, x.channels, taps(), out, s.joined_.data(),
+        end = kernel::list_outputs(s.marks_.data(), s.lines_.data(), frame, taps(), out, s.joined_.data(),
                                    s.dirty_.data(), end);
       const auto count = static_cast<std::size_t>(end - s.pixels_.data());
-      if (skips_zeros && !has_delta && count < rows) fill_zero_rows(s, n);
-      if (whole_is_better(s, n, count)) {
+      if (!keeps_sums() && whole_is_better(s, count, how)) {
         if (auto wrong = run_dense(s, n, ws); !wrong.ok()) return wrong;
         s.last_.rows += rows;
         s.last_.macs += rows * sets() * columns() * real_depth();
-        continue;
+        if (!all || !has_delta) s.dense_calls_ = calls_without_looking;
+      } else {
+        if (looks_at_zeros && count < rows) fill_zero_rows(s, n);
+        s.last_.rows += count;
+        with_atom([&](auto a) { cost += compute<typename decltype(a)::type>(s, n, count, how); });
       }
-      s.last_.rows += count;
-      with_atom([&](auto a) { compute<typename decltype(a)::type>(s, n, count, all); });
+      if (keeps_sums()) bring_up(s, n, all);
     }
     ++s.frames_;
+    if (!forced && keeps_sums() && !all && cost > dense_cost() * static_cast<double>(s.last_.of_rows))
+      s.dense_calls_ = calls_without_looking;
+    return {};
+  }
+  /// After a call that had better been the dense layer so many are it: all of x is transmitted, nothing is compared.
+  static constexpr std::size_t calls_without_looking = 7;
+  polymac::status run_dense_calls(const image_view<const activation>& x, state& s, workspace ws) const noexcept {
+    for (std::size_t n = 0; n < x.batch; ++n) {
+      transmit_all(x, n, s);
+      if (auto wrong = run_dense(s, n, ws); !wrong.ok()) return wrong;
+    }
+    s.last_.rows = s.last_.of_rows;
+    s.last_.macs = s.last_.of_macs;
+    if (--s.dense_calls_ == 0 && keeps_sums())
+      s.frames_ = 0;  // sums are those of an older frame
+    else
+      ++s.frames_;
     return {};
   }
   kernel::changed_line changes_of(state& s, std::size_t line) const noexcept {
@@ -516,48 +587,52 @@ class streamed {
   }
   /// Lists the elements that have changed, and adds their products to the sums that read them. `all`: from an image of
   /// zero points on, of which the sums are known.
-  void run_elements(const image_view<const activation>& x, std::size_t n, state& s, bool all) const noexcept {
+  double run_elements(const image_view<const activation>& x, std::size_t n, state& s, bool all) const noexcept {
     const auto& h = s.shape_;
     const extent2d frame = s.frame_extent();
-    const std::size_t rows = h.output.height * h.output.width, stride = sum_stride();
+    const std::size_t rows = h.output.height * h.output.width, held = h.frame_channels;
     if constexpr (skips_zeros)
       if (all) {
-        const std::size_t line = x.width * x.channels;
         for (std::size_t y = 0; y < x.height; ++y)
-          kernel::detail::fill_elements(interior(s, n, y), insides::zero_point(inner_), line);
-        for (std::size_t r = 0; r < rows; ++r)
-          std::memcpy(static_cast<void*>(s.sums_.data() + (n * rows + r) * stride), zero_sums_.data(),
-                      stride * sizeof(accumulator));
+          for (std::size_t p = 0; p < x.width; ++p)
+            kernel::detail::fill_elements(interior(s, n, y) + p * held, insides::zero_point(inner_), x.channels);
         fill_zero_rows(s, n);
       }
     bool fits = true;
     for (std::size_t y = 0; y < x.height; ++y) {
       const kernel::changed_line to = changes_of(s, h.padding.top + y);
-      fits = kernel::list_changes<changed_bytes>(x.pixel(n, y, 0), x.pixel_stride, interior(s, n, y), x.width,
+      fits = kernel::list_changes<changed_bytes>(x.pixel(n, y, 0), x.pixel_stride, interior(s, n, y), held, x.width,
                                                  x.channels, all ? 0 : s.threshold_, h.padding.left, frame.width, to) &&
              fits;
     }
+    double cost = 0;
     with_atom([&](auto a) {
       using packed_for = typename decltype(a)::type;
-      if (fits) return add_elements<packed_for>(s, n);
-      kernel::list_all_outputs(frame, x.channels, taps(), h.output, s.pixels_.data());
-      compute<packed_for>(s, n, rows, true);
+      if (fits) {
+        cost = add_elements<packed_for>(s, n);
+        return;
+      }
+      kernel::list_all_outputs(frame, taps(), h.output, s.pixels_.data());
+      cost = compute<packed_for>(s, n, rows, way::whole);
       s.last_.rows += rows;
     });
+    return cost;
   }
+  /// Returns what that is predicted to cost.
   template <class A>
-  void add_elements(state& s, std::size_t n) const noexcept {
+  double add_elements(state& s, std::size_t n) const noexcept {
     const auto& h = s.shape_;
     const extent2d frame = s.frame_extent();
     const window w = taps();
     const std::size_t stride = sum_stride(), depth = window_elements(), channels = h.channels;
     const auto line_depth = static_cast<std::ptrdiff_t>(w.kernel.width * channels);
     const auto copy = windows(frame);
-    const activation* const image = s.reference_.data() + n * frame.height * frame.width * channels;
+    const activation* const image = s.frames_memory_.data() + n * image_elements(s);
     // Cycles of a row: around its elements, and of each of them for 32 columns (Zen 4).
     constexpr double around = 60, of_element = 1.25;
-    const double limit =
-        (whole_cost() - around) / (of_element * static_cast<double>(changed_bytes::row_columns(columns()) / 32));
+    const double of_all_columns = of_element * static_cast<double>(changed_bytes::row_columns(columns()) / 32);
+    const double limit = (whole_cost() - around) / of_all_columns;
+    double cost = 0;
     const auto most = static_cast<std::uint32_t>(limit > 0 ? limit : 0);
     std::size_t whole_rows[most_whole];
     std::size_t whole = 0;
@@ -578,7 +653,8 @@ class streamed {
       // Those that have changes, without a branch for each of the others.
       std::uint8_t* const dirty = s.dirty_.data();
       for (std::size_t ox = 0; ox < h.output.width; ++ox) dirty[ox] = counts[ox] != 0 ? 1 : 0;
-      kernel::listed_pixel* const end = kernel::list_dirty(dirty, h.output.width, 0, 0, w.stride.width, s.pixels_.data());
+      kernel::listed_pixel* const end =
+          kernel::list_dirty(dirty, h.output.width, 0, 0, w.stride.width, s.pixels_.data());
       s.last_.rows += static_cast<std::size_t>(end - s.pixels_.data());
       std::size_t run = 0, run_end = 0;  // rows whose sums have changed and that wait for their epilogue
       const auto finish_run = [&] {
@@ -586,38 +662,41 @@ class streamed {
         run = 0;
       };
       for (const kernel::listed_pixel* pixel = s.pixels_.data(); pixel != end; ++pixel) {
-        const std::size_t ox = pixel->row, at = pixel->at;
+        const std::size_t ox = pixel->row, at = pixel->pixel;
         if (ox != run_end) finish_run();
         if (counts[ox] > most) {
           finish_run();
-          copy.copy(image + (oy * w.stride.height * frame.width + at) * channels, s.whole_.data() + whole * depth);
+          copy.copy(image + (oy * w.stride.height * frame.width + at) * copy.pixel, s.whole_.data() + whole * depth);
+          cost += whole_cost();
           whole_rows[whole++] = first_row + ox;
           if (whole == most_whole) finish_whole<A>(s, 0, whole_rows, std::exchange(whole, 0));
           continue;
         }
         for (std::size_t ky = 0; ky < w.kernel.height; ++ky) {
           const kernel::changed_line line = changes_of(s, oy * w.stride.height + ky * w.dilation.height);
-          s.changed_stretches_[ky] = {line.places + line.first[at], line.differences + line.first[at],
-                                      line.first[at + w.kernel.width] - line.first[at],
-                                      static_cast<std::ptrdiff_t>(ky) * line_depth -
-                                          static_cast<std::ptrdiff_t>(at * channels)};
+          s.changed_stretches_[ky] = {
+              line.places + line.first[at], line.differences + line.first[at],
+              line.first[at + w.kernel.width] - line.first[at],
+              static_cast<std::ptrdiff_t>(ky) * line_depth - static_cast<std::ptrdiff_t>(at * channels)};
         }
         changed_bytes::add(element_rows_.data(), real_depth(), columns(), s.changed_stretches_.data(), w.kernel.height,
                            s.sums_.data() + (first_row + ox) * stride);
         s.last_.macs += counts[ox] * columns();
+        cost += around + of_all_columns * static_cast<double>(counts[ox]);
         ++run;
         run_end = ox + 1;
       }
       finish_run();
     }
     if (whole > 0) finish_whole<A>(s, 0, whole_rows, whole);
+    return cost;
   }
   /// The epilogue of rows side by side whose sums are kept.
   POLYMAC_NOINLINE void finish_kept(state& s, std::size_t row, std::size_t count) const noexcept {
     const std::size_t stride = sum_stride();
-    kernel::finish<typename atom::isa>(insides::stages(inner_),
-                                       matrix_view<output>(s.outputs_.data() + row * out_channels(), count, out_channels()),
-                                       s.sums_.data() + row * stride, stride, {0, count, 0, columns(), 0});
+    kernel::finish<typename atom::isa>(
+        insides::stages(inner_), matrix_view<output>(s.outputs_.data() + row * out_channels(), count, out_channels()),
+        s.sums_.data() + row * stride, stride, {0, count, 0, columns(), 0});
   }
 
   /// k of a sum that the user knows of.
@@ -628,103 +707,222 @@ class streamed {
       return in_channels();
   }
 
-  activation* interior(state& s, std::size_t n, std::size_t y) const noexcept {
+  std::size_t image_elements(const state& s) const noexcept {
     const extent2d frame = s.frame_extent();
-    return s.reference_.data() +
-           ((n * frame.height + s.shape_.padding.top + y) * frame.width + s.shape_.padding.left) * s.shape_.channels;
+    return frame.height * frame.width * s.shape_.frame_channels;
+  }
+  /// The first pixel of a line of image n that is no padding, as a pixel of the frame.
+  std::size_t first_pixel(const state& s, std::size_t y) const noexcept {
+    return (s.shape_.padding.top + y) * s.frame_extent().width + s.shape_.padding.left;
+  }
+  activation* interior(state& s, std::size_t n, std::size_t y) const noexcept {
+    return s.frames_memory_.data() + n * image_elements(s) + first_pixel(s, y) * s.shape_.frame_channels;
   }
   void transmit_all(const image_view<const activation>& x, std::size_t n, state& s) const noexcept {
-    const extent2d frame = s.frame_extent();
-    const activation zero = insides::zero_point(inner_);
-    activation zeros[kernel::detail::compared_at_once];
-    for (auto& z : zeros) z = zero;
+    const std::size_t held = s.shape_.frame_channels;
+    const bool dense = x.pixel_stride == x.channels && held == x.channels;
     for (std::size_t y = 0; y < x.height; ++y) {
       activation* const to = interior(s, n, y);
-      for (std::size_t i = 0; i < (x.pixel_stride == x.channels ? 1 : x.width); ++i)
-        std::memcpy(static_cast<void*>(to + i * x.channels), x.pixel(n, y, i),
-                    (x.pixel_stride == x.channels ? x.width : 1) * x.channels * sizeof(activation));
-      if constexpr (skips_zeros && !has_delta) {
-        // Pixels that live.
-        std::uint8_t* const marks = s.marks_.data() + (s.shape_.padding.top + y) * frame.width + s.shape_.padding.left;
-        const std::size_t count = x.width * x.channels;
-        std::uint8_t any = 0;
-        for (std::size_t at = 0; at < count; at += kernel::detail::compared_at_once)
-          kernel::for_each_change(to + at, &zeros[0],
-                                  polymac::detail::smaller(count - at, kernel::detail::compared_at_once), {},
-                                  [&](std::size_t i) {
-                                    const std::size_t pixel = (at + i) / x.channels;
-                                    marks[pixel] = any = 1;
-                                    return (pixel + 1) * x.channels - at;
-                                  });
-        s.lines_[s.shape_.padding.top + y] = any;
-      }
+      for (std::size_t i = 0; i < (dense ? 1 : x.width); ++i)
+        std::memcpy(static_cast<void*>(to + i * held), x.pixel(n, y, i),
+                    (dense ? x.width : 1) * x.channels * sizeof(activation));
     }
   }
+  /// Brings the reference up to x where they differ by more than the threshold, and marks those pixels.
   void transmit_changes(const image_view<const activation>& x, std::size_t n, state& s) const noexcept {
-    const extent2d frame = s.frame_extent();
-    const std::size_t channels = x.channels;
+    const std::size_t channels = x.channels, held = s.shape_.frame_channels;
+    const bool dense = x.pixel_stride == channels && held == channels;
     for (std::size_t y = 0; y < x.height; ++y) {
       activation* const reference = interior(s, n, y);
-      std::uint8_t* const marks = s.marks_.data() + (s.shape_.padding.top + y) * frame.width + s.shape_.padding.left;
+      std::uint8_t* const marks = s.marks_.data() + first_pixel(s, y);
       std::uint8_t any = 0;
-      const auto transmit = [&](const activation* from, std::size_t pixel, std::size_t pixels) {
-        activation* const to = reference + pixel * channels;
-        kernel::for_each_change(from, to, pixels * channels, s.threshold_, [&](std::size_t i) {
-          const std::size_t at = i / channels;
-          marks[pixel + at] = any = 1;
-          std::size_t first = i, end = i + 1;
-          if constexpr (grain == policy::grain::pixel) {
-            first = at * channels;
-            end = first + channels;
-          } else if constexpr (grain == policy::grain::group) {
-            first = i - (i - at * channels) % 4;
-            end = polymac::detail::smaller(first + 4, (at + 1) * channels);
-          }
-          for (std::size_t e = first; e < end; ++e) to[e] = from[e];
-          return end;
-        });
-      };
-      if (x.pixel_stride == channels)
-        transmit(x.pixel(n, y, 0), 0, x.width);
+      if (dense)
+        any = transmit(x.pixel(n, y, 0), reference, channels, x.width * channels, s.threshold_, marks);
       else
-        for (std::size_t i = 0; i < x.width; ++i) transmit(x.pixel(n, y, i), i, 1);
+        for (std::size_t i = 0; i < x.width; ++i)
+          any |= transmit(x.pixel(n, y, i), reference + i * held, channels, channels, s.threshold_, marks + i);
       s.lines_[s.shape_.padding.top + y] = any;
     }
+  }
+  /// The same for `count` elements of neighbouring pixels; was there anything?
+  static std::uint8_t transmit(const activation* from, activation* to, std::size_t channels, std::size_t count,
+                               typename state::threshold_type threshold, std::uint8_t* marks) noexcept {
+    std::uint8_t any = 0;
+    constexpr bool bytes = sizeof(activation) == 1 && std::is_integral_v<activation>;
+    if constexpr (bytes && grain != policy::grain::pixel) {
+      // Elements, or fours of them, 64 at a time.
+      constexpr std::size_t most = kernel::detail::compared_at_once;
+      if (threshold > 255) return 0;
+      if (grain == policy::grain::element || channels % 4 == 0) {
+        std::size_t pixel = 0, end_of_pixel = channels;
+        for (std::size_t i = 0; i < count; i += most) {
+          const std::size_t here = polymac::detail::smaller(count - i, most);
+          std::uint64_t bits = isa::bytes_that_differ(from + i, to + i, here, static_cast<std::uint8_t>(threshold));
+          if (bits == 0) continue;
+          if constexpr (grain == policy::grain::group) bits = isa::fours_of(bits);
+          isa::replace_bytes(from + i, to + i, here, bits);
+          any = 1;
+          while (end_of_pixel <= i) end_of_pixel += channels, ++pixel;
+          for (std::size_t p = pixel, end = end_of_pixel, begin = i;; ++p, begin = end, end += channels) {
+            const std::size_t last = polymac::detail::smaller(end, i + here);
+            const std::size_t width = last - begin;
+            const std::uint64_t mask = width == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << width) - 1;
+            marks[p] |= ((bits >> (begin - i)) & mask) != 0 ? 1 : 0;
+            if (end >= i + here) break;
+          }
+        }
+        return any;
+      }
+    }
+    kernel::for_each_change(from, to, count, threshold, [&](std::size_t i) {
+      const std::size_t at = i / channels;
+      marks[at] = any = 1;
+      std::size_t first = i, end = i + 1;
+      if constexpr (grain == policy::grain::pixel) {
+        first = at * channels;
+        end = first + channels;
+      } else if constexpr (grain == policy::grain::group) {
+        first = i - (i - at * channels) % 4;
+        end = polymac::detail::smaller(first + 4, (at + 1) * channels);
+      }
+      kernel::detail::copy_elements(to + first, from + first, end - first);
+      return end;
+    });
+    return any;
+  }
+
+  /// How the groups in the lists are multiplied.
+  enum class way : unsigned char {
+    whole,             ///< there are no lists
+    ones,              ///< their activations, and nothing else: zeros add nothing
+    own_differences,   ///< the same by the product of differences, as differences from 0
+    zero_differences,  ///< differences from zero points
+    differences,       ///< from what they were
+    pairs              ///< what they are, less what they were
+  };
+  static constexpr bool has_differences = !std::is_void_v<isa::difference_of<atom>>;
+  constexpr bool has_zero_at_0() const noexcept {
+    if constexpr (std::is_integral_v<activation>)
+      return insides::zero_point(inner_) == activation{};
+    else
+      return true;
+  }
+  constexpr bool zeros_add_nothing() const noexcept {
+    if constexpr (std::is_integral_v<activation>)
+      return atom::activation_offset == 0 && has_zero_at_0();
+    else
+      return true;
+  }
+  static constexpr double entry_cost(way how) noexcept { return how == way::pairs ? costs::pair : costs::entry; }
+
+  /// Calls list(pixel's first activation, its number in the frame, where its list begins) for pixels of image n, those that
+  /// are marked or all, and notes what it returns, the end of the list. Marks tell afterwards which lists are not empty.
+  template <bool Marked, class List>
+  void list_pixels(state& s, std::size_t n, const List& list) const noexcept {
+    const std::size_t held = s.shape_.frame_channels;
+    policy::live_group* to = s.pixel_groups_.data();
+    for (std::size_t y = 0; y < s.shape_.input.height; ++y) {
+      std::uint8_t& line = s.lines_[s.shape_.padding.top + y];
+      if (Marked && !line) continue;
+      const std::size_t first = first_pixel(s, y);
+      const activation* at = interior(s, n, y);
+      std::uint8_t any = 0;
+      for (std::size_t p = first; p < first + s.shape_.input.width; ++p, at += held) {
+        if (Marked && !s.marks_[p]) continue;
+        typename state::pixel_list& of = s.lists_[p];
+        of.groups = to;
+        of.sum = 0;
+        to = list(at, p, to, of.sum);
+        of.count = static_cast<std::uint32_t>(to - of.groups);
+        const std::uint8_t mark = of.count > 0 ? 1 : 0;
+        s.marks_[p] = mark;
+        any |= mark;
+      }
+      line = any;
+    }
+  }
+  /// Lists the groups of every pixel that are not zero points.
+  way list_zeros(state& s, std::size_t n) const noexcept {
+    const std::size_t depth = weights().group_depth(), all = s.shape_.frame_channels / depth;
+    if (zeros_add_nothing()) {
+      list_pixels<false>(s, n, [&](const activation* at, std::size_t, policy::live_group* to, std::int32_t&) {
+        return isa::list_live(at, all, depth, {0, 0}, to);
+      });
+      return way::ones;
+    }
+    if constexpr (has_differences) {
+      bool fit = true;
+      const bool own = std::is_same_v<activation, std::int8_t> && has_zero_at_0();
+      const std::size_t held = s.shape_.frame_channels;
+      list_pixels<false>(s, n, [&](const activation* at, std::size_t p, policy::live_group* to, std::int32_t& total) {
+        isa::byte_differences found;
+        to = found.list(at, own ? nullptr : s.zero_pixel_.data(), all, depth, {0, 0}, s.differences_.data() + p * held,
+                        to);
+        fit = fit && found.fit();
+        total = found.sum();
+        return to;
+      });
+      if (fit) return own ? way::own_differences : way::zero_differences;
+    }
+    return way::whole;
+  }
+  /// Lists the groups of every marked pixel that are not what they were.
+  way list_changes(state& s, std::size_t n) const noexcept {
+    const std::size_t depth = weights().group_depth(), all = s.shape_.frame_channels / depth;
+    const auto distance = static_cast<std::ptrdiff_t>(s.frames_size_);
+    if constexpr (has_differences) {
+      bool fit = true;
+      const std::size_t held = s.shape_.frame_channels;
+      list_pixels<true>(s, n, [&](const activation* at, std::size_t p, policy::live_group* to, std::int32_t& total) {
+        isa::byte_differences found;
+        to = found.list(at, at + distance, all, depth, {0, 0}, s.differences_.data() + p * held, to);
+        fit = fit && found.fit();
+        total = found.sum();
+        return to;
+      });
+      if (fit) return way::differences;
+    }
+    list_pixels<true>(s, n, [&](const activation* at, std::size_t, policy::live_group* to, std::int32_t&) {
+      return isa::list_changed(at, at + distance, all, depth, {0, 0}, to);
+    });
+    return way::pairs;
   }
   void fill_zero_rows(state& s, std::size_t n) const noexcept {
     const std::size_t rows = s.shape_.output.height * s.shape_.output.width;
     output* to = s.outputs_.data() + n * rows * out_channels();
     for (std::size_t r = 0; r < rows; ++r, to += out_channels())
       std::memcpy(static_cast<void*>(to), zero_outputs_.data(), out_channels() * sizeof(output));
+    if (keeps_sums())
+      for (std::size_t r = n * rows; r < (n + 1) * rows; ++r)
+        std::memcpy(static_cast<void*>(s.sums_.data() + r * sum_stride()), zero_sums_.data(),
+                    sum_stride() * sizeof(accumulator));
   }
 
-  /// Is the dense layer faster? Where nearly all rows are asked for; with zeros, where some rows that are looked at have too few.
-  bool whole_is_better(state& s, std::size_t n, std::size_t count) const noexcept {
+  /// Is the dense layer faster? Where nearly all rows are asked for; with zeros, by what lists of some rows cost.
+  bool whole_is_better(const state& s, std::size_t count, way how) const noexcept {
     const std::size_t rows = s.shape_.output.height * s.shape_.output.width;
-    if (keeps_sums()) return false;
-    if (!skips_zeros || !uses_lists()) return 20 * count >= 19 * rows;
+    if (forced) return false;
+    const double dense = dense_cost() * static_cast<double>(rows);
+    if (how == way::whole) return whole_cost() * static_cast<double>(count) >= 0.95 * dense;
     if (count == 0) return false;
-    const double listing = costs::compared_row + costs::compared_line * window_lines();
-    const extent2d frame = s.frame_extent();
-    const auto copy = windows(frame);
-    const auto parts_of_window = pieces(copy);
-    const activation* const image = s.reference_.data() + n * frame.height * frame.width * s.shape_.channels;
-    const std::size_t every = count / 32 + 1;
-    if (!zeros_add_nothing()) fill_zero_window(copy, s.before_row_.data());
+    const std::size_t every = count / 64 + 1;
+    const kernel::window_lists of(windows(s.frame_extent()), s.frame_extent().width, weights().group_depth());
     double cost = 0;
     std::size_t looked_at = 0;
     for (std::size_t i = 0; i < count; i += every, ++looked_at) {
-      const activation* window = image + s.pixels_[i].at;
-      if (!parts_of_window.in_place) {
-        copy.copy(window, s.whole_.data());
-        window = s.whole_.data();
-      }
-      const auto live =
-          static_cast<std::size_t>(list_live(s, parts_of_window, window, s.groups_.data()) - s.groups_.data());
-      const double by_list = listed_cost(live, entry_cost());
-      cost += listing + (by_list < whole_cost() ? by_list : whole_cost());
+      const double by_list = listed_cost(live_groups(s, of, s.pixels_[i]), entry_cost(how));
+      cost += by_list < whole_cost() ? by_list : whole_cost();
     }
-    return cost * static_cast<double>(count) >= 0.95 * whole_cost() * static_cast<double>(looked_at * rows);
+    const double listing = costs::listed_pixel * static_cast<double>(s.shape_.input.height * s.shape_.input.width);
+    return cost * static_cast<double>(count) / static_cast<double>(looked_at) + listing >= 0.95 * dense;
+  }
+  /// Groups in the lists of a window's pixels.
+  std::size_t live_groups(const state& s, const kernel::window_lists& of,
+                          const kernel::listed_pixel& row) const noexcept {
+    std::size_t count = 0;
+    of.for_each_live(s.marks_.data(), row.pixel,
+                     [&](std::size_t pixel, const policy::live_group&) { count += s.lists_[pixel].count; });
+    return count;
   }
   polymac::status run_dense(state& s, std::size_t n, workspace ws) const noexcept {
     const std::size_t rows = s.shape_.output.height * s.shape_.output.width;
@@ -735,330 +933,146 @@ class streamed {
       x.batch = 1;
       return inner_(x, {to, 1, s.shape_.output.height, s.shape_.output.width, out_channels()}, ws);
     } else {
-      return inner_({x.data, rows, in_channels()}, {to, rows, out_channels()});
+      return inner_({x.data, rows, in_channels(), x.pixel_stride}, {to, rows, out_channels()});
     }
   }
 
-  /// Of zeros: is one row enough, or has it to be set off against a row of zero points?
-  constexpr bool zeros_add_nothing() const noexcept {
-    if constexpr (std::is_integral_v<activation>)
-      return atom::activation_offset == 0 && insides::zero_point(inner_) == activation{};
-    else
-      return true;
-  }
-  constexpr double entry_cost() const noexcept {
-    return zeros_add_nothing() || has_differences ? costs::entry : costs::pair;
-  }
-  static constexpr bool has_differences = !std::is_void_v<isa::difference_of<atom>>;
-
-  /// Which row a listed one makes, and what its sums are added to.
+  /// What sums of lists are added to.
   enum class basis : unsigned char { nothing, sums, zeros };
-  struct listed {
-    std::size_t row;
-    std::int32_t difference;  ///< the sum of differences
-    basis on;
-  };
   /// Rows whose lists are added up together; the lists lie one behind the other.
   template <class A>
   struct listed_batch {
-    using row_activation = typename A::activation;
-    kernel::listed_row<row_activation> rows[most_listed];
-    listed what[most_listed];
-    std::size_t count = 0, most = most_listed;
-    policy::live_group* lists = nullptr;
-    policy::live_group* end = nullptr;
-    row_activation* memory = nullptr;
-    std::size_t distance = 0;  ///< of two rows in that memory
-
-    /// Is there no room for a row of so many groups?
-    bool is_full(std::size_t groups, std::size_t capacity) const noexcept {
-      return count == most || static_cast<std::size_t>(end - lists) + groups + isa::list_slack > capacity;
-    }
-    row_activation* held() const noexcept { return memory + count * distance; }
-    void take(const row_activation* first, policy::live_group* list_end, const listed& of) noexcept {
-      rows[count] = {first, end, static_cast<std::uint32_t>(list_end - end), static_cast<std::uint32_t>(count)};
-      what[count++] = of;
-      end = list_end;
-    }
+    kernel::listed_row<typename A::activation> rows[most_listed];
+    std::size_t row[most_listed];           ///< the output
+    std::int32_t differences[most_listed];  ///< their sum
+    std::size_t count = 0;
+    policy::live_group* end;
   };
+
+  /// Computes `count` listed pixels of image n; returns what that is predicted to cost.
   template <class A>
-  struct listed_batches {
-    using D = std::conditional_t<std::is_void_v<isa::difference_of<A>>, A, isa::difference_of<A>>;
-    listed_batch<A> ones, pairs;
-    listed_batch<D> differences;
-  };
-
-  /// A window as stretches whose groups are listed: those of the lines of the kernel, in the frame, or where groups would not be
-  /// the ones of the weights, one of a copy.
-  struct window_pieces {
-    bool in_place;
-    std::size_t count, groups;    ///< stretches, and groups of each
-    std::size_t distance;         ///< of two stretches, in activations
-    std::size_t packed_distance;  ///< and in a copy of the window
-    std::size_t packed_groups;    ///< groups of the weights from stretch to stretch
-  };
-  constexpr window_pieces pieces(const kernel::framed_windows& copy) const noexcept {
-    const std::size_t group_depth = weights().group_depth(), line = copy.taps.kernel.width * copy.channels;
-    const bool in_place = copy.one_piece && line % group_depth == 0 && copy.line_depth % group_depth == 0;
-    if (!in_place) return {false, 1, groups(), 0, 0, 0};
-    return {true,
-            copy.taps.kernel.height,
-            line / group_depth,
-            copy.taps.dilation.height * copy.line,
-            copy.line_depth,
-            copy.line_depth / group_depth};
-  }
-  /// Calls f(offset of the stretch, offset in a copy, its first group) for every stretch of a window.
-  template <class Function>
-  static POLYMAC_INLINE void for_each_piece(const window_pieces& p, const Function& f) noexcept {
-    for (std::size_t i = 0; i < p.count; ++i)
-      f(i * p.distance, i * p.packed_distance, static_cast<std::uint32_t>(i * p.packed_groups));
-  }
-
-  /// Computes `count` listed pixels of image n.
-  template <class A>
-  void compute(state& s, std::size_t n, std::size_t count, bool all) const noexcept {
+  double compute(state& s, std::size_t n, std::size_t count, way how) const noexcept {
+    double cost = 0;
     const extent2d frame = s.frame_extent();
-    const std::size_t image = frame.height * frame.width * s.shape_.channels, depth = window_elements();
-    const std::size_t first_row = n * s.shape_.output.height * s.shape_.output.width;
+    const std::size_t depth = window_elements(), first_row = n * s.shape_.output.height * s.shape_.output.width;
     const auto copy = windows(frame);
-    const bool compares = keeps_sums() && !all, by_list = uses_lists() && (compares || skips_zeros);
     for (std::size_t g = 0; g < sets(); ++g) {
-      const activation* const now = s.reference_.data() + n * image + g * copy.channels;
+      const activation* const now = s.frames_memory_.data() + n * image_elements(s) + g * copy.channels;
       std::size_t whole_rows[most_whole];
       std::size_t whole = 0;
       const auto take_whole = [&](const kernel::listed_pixel& pixel) {
-        copy.copy(now + pixel.at, s.whole_.data() + whole * depth);
+        copy.copy(now + pixel.pixel * copy.pixel, s.whole_.data() + whole * depth);
         whole_rows[whole++] = first_row + pixel.row;
         if (whole == most_whole) finish_whole<A>(s, g, whole_rows, std::exchange(whole, 0));
       };
-      if (!by_list) {
+      if (how == way::whole) {
         for (std::size_t i = 0; i < count; ++i) take_whole(s.pixels_[i]);
       } else if constexpr (lists) {
-        const activation* const then = compares ? s.before_.data() + n * image + g * copy.channels : nullptr;
-        const auto parts_of_window = pieces(copy);
-        listed_batches<A> batches;
-        set_up(s, batches);
-        if (skips_zeros && !zeros_add_nothing()) fill_zero_window(copy, s.before_row_.data());
-        for (std::size_t i = 0; i < count; ++i) {
-          const auto& pixel = s.pixels_[i];
-          if (!take_list<A>(s, g, first_row + pixel.row, now + pixel.at, then != nullptr ? then + pixel.at : nullptr,
-                            copy, parts_of_window, batches))
-            take_whole(pixel);
+        const auto distance = static_cast<std::ptrdiff_t>(s.frames_size_);
+        const auto by_list = [&](auto rows, auto type, const auto* frame_of_rows, basis on) {
+          using B = typename decltype(type)::type;
+          cost += compute_lists<rows, B>(s, count, first_row, how, on, frame_of_rows, distance, take_whole);
+        };
+        constexpr std::integral_constant<std::size_t, 1> one{};
+        constexpr std::integral_constant<std::size_t, 2> two{};
+        if constexpr (has_differences) {
+          using D = isa::difference_of<A>;
+          if (how == way::differences) by_list(one, std::type_identity<D>{}, s.differences_.data(), basis::sums);
+          if (how == way::zero_differences) by_list(one, std::type_identity<D>{}, s.differences_.data(), basis::zeros);
+          if constexpr (std::is_same_v<activation, std::int8_t>)
+            if (how == way::own_differences) by_list(one, std::type_identity<D>{}, now, basis::zeros);
         }
-        finish_listed<1, A>(s, g, batches.ones);
-        finish_listed<2, A>(s, g, batches.pairs);
-        finish_listed<1, typename listed_batches<A>::D>(s, g, batches.differences);
+        if (how == way::ones) by_list(one, std::type_identity<A>{}, now, basis::nothing);
+        if (how == way::pairs) by_list(two, std::type_identity<A>{}, now, basis::sums);
       }
       if (whole > 0) finish_whole<A>(s, g, whole_rows, whole);
     }
-    if (keeps_sums()) bring_up(s, n, all);
+    return cost;
   }
-  template <class Batches>
-  void set_up(state& s, Batches& b) const noexcept {
-    const std::size_t depth = window_elements(), capacity = list_capacity();
-    b.ones.lists = b.ones.end = s.groups_.data();
-    b.pairs.lists = b.pairs.end = b.ones.lists + capacity;
-    b.differences.lists = b.differences.end = b.pairs.lists + capacity;
-    b.ones.memory = s.listed_.data();
-    b.ones.distance = depth;
-    b.pairs.memory = s.listed_.data() + most_listed * depth;
-    b.pairs.distance = 2 * depth;
-    b.pairs.most = most_pairs;
-    if constexpr (has_differences) {
-      b.differences.memory = s.differences_.data();
-      b.differences.distance = depth + isa::difference_slack;
-    }
-  }
-
-  /// A window of zero points, as windows are copied.
-  void fill_zero_window(const kernel::framed_windows& copy, activation* to) const noexcept {
-    const activation zero = insides::zero_point(inner_);
-    for (std::size_t ky = 0; ky < copy.taps.kernel.height; ++ky, to += copy.line_depth)
-      for (std::size_t kx = 0; kx < copy.taps.kernel.width; ++kx)
-        kernel::detail::fill_elements(to + kx * copy.filled_channels, zero, copy.channels);
-  }
-  /// Lists the groups of a window that are not zero points; returns the end of the list.
-  policy::live_group* list_live(const state& s, const window_pieces& p, const activation* window,
-                                policy::live_group* to) const noexcept {
-    const std::size_t depth = weights().group_depth();
-    const bool zero_is_0 = has_zero_at_0();
-    for_each_piece(p, [&](std::size_t at, std::size_t packed, std::uint32_t group) {
-      const policy::live_group first{static_cast<std::uint32_t>(at), group};
-      to = zero_is_0 ? isa::list_live(window + at, p.groups, depth, first, to)
-                     : isa::list_changed(window + at, s.before_row_.data() + packed, p.groups, depth, first, to);
-    });
-    return to;
-  }
-  constexpr bool has_zero_at_0() const noexcept {
-    if constexpr (std::is_integral_v<activation>)
-      return insides::zero_point(inner_) == activation{};
-    else
-      return true;
-  }
-
-  /// Puts a window into the batch where it is least work; false: it is better computed whole.
-  template <class A>
-  POLYMAC_INLINE bool take_list(state& s, std::size_t g, std::size_t row, const activation* window,
-                                const activation* then, const kernel::framed_windows& copy, const window_pieces& p,
-                                listed_batches<A>& b) const noexcept {
-    using D = typename listed_batches<A>::D;
-    const std::size_t depth = window_elements(), group_depth = weights().group_depth();
-    const std::size_t capacity = list_capacity();
-    if (b.ones.is_full(groups(), capacity)) finish_listed<1, A>(s, g, b.ones);
-    if (b.pairs.is_full(groups(), capacity)) finish_listed<2, A>(s, g, b.pairs);
-    if (b.differences.is_full(groups(), capacity)) finish_listed<1, D>(s, g, b.differences);
-    // Windows in place, or copies of them.
-    activation* const copied = s.whole_.data() + most_whole * depth;
-    activation* const copied_then = s.listed_.data() + (most_listed + 2 * most_pairs) * depth;
-    const activation* const in_frame = window;
-    if (!p.in_place) {
-      copy.copy(window, copied);
-      window = copied;
-      if (then != nullptr) {
-        copy.copy(then, copied_then);
-        then = copied_then;
+  /// The same where pixels have lists: rows whose lists are short by them, the others by take_whole.
+  template <std::size_t Rows, class A, class TakeWhole>
+  double compute_lists(state& s, std::size_t count, std::size_t first_row, way how, basis on,
+                       const typename A::activation* frame, std::ptrdiff_t distance,
+                       const TakeWhole& take_whole) const noexcept {
+    const auto copy = windows(s.frame_extent());
+    const std::size_t depth = weights().group_depth(), capacity = list_capacity();
+    const kernel::window_lists windows_of_pixels(copy, s.frame_extent().width, depth);
+    const std::size_t most = forced ? groups() : most_entries(entry_cost(how));
+    std::size_t wholes = 0, listed_rows = 0;
+    const bool one_tap = copy.taps.kernel == extent2d{1, 1};
+    const std::size_t held = s.shape_.frame_channels;
+    listed_batch<A> batch;
+    batch.end = s.groups_.data();
+    std::size_t entries = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const kernel::listed_pixel& pixel = s.pixels_[i];
+      if (batch.count == most_listed ||
+          static_cast<std::size_t>(batch.end - s.groups_.data()) + groups() + isa::list_slack > capacity)
+        finish_listed<Rows, A>(s, batch, on, distance);
+      const policy::live_group* list = batch.end;
+      std::size_t live = 0;
+      std::int32_t change = 0;
+      if (one_tap) {
+        const auto& of = s.lists_[pixel.pixel];
+        list = of.groups;
+        live = of.count;
+        change = of.sum;
+      } else {
+        policy::live_group* to = batch.end;
+        windows_of_pixels.for_each_live(s.marks_.data(), pixel.pixel,
+                                        [&](std::size_t number, const policy::live_group& by) POLYMAC_INLINE_LAMBDA {
+                                          const auto& of = s.lists_[number];
+                                          to = isa::copy_list(of.groups, of.count, by, to);
+                                          change += of.sum;
+                                        });
+        live = static_cast<std::size_t>(to - batch.end);
       }
-    }
-    double least = whole_cost();
-    enum { whole, one, pair, difference } way = whole;
-    basis on = basis::nothing;
-    policy::live_group* end = nullptr;
-    std::int32_t sum_of_differences = 0;
-    const auto count = [](const policy::live_group* from, const policy::live_group* to) {
-      return static_cast<std::size_t>(to - from);
-    };
-    const auto list_pairs = [&](const activation* before, bool packed) {
-      policy::live_group* to = b.pairs.end;
-      for_each_piece(p, [&](std::size_t at, std::size_t at_packed, std::uint32_t group) {
-        to = isa::list_changed(window + at, before + (packed ? at_packed : at), p.groups, group_depth,
-                               {static_cast<std::uint32_t>(at_packed), group}, to);
-      });
-      return to;
-    };
-    // Differences from what was there before, or from zero points; null: from 0, in place.
-    const auto list_differences = [&](const activation* before, bool packed, auto& found) {
-      policy::live_group* to = b.differences.end;
-      if constexpr (has_differences)
-        for_each_piece(p, [&](std::size_t at, std::size_t at_packed, std::uint32_t group) {
-          const policy::live_group first{static_cast<std::uint32_t>(before == nullptr ? at : at_packed), group};
-          to = found.list(window + at, before == nullptr ? nullptr : before + (packed ? at_packed : at), p.groups,
-                          group_depth, first, b.differences.held() + at_packed, to);
-        });
-      return to;
-    };
-    const auto try_pairs = [&](const activation* before, bool packed, basis to_be) {
-      policy::live_group* const to = list_pairs(before, packed);
-      const double cost = listed_cost(count(b.pairs.end, to), costs::pair);
-      if (cost >= least) return;
-      way = pair;
-      on = to_be;
-      least = cost;
-      end = to;
-    };
-    const auto try_differences = [&](const activation* before, bool packed, basis to_be) {
-      isa::byte_differences found;
-      policy::live_group* const to = list_differences(before, packed, found);
-      const double cost = listed_cost(count(b.differences.end, to), costs::entry);
-      if (found.fit() && cost < least) {
-        way = difference;
-        on = to_be;
-        least = cost;
-        end = to;
-        sum_of_differences = found.sum();
+      if (live == 0 && on == basis::sums) continue;
+      if (live > most) {
+        take_whole(pixel);
+        ++wholes;
+        continue;
       }
-      return found.fit() ? to : nullptr;
-    };
-    if (then != nullptr) {
-      const policy::live_group* to = has_differences ? try_differences(then, false, basis::sums) : nullptr;
-      if (has_differences && to == b.differences.end) return true;  // nothing has changed
-      if (to == nullptr) {
-        if (list_pairs(then, false) == b.pairs.end) return true;
-        try_pairs(then, false, basis::sums);
-      }
+      ++listed_rows;
+      batch.rows[batch.count] = {frame + pixel.pixel * held, list, static_cast<std::uint32_t>(live),
+                                 static_cast<std::uint32_t>(batch.count)};
+      batch.row[batch.count] = first_row + pixel.row;
+      batch.differences[batch.count++] = change;
+      if (!one_tap) batch.end += live;
+      entries += live;
     }
-    bool own_bytes = false;  // is the row in place its own differences?
-    if constexpr (skips_zeros) {
-      if (zeros_add_nothing()) {
-        policy::live_group* const found = list_live(s, p, window, b.ones.end);
-        const double cost = listed_cost(count(b.ones.end, found), costs::entry);
-        if (cost < least) {
-          way = one;
-          on = basis::nothing;
-          least = cost;
-          end = found;
-        }
-      } else if (way != difference) {  // a second list of differences would need a second place
-        own_bytes = has_zero_at_0() && std::is_same_v<activation, std::int8_t> && p.in_place;
-        const activation* const zeros = s.before_row_.data();
-        const bool done =
-            has_differences && try_differences(own_bytes ? nullptr : zeros, true, basis::zeros) != nullptr;
-        if (!done && way != pair) try_pairs(zeros, true, basis::zeros);
-      }
-    }
-    switch (way) {
-      case whole:
-        return false;
-      case one:
-        s.last_.macs += count(b.ones.end, end) * group_depth * columns();
-        if (!p.in_place) {
-          kernel::detail::copy_elements(b.ones.held(), window, depth);
-          window = b.ones.held();
-        }
-        b.ones.take(window, end, {row, 0, on});
-        break;
-      case pair:
-        s.last_.macs += 2 * count(b.pairs.end, end) * group_depth * columns();
-        copy.copy(in_frame, b.pairs.held());
-        if (on == basis::sums && p.in_place)
-          copy.copy(then, b.pairs.held() + depth);
-        else
-          kernel::detail::copy_elements(b.pairs.held() + depth, on == basis::sums ? then : s.before_row_.data(), depth);
-        b.pairs.take(b.pairs.held(), end, {row, 0, on});
-        break;
-      case difference:
-        if constexpr (has_differences) {
-          s.last_.macs += count(b.differences.end, end) * group_depth * columns();
-          const std::int8_t* bytes = b.differences.held();
-          if constexpr (std::is_same_v<activation, std::int8_t>)
-            if (on == basis::zeros && own_bytes) bytes = window;
-          b.differences.take(bytes, end, {row, sum_of_differences, on});
-        }
-    }
-    return true;
+    s.last_.macs += entries * depth * columns() * Rows;
+    finish_listed<Rows, A>(s, batch, on, distance);
+    const double of_rows = listed_cost(0, 0) * static_cast<double>(listed_rows),
+                 of_entries = entry_cost(how) * static_cast<double>(entries * weights().panels());
+    return of_rows + of_entries + whole_cost() * static_cast<double>(wholes);
   }
 
   /// Adds up a batch of lists, and brings the rows to the outputs.
   template <std::size_t Rows, class A>
-  POLYMAC_NOINLINE void finish_listed(state& s, std::size_t g, listed_batch<A>& batch) const noexcept {
-    batch.end = batch.lists;
-    if (batch.count == 0) return;
+  POLYMAC_NOINLINE void finish_listed(state& s, listed_batch<A>& batch, basis on,
+                                      std::ptrdiff_t distance) const noexcept {
+    batch.end = s.groups_.data();
     const std::size_t stride = sum_stride(), count = std::exchange(batch.count, 0);
+    if (count == 0) return;
     accumulator* const sums = s.row_sums_.data();
-    const auto distance = static_cast<std::ptrdiff_t>(Rows == 2 ? window_elements() : 0);
-    bool own_starts = true;
-    for (std::size_t i = 0; i < count; ++i) own_starts = own_starts && batch.what[i].on == basis::nothing;
     // Sums that are added to others begin at 0.
-    kernel::add_up_rows<A, Rows>(weights(), g, batch.rows, count, sums, stride, own_starts ? nullptr : zeros_.data(),
-                                 distance);
-    std::size_t rows[most_listed];
-    for (std::size_t i = 0; i < count; ++i) {
-      const listed& what = batch.what[i];
-      rows[i] = what.row;
-      if (own_starts) continue;
-      const accumulator* const base =
-          what.on == basis::sums ? s.sums_.data() + (what.row * sets() + g) * stride : zero_sums_.data() + g * stride;
-      accumulator* const to = sums + i * stride;
-      const accumulator* const more = sums + Rows * i * stride;
-      accumulator surplus{};
-      if constexpr (requires { A::surplus; }) surplus = static_cast<accumulator>(A::surplus * what.difference);
-      for (std::size_t c = 0; c < stride; ++c) {
-        accumulator change = more[c];
-        if constexpr (Rows == 2) change = subtract(change, more[stride + c]);
-        to[c] = add(base[c], subtract(change, surplus));
+    kernel::add_up_rows<A, Rows>(weights(), 0, batch.rows, count, sums, stride,
+                                 on == basis::nothing ? nullptr : zeros_.data(), distance);
+    if (on != basis::nothing)
+      for (std::size_t i = 0; i < count; ++i) {
+        const accumulator* const base = on == basis::sums ? s.sums_.data() + batch.row[i] * stride : zero_sums_.data();
+        accumulator* const to = sums + i * stride;
+        const accumulator* const more = sums + Rows * i * stride;
+        accumulator surplus{};
+        if constexpr (requires { A::surplus; }) surplus = static_cast<accumulator>(A::surplus * batch.differences[i]);
+        for (std::size_t c = 0; c < stride; ++c) {
+          accumulator change = more[c];
+          if constexpr (Rows == 2) change = subtract(change, more[stride + c]);
+          to[c] = add(base[c], subtract(change, surplus));
+        }
       }
-    }
-    finish_sums(s, g, rows, count, sums, stride);
+    finish_sums(s, 0, batch.row, count, sums, stride);
   }
   static constexpr accumulator add(accumulator a, accumulator b) noexcept {
     if constexpr (std::is_integral_v<accumulator>) {
@@ -1082,7 +1096,7 @@ class streamed {
                    std::size_t stride) const noexcept {
     if (keeps_sums())
       for (std::size_t i = 0; i < count; ++i)
-        std::memcpy(static_cast<void*>(s.sums_.data() + (rows[i] * sets() + g) * sum_stride()), sums + i * stride,
+        std::memcpy(static_cast<void*>(s.sums_.data() + rows[i] * sum_stride()), sums + i * stride,
                     columns() * sizeof(accumulator));
     const matrix_view<output> to(s.row_outputs_.data(), count, out_channels());
     kernel::finish<typename atom::isa>(insides::stages(inner_), to, sums, stride,
@@ -1125,13 +1139,12 @@ class streamed {
   }
   /// The image before the next change is the one of now.
   void bring_up(state& s, std::size_t n, bool all) const noexcept {
-    if (s.before_.size() == 0) return;
     const extent2d frame = s.frame_extent();
-    const std::size_t line = frame.width * s.shape_.channels, image = frame.height * line;
+    const std::size_t line = frame.width * s.shape_.frame_channels;
+    activation* const now = s.frames_memory_.data() + n * image_elements(s);
     for (std::size_t y = 0; y < frame.height; ++y)
       if (all || s.lines_[y])
-        std::memcpy(static_cast<void*>(s.before_.data() + n * image + y * line),
-                    s.reference_.data() + n * image + y * line, line * sizeof(activation));
+        std::memcpy(static_cast<void*>(now + s.frames_size_ + y * line), now + y * line, line * sizeof(activation));
   }
 
   Inner inner_;
@@ -1139,7 +1152,7 @@ class streamed {
   polymac::status status_;
   buffer<std::int8_t> element_rows_;  ///< weights as rows of k, where elements are listed
   buffer<accumulator> zero_sums_;     ///< of windows that hold zero points only
-  buffer<accumulator> zeros_;      ///< of all panels of a tile
+  buffer<accumulator> zeros_;         ///< of all panels of a tile
   buffer<output> zero_outputs_;
 };
 
