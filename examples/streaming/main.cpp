@@ -128,8 +128,8 @@ status run(const options& o, report& r) {
   if (status s = sheet.write(out); !s.ok()) return s;
   if (!o.json)
     std::printf(
-        "%s: frames as they are, then with T = 0, 4, 16. What is tinted reads a pixel that had changed: red in the first\n"
-        "layer already, yellow from the second on, blue in the third alone.\n\n",
+        "%s: frames as they are, then with T = 0, 4, 16. What is tinted reads a pixel that had changed: red in the\n"
+        "first layer already, yellow from the second on, blue in the third alone.\n\n",
         out.c_str());
   return {};
 }

@@ -30,7 +30,7 @@ struct changed_line {
 
 /// Lists what of `pixels` pixels has changed by more than the threshold, and brings the reference up to x. The frame
 /// line has `before` pixels of padding ahead, `frame_pixels` in all. Returns false where a difference does not fit a
-/// signed byte; then the reference is brought up nevertheless. B: isa::changed_bytes.
+/// signed byte: then the reference has come nearer to x, and the next call lists the rest. B: isa::changed_bytes.
 template <class B, class Byte>
 bool list_changes(const Byte* x, std::size_t pixel_stride, Byte* reference, std::size_t reference_stride,
                   std::size_t pixels, std::size_t channels, std::uint32_t threshold, std::size_t before,

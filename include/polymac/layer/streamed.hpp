@@ -590,7 +590,7 @@ class streamed {
   double run_elements(const image_view<const activation>& x, std::size_t n, state& s, bool all) const noexcept {
     const auto& h = s.shape_;
     const extent2d frame = s.frame_extent();
-    const std::size_t rows = h.output.height * h.output.width, held = h.frame_channels;
+    const std::size_t held = h.frame_channels;
     if constexpr (skips_zeros)
       if (all) {
         for (std::size_t y = 0; y < x.height; ++y)
@@ -598,24 +598,24 @@ class streamed {
             kernel::detail::fill_elements(interior(s, n, y) + p * held, insides::zero_point(inner_), x.channels);
         fill_zero_rows(s, n);
       }
-    bool fits = true;
-    for (std::size_t y = 0; y < x.height; ++y) {
-      const kernel::changed_line to = changes_of(s, h.padding.top + y);
-      fits = kernel::list_changes<changed_bytes>(x.pixel(n, y, 0), x.pixel_stride, interior(s, n, y), held, x.width,
-                                                 x.channels, all ? 0 : s.threshold_, h.padding.left, frame.width, to) &&
-             fits;
-    }
     double cost = 0;
-    with_atom([&](auto a) {
-      using packed_for = typename decltype(a)::type;
-      if (fits) {
-        cost = add_elements<packed_for>(s, n);
-        return;
+    bool is_rest = false;
+    // Differences that are no signed byte take two calls, three at most.
+    for (bool fits = false; !fits;) {
+      fits = true;
+      for (std::size_t y = 0; y < x.height; ++y) {
+        const kernel::changed_line to = changes_of(s, h.padding.top + y);
+        fits =
+            kernel::list_changes<changed_bytes>(x.pixel(n, y, 0), x.pixel_stride, interior(s, n, y), held, x.width,
+                                                x.channels, all ? 0 : s.threshold_, h.padding.left, frame.width, to) &&
+            fits;
       }
-      kernel::list_all_outputs(frame, taps(), h.output, s.pixels_.data());
-      cost = compute<packed_for>(s, n, rows, way::whole);
-      s.last_.rows += rows;
-    });
+      // Outputs that read the rest have read the part.
+      const std::size_t rows = s.last_.rows;
+      with_atom([&](auto a) { cost += add_elements<typename decltype(a)::type>(s, n); });
+      if (is_rest) s.last_.rows = rows;
+      is_rest = true;
+    }
     return cost;
   }
   /// Returns what that is predicted to cost.
@@ -633,7 +633,7 @@ class streamed {
     const double of_all_columns = of_element * static_cast<double>(changed_bytes::row_columns(columns()) / 32);
     const double limit = (whole_cost() - around) / of_all_columns;
     double cost = 0;
-    const auto most = static_cast<std::uint32_t>(limit > 0 ? limit : 0);
+    const auto most = forced ? static_cast<std::uint32_t>(-1) : static_cast<std::uint32_t>(limit > 0 ? limit : 0);
     std::size_t whole_rows[most_whole];
     std::size_t whole = 0;
     std::uint32_t* const counts = s.changed_counts_.data();
