@@ -45,8 +45,4 @@ polymac::result<event_sequence> read_events(const std::filesystem::path& text, c
 /// Rings that move over a net of the same shape with seeded weights; a plain loop makes the goldens.
 event_sequence draw_events();
 
-/// Output channels of each layer, and the channels that read them, in another order: those that change more often in
-/// the first `windows` windows come first, so that groups of four channels change together. Goldens likewise.
-void sort_channels(event_sequence& s, std::size_t windows);
-
 }  // namespace example

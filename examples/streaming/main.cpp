@@ -29,7 +29,7 @@ constexpr const char* help_text =
       fixed camera (DIR/video). DIR is also looked for in the environment variable POLYMAC_DATA and at ../shared/data.
       What is not there is drawn by the example itself.
 
-  --out FILE   a picture (PNG) of what was computed in some of the frames; streaming.png where nothing is said, none
+  --out FILE   a picture (PNG) of some frames and of what reads a change; streaming.png where nothing is said, none
                with --json
   --passes N   times are medians of N passes over a sequence (11)
   --json       an object instead of the tables, {"events": {...}, "video": {...}, "bars": [...]}; nothing else is
@@ -128,8 +128,8 @@ status run(const options& o, report& r) {
   if (status s = sheet.write(out); !s.ok()) return s;
   if (!o.json)
     std::printf(
-        "%s: frames as they are, then with T = 0, 4, 16. Red was computed from the first layer on, yellow from\n"
-        "the second, blue in the third alone; grey was not computed.\n\n",
+        "%s: frames as they are, then with T = 0, 4, 16. What is tinted reads a pixel that had changed: red in the\n"
+        "first layer already, yellow from the second on, blue in the third alone.\n\n",
         out.c_str());
   return {};
 }
