@@ -12,6 +12,7 @@
 // of nine calls each.
 #include "bench/problem.hpp"
 #include "bench/report.hpp"
+#include "bench/sparsity_streams.hpp"
 
 #include "polymac/sparsity.hpp"
 
@@ -181,5 +182,6 @@ int main(int argc, char** argv) {
     add<policy::block_list<1, 16>, policy::block_list<1, 16>>("block_25_16", w);
     add<policy::dense, quarter_of_blocks>("list_dense", w);
   }
+  bench::add_streams();
   return bench::run_all(argc, argv);
 }

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT
+// What a layer with a policy of activations remembers between two calls.
+#pragma once
+
+#include "polymac/core/buffer.hpp"
+#include "polymac/core/error.hpp"
+#include "polymac/core/view.hpp"
+#include "polymac/core/window.hpp"
+#include "polymac/kernel/changes.hpp"
+#include "polymac/kernel/listed_rows.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <span>
+#include <type_traits>
+
+POLYMAC_BEGIN
+namespace layer {
+
+/// What the last call has multiplied, of what the dense layer would have; rows: output pixels.
+struct work_done {
+  std::size_t macs = 0, of_macs = 0;
+  std::size_t rows = 0, of_rows = 0;
+};
+
+template <class Inner, class P>
+class streamed;
+
+/// The state of one stream of images (or rows) in one layer: made by the layer's make_state, kept by the caller, and
+/// handed to every call. Two streams, and two places where one layer is used, need two states. It can be moved and copied, and
+/// saved and restored.
+///
+///   reference()   the activations that were transmitted last: what the outputs belong to
+///   output()      the outputs of the last call, where the layer keeps them: no copy is needed to read them
+template <class Activation, class Output, class Accumulator>
+class stream_state {
+ public:
+  using threshold_type = kernel::threshold_of<Activation>;
+
+  /// Why there is no state; ok where it can be used.
+  const polymac::status& status() const noexcept { return status_; }
+  image_view<const Activation> reference() const noexcept {
+    const extent2d frame = frame_extent();
+    return {reference_.data() + (shape_.padding.top * frame.width + shape_.padding.left) * shape_.channels,
+            shape_.batch,
+            shape_.input.height,
+            shape_.input.width,
+            shape_.channels,
+            shape_.channels,
+            frame.width * shape_.channels,
+            frame.height * frame.width * shape_.channels};
+  }
+  image_view<const Output> output() const noexcept {
+    return {outputs_.data(), shape_.batch, shape_.output.height, shape_.output.width, shape_.out_channels};
+  }
+  const work_done& last() const noexcept { return last_; }
+  /// In units of the activation; at least 0, else it stays what it was and an error is returned.
+  polymac::status set_threshold(threshold_type threshold) noexcept {
+    if constexpr (!std::is_integral_v<threshold_type>)
+      if (!(threshold >= 0 && threshold <= std::numeric_limits<threshold_type>::max()))
+        return polymac::status::make(errc::parameter, "state: expected a finite threshold of at least 0");
+    threshold_ = threshold;
+    return {};
+  }
+  threshold_type threshold() const noexcept { return threshold_; }
+  /// The next call transmits everything, as the first one did.
+  void reset() noexcept { frames_ = 0; }
+
+  /// Bytes of the state as saved: a header, the reference, sums where the layer adds up, outputs. Numbers are as this
+  /// machine has them.
+  std::size_t saved_bytes() const noexcept {
+    return sizeof(header) + reference_.size() * sizeof(Activation) + sums_.size() * sizeof(Accumulator) +
+           outputs_.size() * sizeof(Output);
+  }
+  /// Writes it to `to`, which holds saved_bytes() at least.
+  polymac::status save(std::span<std::byte> to) const noexcept {
+    if (!status_.ok()) return status_;
+    if (to.size() < saved_bytes())
+      return polymac::status::make(errc::short_buffer, "state: expected ", saved_bytes(), " bytes to save to, got ",
+                                   to.size());
+    const header h = make_header();
+    std::memcpy(to.data(), &h, sizeof(h));
+    std::byte* at = to.data() + sizeof(h);
+    const auto write = [&](const auto& from) {
+      const std::size_t bytes = from.size() * sizeof(*from.data());
+      if (bytes > 0) std::memcpy(at, from.data(), bytes);
+      at += bytes;
+    };
+    write(reference_);
+    write(sums_);
+    write(outputs_);
+    return {};
+  }
+  /// Takes up a saved state of the same layer and image size; else it stays as it is, and an error says what differs.
+  polymac::status restore(std::span<const std::byte> from) noexcept {
+    if (!status_.ok()) return status_;
+    header h{};
+    if (from.size() < sizeof(h))
+      return polymac::status::make(errc::short_buffer, "state: expected ", saved_bytes(), " saved bytes, got ",
+                                   from.size());
+    std::memcpy(&h, from.data(), sizeof(h));
+    const header own = make_header();
+    if (h.magic != own.magic || h.version != own.version)
+      return polymac::status::make(errc::parameter, "state: these bytes are no saved state of this version of polymac");
+    if (h.layer != own.layer)
+      return polymac::status::make(errc::parameter,
+                                   "state: this is the state of another layer (other weights or policies)");
+    if (std::memcmp(h.extents, own.extents, sizeof(h.extents)) != 0)
+      return polymac::status::make(errc::shape, "state: expected one for ", own.extents[0], " images of ",
+                                   own.extents[1], " x ", own.extents[2], " x ", own.extents[3], ", got one for ",
+                                   h.extents[0], " of ", h.extents[1], " x ", h.extents[2], " x ", h.extents[3]);
+    if (h.bytes != own.bytes || from.size() != saved_bytes())
+      return polymac::status::make(errc::short_buffer, "state: expected ", saved_bytes(), " saved bytes, got ",
+                                   from.size());
+    if (h.check != hash(seed_of(h), from.data() + sizeof(h), from.size() - sizeof(h)))
+      return polymac::status::make(errc::parameter, "state: the saved bytes are damaged: their check sum differs");
+    if constexpr (!std::is_integral_v<threshold_type>)
+      if (!(h.threshold >= 0))
+        return polymac::status::make(errc::parameter, "state: the saved threshold is negative or NaN");
+    const std::byte* at = from.data() + sizeof(h);
+    const auto read = [&](auto& to) {
+      const std::size_t bytes = to.size() * sizeof(*to.data());
+      if (bytes > 0) std::memcpy(to.data(), at, bytes);
+      at += bytes;
+    };
+    read(reference_);
+    read(sums_);
+    read(outputs_);
+    if (before_.size() > 0) std::memcpy(before_.data(), reference_.data(), reference_.size() * sizeof(Activation));
+    frames_ = h.frames;
+    threshold_ = h.threshold;
+    return {};
+  }
+
+ private:
+  template <class, class>
+  friend class streamed;
+
+  struct shape_type {
+    std::size_t batch = 0, channels = 0, out_channels = 0;
+    extent2d input{0, 0}, output{0, 0};
+    padding2d padding{};
+  };
+  struct header {
+    std::uint64_t magic, version, layer, check, bytes, frames;
+    std::uint64_t extents[4];
+    threshold_type threshold;
+  };
+
+  extent2d frame_extent() const noexcept {
+    return {shape_.input.height + shape_.padding.top + shape_.padding.bottom,
+            shape_.input.width + shape_.padding.left + shape_.padding.right};
+  }
+  header make_header() const noexcept {
+    header h;
+    std::memset(static_cast<void*>(&h), 0, sizeof(h));
+    h.magic = 0x7461747363616d70;  // "pmacstat"
+    h.version = 1;
+    h.layer = layer_;
+    h.bytes = saved_bytes();
+    h.frames = frames_;
+    h.extents[0] = shape_.batch;
+    h.extents[1] = shape_.input.height;
+    h.extents[2] = shape_.input.width;
+    h.extents[3] = shape_.channels;
+    h.threshold = threshold_;
+    std::uint64_t check = seed_of(h);
+    const auto add = [&](const auto& from) {
+      check = hash(check, reinterpret_cast<const std::byte*>(from.data()), from.size() * sizeof(*from.data()));
+    };
+    add(reference_);
+    add(sums_);
+    add(outputs_);
+    h.check = check;
+    return h;
+  }
+  /// FNV-1a.
+  static constexpr std::uint64_t offset_ = 14695981039346656037u;
+  static std::uint64_t hash(std::uint64_t h, const std::byte* bytes, std::size_t count) noexcept {
+    for (std::size_t i = 0; i < count; ++i) h = (h ^ static_cast<std::uint64_t>(bytes[i])) * 1099511628211u;
+    return h;
+  }
+  static std::uint64_t seed_of(const header& h) noexcept {
+    return hash(offset_ ^ h.frames, reinterpret_cast<const std::byte*>(&h.threshold), sizeof(h.threshold));
+  }
+
+  shape_type shape_;
+  std::uint64_t layer_ = 0;   ///< of the layer that made it
+  std::uint64_t frames_ = 0;  ///< calls since everything was transmitted
+  threshold_type threshold_{};
+  work_done last_;
+  buffer<Activation> reference_;  ///< images with their padding
+  buffer<Activation> before_;     ///< the same before the last change, where sums are kept
+  buffer<Accumulator> sums_;
+  buffer<Output> outputs_;
+  // What a call needs besides, made once.
+  buffer<std::uint8_t> marks_, lines_, joined_, dirty_;
+  buffer<kernel::listed_pixel> pixels_;
+  buffer<Activation> whole_;       ///< windows that are computed whole
+  buffer<Activation> before_row_;  ///< one window, or zero points
+  buffer<Activation> listed_;      ///< windows, or pairs of them, of which groups are listed
+  buffer<std::int8_t> differences_;
+  buffer<policy::live_group> groups_;
+  buffer<Accumulator> row_sums_;
+  buffer<Output> row_outputs_;
+  polymac::status status_;
+};
+
+}  // namespace layer
+POLYMAC_END
