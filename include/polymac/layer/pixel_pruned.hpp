@@ -14,6 +14,7 @@
 
 #include "polymac/core/buffer.hpp"
 #include "polymac/kernel/active_pixels.hpp"
+#include "polymac/kernel/active_windows.hpp"
 #include "polymac/kernel/neurons.hpp"
 #include "polymac/layer/conv2d.hpp"
 #include "polymac/layer/linear.hpp"
@@ -56,6 +57,20 @@ consteval void require_generator() {
                   "polymac: pixel_pruning with rescale::unbiased needs an arithmetic whose sums are numbers");
 }
 
+/// Sums by atoms, where a layer has them.
+struct no_windows {
+  struct memory {};
+  static constexpr std::size_t bytes() noexcept { return 0; }
+};
+template <bool, Mac M, class Atom>
+struct windows_of {
+  using type = no_windows;
+};
+template <Mac M, class Atom>
+struct windows_of<true, M, Atom> {
+  using type = kernel::active_windows<M, Atom>;
+};
+
 /// What both layers have: the map, the stages, and sums of rows of taps, neuron by neuron.
 template <Mac M, epilogue::Stage E, Isa I, policy::PixelPruning P>
 class pixel_engine {
@@ -70,6 +85,12 @@ class pixel_engine {
   static constexpr bool masks = P::form == policy::pruning::zero_fixed;
   static constexpr bool scales = P::scale == policy::rescale::unbiased;
   /// The layer inside hands on its sums where they are not finished yet; the bias waits, if products are scaled.
+  /// Atoms that add up lists: written by hand, for weights as they are, with sums that are finished.
+  using atom = isa::best_atom<M, I>;
+  static constexpr bool has_lists = kernel::takes_lists<atom> && !isa::encodes_weights<atom> &&
+                                    !std::is_same_v<typename atom::isa, isa::scalar> && traits::chain == 0 &&
+                                    std::is_same_v<sum, typename traits::accumulator> &&
+                                    !requires(const typename M::accumulator& c) { M::total(c); };
   using inner_stages = std::conditional_t<masks && !scales, E, epilogue::identity>;
 
   policy::pixel_choice choice;
@@ -150,10 +171,12 @@ class pixel_engine {
     }
   }
   /// Sums of important pixels and of drawn ones become scaled sums, in the place of the first. `column`: of the first one.
-  void scale_rows(sum* important, const sum* drawn, std::size_t rows, std::size_t columns) const noexcept {
-    for (std::size_t r = 0; r < rows; ++r)
-      for (std::size_t c = 0; c < columns; ++c, ++important, ++drawn)
-        *important = scaled(bias.size() > 0 ? bias[c] : wide{}, static_cast<wide>(*important), static_cast<wide>(*drawn));
+  void scale_rows(sum* important, const sum* drawn, std::size_t rows, std::size_t stride, std::size_t column,
+                  std::size_t columns) const noexcept {
+    for (std::size_t r = 0; r < rows; ++r, important += stride, drawn += stride)
+      for (std::size_t c = 0; c < columns; ++c)
+        important[c] = scaled(bias.size() > 0 ? bias[column + c] : wide{}, static_cast<wide>(important[c]),
+                              static_cast<wide>(drawn[c]));
   }
 
   /// Checks what is not checked by the layer inside.
@@ -166,7 +189,7 @@ class pixel_engine {
       if (auto s = zero_pixel.resize_for_overwrite(channels); !s.ok()) return s;
       for (std::size_t c = 0; c < channels; ++c) zero_pixel[c] = zero_point;
     }
-    if constexpr (masks && scales) {
+    if constexpr (scales) {
       if (auto s = bias.resize_for_overwrite(given_bias.size()); !s.ok()) return s;
       for (std::size_t c = 0; c < given_bias.size(); ++c) bias[c] = static_cast<wide>(given_bias[c]);
     }
@@ -212,6 +235,8 @@ class pixel_pruned_conv2d {
   using engine = detail::pixel_engine<M, E, I, P>;
   using inner_type = conv2d<M, typename engine::inner_stages, I>;
   using insides = detail::insides;
+  static constexpr bool lists = engine::has_lists && P::form == policy::pruning::list_compact;
+  using windows = typename detail::windows_of<lists, M, typename engine::atom>::type;
 
  public:
   using mac = M;
@@ -239,7 +264,7 @@ class pixel_pruned_conv2d {
   /// The map: pixels, droppable(), kept(), active().
   const policy::pixel_choice& pixels() const noexcept { return engine_.choice; }
   std::size_t weight_bytes() const noexcept {
-    return inner_.weight_bytes() + engine_.neurons.bytes() + engine_.choice.bytes();
+    return inner_.weight_bytes() + engine_.neurons.bytes() + windows_.bytes() + engine_.choice.bytes();
   }
   /// Bytes of workspace a run needs.
   std::size_t workspace_bytes() const noexcept { return status_.ok() ? cut({}).all : 0; }
@@ -274,7 +299,14 @@ class pixel_pruned_conv2d {
       out.batch = 1;
       if constexpr (engine::masks)
         if (auto bad = run_masked(one, out, s, memory); !bad.ok()) return bad;
-      if constexpr (!engine::masks) run_neurons(one, out, s, memory);
+      if constexpr (lists) {
+        if (by_atoms_)
+          run_lists(one, out, s, memory);
+        else
+          run_neurons(one, out, s, memory);
+      } else if constexpr (!engine::masks) {
+        run_neurons(one, out, s, memory);
+      }
     }
     return {};
   }
@@ -284,6 +316,7 @@ class pixel_pruned_conv2d {
     activation* image = nullptr;           ///< with zero points
     sum *sums = nullptr, *drawn = nullptr;
     kernel::listed_tap<activation>* list = nullptr;
+    typename windows::memory of_windows{};
     workspace rest{};
     std::size_t all = 0;  ///< bytes
   };
@@ -301,7 +334,25 @@ class pixel_pruned_conv2d {
       const std::size_t inside = inner_.workspace_bytes(input_size());
       p.rest = ws.data == nullptr ? workspace{} : workspace(memory.rest(), inside);
       p.all = memory.bytes() + inside;
+      return p;
+    }
+    if constexpr (lists) {
+      if (!by_atoms_) return cut_neurons(memory, window);
+      p.of_windows = windows_.cut(memory);
+      if constexpr (engine::scales) {
+        const std::size_t elements = geometry_.output.height * geometry_.output.width * windows_.held_columns();
+        p.sums = memory.take<sum>(elements + isa::lane_columns);
+        p.drawn = memory.take<sum>(elements);
+      }
+      p.all = memory.bytes();
+      return p;
     } else {
+      return cut_neurons(memory, window);
+    }
+  }
+  parts cut_neurons(kernel::workspace_parts& memory, const window& window) const noexcept {
+    parts p;
+    {
       p.sums = memory.take<sum>(polymac::detail::round_up(insides::weights(inner_).shape().columns, isa::lane_columns));
       p.list = memory.take<kernel::listed_tap<activation>>(
           engine::list_entries(window.kernel.height * window.kernel.width));
@@ -326,7 +377,7 @@ class pixel_pruned_conv2d {
         });
         if (auto bad = inner_(masked, sums, memory.rest); !bad.ok()) return bad;
       }
-      engine_.scale_rows(memory.sums, memory.drawn, pixels, out_channels());
+      engine_.scale_rows(memory.sums, memory.drawn, pixels, out_channels(), 0, out_channels());
       kernel::finish<I>(engine_.stages, kernel::image_rows<output>(y), memory.sums, out_channels(),
                         {0, pixels, 0, out_channels(), 0});
       return {};
@@ -342,6 +393,36 @@ class pixel_pruned_conv2d {
       } else {
         for (std::size_t i = 0; i < x.width; ++i)
           kernel::blend_pixels(to + i * channels, x.pixel(0, line, i), mask + i, engine_.zero_pixel.data(), channels, 1);
+      }
+    }
+  }
+  /// By the atoms of the dense layer, output by output.
+  void run_lists(const image_view<const activation>& x, const image_view<output>& y, state& s,
+                 const parts& memory) const noexcept requires(lists) {
+    const std::size_t groups = insides::groups(inner_), columns = insides::weights(inner_).shape().columns;
+    const std::size_t pixels = y.height * y.width, held = windows_.held_columns();
+    const kernel::image_rows<output> rows(y);
+    auto group = x;
+    group.channels = insides::channels(inner_);
+    if constexpr (!engine::scales) windows_.mark(memory.of_windows, [&](std::size_t line) { return s.active().row(line); });
+    for (std::size_t g = 0; g < groups; ++g, group.data += group.channels) {
+      windows_.copy(memory.of_windows, group);
+      if constexpr (engine::scales) {
+        const auto no = [](auto...) {};
+        windows_.mark(memory.of_windows, [&](std::size_t line) { return engine_.choice.important_bytes(line); });
+        windows_.run(g, memory.of_windows, memory.sums, held, no);
+        windows_.mark(memory.of_windows, [&](std::size_t line) { return s.drawn_bytes(engine_.choice, line); });
+        windows_.run(g, memory.of_windows, memory.drawn, held, no);
+        engine_.scale_rows(memory.sums, memory.drawn, pixels, held, g * columns, columns);
+        kernel::finish<I>(engine_.stages, rows, memory.sums, held, {0, pixels, 0, columns, g * columns});
+      } else {
+        sum* whole = nullptr;
+        if constexpr (std::is_same_v<E, epilogue::identity>)
+          if (rows.regular && held == columns) whole = y.data + g * columns;
+        windows_.run(g, memory.of_windows, whole, y.pixel_stride,
+                     [&](std::size_t first, std::size_t count, const sum* sums, std::size_t stride) {
+                       kernel::finish<I>(engine_.stages, rows, sums, stride, {first, count, 0, columns, g * columns});
+                     });
       }
     }
   }
@@ -383,22 +464,31 @@ class pixel_pruned_conv2d {
           q.weight_zero_points);
       std::size_t terms = 1;
       if (s = reader.count_terms("conv2d", w.batch, taps * w.channels, terms); !s.ok()) return s;
-      s = engine_.neurons.pack(
-          groups, columns, taps, w.channels, terms,
-          [&](std::size_t g, std::size_t o, std::size_t term, std::size_t tap, std::size_t c) {
-            return reader.term_of(g * columns + o, term, tap * w.channels + c);
-          },
-          [&](std::size_t g, std::size_t o) {
-            using wide = typename mac_traits<M>::wide;
-            return bias.empty() ? wide{} : static_cast<wide>(bias[g * columns + o]);
-          },
-          q.activation_zero_point, insides::weights(inner_).wide_sums());
+      const auto weight_of = [&](std::size_t g, std::size_t o, std::size_t term, std::size_t tap, std::size_t c) {
+        return reader.term_of(g * columns + o, term, tap * w.channels + c);
+      };
+      using wide = typename mac_traits<M>::wide;
+      const auto bias_of = [&](std::size_t g, std::size_t o) {
+        return bias.empty() ? wide{} : static_cast<wide>(bias[g * columns + o]);
+      };
+      if constexpr (lists) {
+        by_atoms_ = windows::fits(insides::taps(inner_)) && !insides::weights(inner_).wide_sums();
+        if (by_atoms_)
+          return windows_.construct(
+              insides::taps(inner_), geometry_, input_size(), groups, columns, w.channels, terms, weight_of,
+              [&](std::size_t g, std::size_t o) { return engine::scales ? wide{} : bias_of(g, o); },
+              q.activation_zero_point);
+      }
+      s = engine_.neurons.pack(groups, columns, taps, w.channels, terms, weight_of, bias_of, q.activation_zero_point,
+                               insides::weights(inner_).wide_sums());
     }
     return s;
   }
 
   engine engine_;
   inner_type inner_;
+  [[no_unique_address]] windows windows_;
+  bool by_atoms_ = false;
   window_geometry geometry_{{0, 0}, {}};
   polymac::status status_;
 };
@@ -519,7 +609,7 @@ class pixel_pruned_linear {
     } else {
       if (auto bad = inner_(masked, {memory.sums, count, columns()}); !bad.ok()) return bad;
       if (auto bad = inner_({memory.drawn_rows, count, depth()}, {memory.drawn, count, columns()}); !bad.ok()) return bad;
-      engine_.scale_rows(memory.sums, memory.drawn, count, columns());
+      engine_.scale_rows(memory.sums, memory.drawn, count, columns(), 0, columns());
       kernel::finish<I>(engine_.stages, y, memory.sums, columns(), {first, count, 0, columns(), 0});
       return {};
     }
