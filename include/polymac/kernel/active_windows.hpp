@@ -2,19 +2,22 @@
 // The windows of a convolution of which some pixels take part: each output adds up the taps of its own that are active.
 //
 //     a pattern for each output       a column of kernel taps, then the next one:   bit = kx * kernel height + ky
-//     outputs sorted by `key`         the bits of up to three taps of the middle column
-//     for each key                    weights of those taps that are active in registers
-//       for each output of it         sums = start values
-//                                     sums += those taps, the same for all outputs of the key
-//                                     for each other bit of the pattern: sums += activations * weights of that tap
+//     outputs sorted by the number of bits
+//     for each output                 sums = start values
+//       for each bit                  sums += activations * weights of that tap
 //
-// What it costs (3 x 3, one group for a tap, Zen 4, half of the pixels active, cycles for an output): patterns 0.65, sorting
-// 0.6, a load of 64 bytes for each product whose weights are not in registers, and one to broadcast each active pixel. A tile is one
-// output, for no two share a pattern; loads bound it where a dense tile is bound by products. Designs that were slower, with 16,
-// 32 and 64 outputs (this one: 13.7, 20, 31; dense 13.3, 25, 46):
-//   lists of taps from a table of 512 patterns, outputs sorted by their number     18, 26, 41
-//   the bits of a pattern, sorted by their number, a loop of constant length       16, 22, 35
-//   sorted by the whole pattern (4.6 cycles), tiles of 4 to 12 outputs that share  15, 22, 36
+// Sorted, so that loops of the same length follow each other and no branch is guessed wrong: unsorted, that costs some 20 cycles
+// for each output. A tile is one output, for no two share a pattern: weights come from L1 for each product, and each active pixel
+// is broadcast once more, so loads bound it where a dense tile is bound by products. Cycles for an output of 3 x 3, one group for a
+// tap, half of the pixels active, raw sums, without the map; 16, 32, 64 outputs on Zen 4 (dense 13.3, 25, 46):
+//   this one                                                                           17.6, 24, 36
+//   lists of taps from a table of 512 patterns (kernel/listed_rows.hpp)                 24, 33, 51
+//   the same with 4 bytes for an entry, weights tap by tap                              20, 28, 43
+//   a loop of constant length for each number                                           16.7, 23.5, 36
+//   sorted by the taps of the middle column, their weights in registers                 37, 40, 45 (13.7, 20, 31 if guessed right)
+//   sorted by that and the number                                                       21.5, 27, 37
+//   sorted by the whole pattern (3.4 cycles), tiles of four outputs that share weights   17, 23, 36
+// Measured with a new map for each image: a processor that sees one map again and again learns its branches by heart.
 #pragma once
 
 #include "polymac/core/extents.hpp"
@@ -61,40 +64,34 @@ struct pattern_sums {
   static constexpr std::size_t group_size = isa::group_elements<Atom>;
   using place = even_places<activation, 1>;
 
-  /// The outputs at `positions`, which have the bits of `shared` in common; sums of position p go to to + p * stride.
-  template <std::size_t Panels, std::size_t Shared, bool Starts>
-  static POLYMAC_NOINLINE void run(const std::uint8_t* positions, std::size_t count, Pattern shared, Pattern others,
-                                   const operands& of, accumulator* __restrict to, std::size_t stride) noexcept {
+  /// The outputs at `positions`; sums of position p go to to + p * stride. Starts: each pattern has its own; Groups: a tap is
+  /// more than one.
+  template <std::size_t Panels, bool Starts, bool Groups>
+  static POLYMAC_NOINLINE void run(const std::uint8_t* positions, std::size_t count, const operands& of,
+                                   accumulator* __restrict to, std::size_t stride) noexcept {
     // A store to `to` changes none of these, which the compiler has to see.
-    const auto [frame, offsets, patterns, given_offsets, weights, tap_weights, tap_groups, depth_groups, starts,
-                start_stride] = of;
-    std::uint32_t tap_offsets[8 * sizeof(Pattern)];
-    for (std::size_t i = 0; i < 8 * sizeof(Pattern); ++i) tap_offsets[i] = given_offsets[i];
-    std::size_t shared_at[Shared > 0 ? Shared : 1];
-    const isa::packed_of<Atom>* shared_weights[Shared > 0 ? Shared : 1];
-    POLYMAC_UNROLL
-    for (std::size_t k = 0; k < Shared; ++k) {
-      const auto tap = static_cast<std::size_t>(std::countr_zero(shared));
-      shared = static_cast<Pattern>(shared & (shared - 1));
-      shared_at[k] = tap_offsets[tap];
-      shared_weights[k] = weights + tap * tap_weights;
-    }
+    const activation* const frame = of.frame;
+    const std::uint32_t* const offsets = of.offsets;
+    const Pattern* const patterns = of.patterns;
+    const isa::packed_of<Atom>* const weights = of.weights;
+    const accumulator* const starts = of.starts;
+    const std::size_t tap_groups = of.tap_groups, depth_groups = of.depth_groups, start_stride = of.start_stride;
+    const std::size_t tap_weights = Groups ? of.tap_weights : Panels * group_size;
+    std::size_t tap_offsets[8 * sizeof(Pattern)];
+    for (std::size_t i = 0; i < 8 * sizeof(Pattern); ++i) tap_offsets[i] = of.tap_offsets[i];
     typename Atom::template tile<1, Panels> first;
     Atom::start(first, starts, Atom::columns);
     for (; count > 0; --count, ++positions) {
       const std::size_t position = *positions;
       const activation* const window = frame + offsets[position];
+      std::uint64_t left = patterns[position];
       auto t = first;
-      if constexpr (Starts) Atom::start(t, starts + std::size_t{patterns[position]} * start_stride, Atom::columns);
-      POLYMAC_UNROLL
-      for (std::size_t k = 0; k < Shared; ++k)
-        Atom::step(t, place(window + shared_at[k], 0), 0, shared_weights[k], group_size);
-      for (Pattern left = static_cast<Pattern>(patterns[position] & others); left != 0;
-           left = static_cast<Pattern>(left & (left - 1))) {
+      if constexpr (Starts) Atom::start(t, starts + left * start_stride, Atom::columns);
+      for (; left != 0; left &= left - 1) {
         const auto tap = static_cast<std::size_t>(std::countr_zero(left));
         const activation* const pixel = window + tap_offsets[tap];
         const isa::packed_of<Atom>* w = weights + tap * tap_weights;
-        if constexpr (Shared > 0) {  // a tap is one group
+        if constexpr (!Groups) {
           Atom::step(t, place(pixel, 0), 0, w, group_size);
         } else {
           for (std::size_t g = 0, d = 0; g < tap_groups; ++g, w += Panels * group_size) {
@@ -120,7 +117,7 @@ class active_windows {
   using wide = typename traits::wide;
   using packed = isa::packed_of<Atom>;
   static constexpr std::size_t group_size = isa::group_elements<Atom>;
-  /// Panels of a tile: weights of three taps, sums and start values are in registers.
+  /// Panels of a tile: sums, start values and weights are in registers.
   static constexpr std::size_t most_panels = detail::listed_panels<Atom> < 4 ? 1 : 4;
   /// Patterns of so many taps have start values of their own in a table.
   static constexpr std::size_t most_table_taps = 9;
@@ -291,22 +288,20 @@ class active_windows {
                                      tap / kernel_height * window_.dilation.width * channels_);
     for (std::size_t i = 0; i < at_once; ++i)
       m.offsets[i] = static_cast<std::uint32_t>(i / width * line_step + i % width * step);
-    // Reused as numbers of the size of the patterns.
     auto* const patterns = reinterpret_cast<Pattern*>(m.patterns);
-    const std::size_t middle = window_.kernel.width / 2 * kernel_height;
-    const bool shares = tap_groups_ == 1;
-    const std::size_t shared_taps = shares ? polymac::detail::smaller(kernel_height, std::size_t{3}) : 0;
-    const auto key_bits = static_cast<std::uint8_t>((1u << shared_taps) - 1);
-    const auto others = static_cast<Pattern>(~(std::uint64_t{key_bits} << middle));
+    const std::size_t taps = kernel_height * window_.kernel.width;
+    unsigned coarser = 0;  // numbers that share a key
+    while (taps >> coarser >= isa::most_keys) ++coarser;
+    const std::size_t keys = (taps >> coarser) + 1;
     for (std::size_t y = 0; y < height; y += lines)
       for (std::size_t x = 0; x < width; x += at_once) {
         const std::size_t line_count = polymac::detail::smaller(lines, height - y);
         const std::size_t line_width = polymac::detail::smaller(width - x, at_once), count = line_count * line_width;
         for (std::size_t l = 0; l < line_count; ++l)
           find_patterns(m.active + (y + l) * window_.stride.height * frame().extent.width + x * window_.stride.width,
-                        m.columns, line_width, patterns + l * line_width, m.keys + l * line_width, key_bits);
+                        m.columns, line_width, patterns + l * line_width, m.keys + l * line_width, coarser);
         std::uint16_t ends[isa::most_keys];
-        isa::sort_positions(m.keys, count, std::size_t{key_bits} + 1, m.positions, ends);
+        isa::sort_positions(m.keys, count, keys, m.positions, ends);
         const std::size_t output = y * width + x;
         accumulator* const to = whole != nullptr ? whole + output * whole_stride : m.sums;
         const std::size_t stride = whole != nullptr ? whole_stride : held_columns();
@@ -321,18 +316,14 @@ class active_windows {
                                                    nullptr,
                                                    patterns_ > 1 ? held_columns() : 0};
         const bool builds_starts = shift_ != 0 && patterns_ == 1;
-        std::size_t first = 0;
-        for (std::size_t key = 0; key <= key_bits; first = ends[key++]) {
-          const auto shared = static_cast<Pattern>(std::uint64_t{key} << middle);
-          if (!builds_starts) {
-            of.starts = start_of(set, 0);
-            run_panels<Pattern>(set, m.positions + first, ends[key] - first, shared, others, of, to, stride);
-          } else {
-            of.starts = m.starts;
-            for (std::size_t i = first; i < ends[key]; ++i) {
-              add_shifts(set, patterns[m.positions[i]], start_of(set, 0), m.starts);
-              run_panels<Pattern>(set, m.positions + i, 1, shared, others, of, to, stride);
-            }
+        if (!builds_starts) {
+          of.starts = start_of(set, 0);
+          run_panels<Pattern>(set, m.positions, count, of, to, stride);
+        } else {
+          of.starts = m.starts;
+          for (std::size_t i = 0; i < count; ++i) {
+            add_shifts(set, patterns[m.positions[i]], start_of(set, 0), m.starts);
+            run_panels<Pattern>(set, m.positions + i, 1, of, to, stride);
           }
         }
         if (whole == nullptr) done(output, count, m.sums, held_columns());
@@ -343,7 +334,7 @@ class active_windows {
   template <class Pattern>
   POLYMAC_NOINLINE void find_patterns(const std::uint8_t* __restrict active, std::uint8_t* __restrict columns,
                                       std::size_t outputs, Pattern* __restrict patterns, std::uint8_t* __restrict keys,
-                                      std::uint8_t key_bits) const noexcept {
+                                      unsigned coarser) const noexcept {
     const std::size_t height = window_.kernel.height, width = window_.kernel.width;
     const std::size_t apart = window_.dilation.width, stride = window_.stride.width;
     const std::size_t line = window_.dilation.height * frame().extent.width;
@@ -362,8 +353,8 @@ class active_windows {
           for (std::size_t i = 0; i < outputs; ++i)
             patterns[i] = static_cast<Pattern>(patterns[i] | static_cast<Pattern>(Pattern{from[i * by]} << shift));
       }
-      const std::uint8_t* const middle = columns + width / 2 * apart;
-      for (std::size_t i = 0; i < outputs; ++i) keys[i] = middle[i * by] & key_bits;
+      for (std::size_t i = 0; i < outputs; ++i)
+        keys[i] = static_cast<std::uint8_t>(std::popcount(patterns[i]) >> coarser);
     };
     if (stride == 1)
       put(std::integral_constant<std::size_t, 1>{});
@@ -374,24 +365,18 @@ class active_windows {
   }
 
   template <class Pattern>
-  void run_panels(std::size_t set, const std::uint8_t* positions, std::size_t count, Pattern shared, Pattern others,
+  void run_panels(std::size_t set, const std::uint8_t* positions, std::size_t count,
                   detail::pattern_operands<Atom, Pattern> of, accumulator* to, std::size_t stride) const noexcept {
-    if (count == 0) return;
     const std::size_t taps = window_.kernel.height * window_.kernel.width;
     of.weights = weights_.data() + set * panels_ * taps * tap_groups_ * group_size;
     for (std::size_t left = panels_; left > 0;) {
       const std::size_t n = tile_panels(left);
       of.tap_weights = tap_groups_ * n * group_size;
-      switch (n) {
-        case 4:
-          if constexpr (most_panels >= 4) run_tile<Pattern, 4>(positions, count, shared, others, of, to, stride);
-          break;
-        case 2:
-          if constexpr (most_panels >= 2) run_tile<Pattern, 2>(positions, count, shared, others, of, to, stride);
-          break;
-        default:
-          run_tile<Pattern, 1>(positions, count, shared, others, of, to, stride);
-      }
+      if constexpr (most_panels >= 4)
+        if (n == 4) run_tile<Pattern, 4>(positions, count, of, to, stride);
+      if constexpr (most_panels >= 2)
+        if (n == 2) run_tile<Pattern, 2>(positions, count, of, to, stride);
+      if (n == 1) run_tile<Pattern, 1>(positions, count, of, to, stride);
       of.weights += taps * of.tap_weights;
       of.starts += n * Atom::columns;
       to += n * Atom::columns;
@@ -399,27 +384,17 @@ class active_windows {
     }
   }
   template <class Pattern, std::size_t Panels>
-  static void run_tile(const std::uint8_t* positions, std::size_t count, Pattern shared, Pattern others,
+  static void run_tile(const std::uint8_t* positions, std::size_t count,
                        const detail::pattern_operands<Atom, Pattern>& of, accumulator* to,
                        std::size_t stride) noexcept {
-    const auto with = [&](auto number) POLYMAC_INLINE_LAMBDA {
-      using sums = detail::pattern_sums<Atom, Pattern>;
-      if (of.start_stride > 0)
-        sums::template run<Panels, number, true>(positions, count, shared, others, of, to, stride);
-      else
-        sums::template run<Panels, number, false>(positions, count, shared, others, of, to, stride);
-    };
-    switch (std::popcount(shared)) {
-      case 0:
-        // The loop that knows taps of several groups: slower by little where there are no shared ones.
-        return with(std::integral_constant<std::size_t, 0>{});
-      case 1:
-        return with(std::integral_constant<std::size_t, 1>{});
-      case 2:
-        return with(std::integral_constant<std::size_t, 2>{});
-      default:
-        return with(std::integral_constant<std::size_t, 3>{});
-    }
+    using sums = detail::pattern_sums<Atom, Pattern>;
+    const bool own_starts = of.start_stride > 0;
+    if (of.tap_groups > 1)
+      own_starts ? sums::template run<Panels, true, true>(positions, count, of, to, stride)
+                 : sums::template run<Panels, false, true>(positions, count, of, to, stride);
+    else
+      own_starts ? sums::template run<Panels, true, false>(positions, count, of, to, stride)
+                 : sums::template run<Panels, false, false>(positions, count, of, to, stride);
   }
 
   window window_{};
