@@ -1,24 +1,22 @@
 // SPDX-License-Identifier: MIT
 // Energy of operations, for an estimate of what a net would take on hardware that is made for an arithmetic.
 //
-// Additions and multiplications of 45 nm at 0.9 V, as given by Horowitz, "Computing's energy problem", ISSCC 2014. The
-// memory, the wires and the control around them, which take most of what a real machine takes, are not counted, nor are
-// conversions between formats.
-//
-// What his table does not have is scaled: a multiplier grows with the product of the widths of its operands (those of
-// floats: of their significands, the leading one included). Such figures are marked below.
+// The operations, their source and what is scaled: probe/energy.hpp. The memory, the wires and the control around them,
+// which take most of what a real machine takes, are not counted, nor are conversions between formats.
 #pragma once
+
+#include <polymac/probe/energy.hpp>
 
 namespace example::energy {
 
 /// Picojoules.
-inline constexpr double add_int8 = 0.03, add_int32 = 0.1, add_fp16 = 0.4, add_fp32 = 0.9;
-inline constexpr double multiply_int8 = 0.2, multiply_int32 = 3.1, multiply_fp16 = 1.1, multiply_fp32 = 3.7;
-
-/// Scaled: integers of so many bits, from int8 (int16: 0.8, between its neighbours in the table).
-constexpr double multiply_integers(double bits, double other) { return multiply_int8 * bits * other / 64; }
-/// Scaled: floats with significands of so many bits, from fp16, which has 11.
-constexpr double multiply_floats(double significand) { return multiply_fp16 * significand * significand / 121; }
+inline constexpr polymac::probe::energy_table table;
+inline constexpr double add_int8 = table.add_int8, add_int32 = table.add_int32, add_fp16 = table.add_fp16,
+                        add_fp32 = table.add_fp32;
+inline constexpr double multiply_int8 = table.multiply_int8, multiply_fp16 = table.multiply_fp16,
+                        multiply_fp32 = table.multiply_fp32;
+constexpr double multiply_integers(double bits, double other) { return table.multiply_integers(bits, other); }
+constexpr double multiply_floats(double significand) { return table.multiply_floats(significand, significand); }
 
 inline constexpr double float32 = multiply_fp32 + add_fp32;
 inline constexpr double fp16 = multiply_fp16 + add_fp32;

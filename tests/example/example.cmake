@@ -25,3 +25,19 @@ if(TARGET arithmetics)
                    "${CMAKE_CURRENT_LIST_DIR}/arithmetics.cmake")
   set_tests_properties(example.arithmetics PROPERTIES LABELS example SKIP_RETURN_CODE 77)
 endif()
+if(TARGET leakage)
+  add_test(NAME example.leakage WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}"
+           COMMAND polymac_test_launcher any "${CMAKE_COMMAND}" "-DPROGRAM=$<TARGET_FILE:leakage>"
+                   "-DSTAGE=${CMAKE_CURRENT_BINARY_DIR}/example/leakage" -P "${CMAKE_CURRENT_LIST_DIR}/leakage.cmake")
+  set_tests_properties(example.leakage PROPERTIES LABELS example SKIP_RETURN_CODE 77)
+endif()
+if(TARGET streaming)
+  foreach(case IN ITEMS drawn with_data)
+    add_test(NAME example.streaming.${case} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}"
+             COMMAND polymac_test_launcher any "${CMAKE_COMMAND}" -DCASE=${case} "-DPROGRAM=$<TARGET_FILE:streaming>"
+                     "-DSTAGE=${CMAKE_CURRENT_BINARY_DIR}/example/streaming_${case}" "-DSOURCE=${PROJECT_SOURCE_DIR}" -P
+                     "${CMAKE_CURRENT_LIST_DIR}/streaming.cmake")
+    set_tests_properties(example.streaming.${case} PROPERTIES LABELS example SKIP_RETURN_CODE 77)
+  endforeach()
+  set_tests_properties(example.streaming.with_data PROPERTIES LABELS "example;data")
+endif()

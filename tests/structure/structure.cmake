@@ -75,6 +75,25 @@ add_test(NAME structure.includes_finds_breaches
                  "${CMAKE_CURRENT_LIST_DIR}/breaches")
 set_tests_properties(structure.includes structure.includes_finds_breaches PROPERTIES LABELS structure)
 
+# ---- policies that are not there cost nothing -----------------------------------------------------------------------
+# The machine code of a dense layer is the same, instruction by instruction, whatever policies are in sight.
+if(CMAKE_OBJDUMP AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT CMAKE_CROSSCOMPILING AND NOT POLYMAC_SANITIZE)
+  foreach(name alone beside_policies other)
+    add_library(polymac_dense_${name} OBJECT "${CMAKE_CURRENT_LIST_DIR}/dense/${name}.cpp")
+    polymac_own_program(polymac_dense_${name})
+    target_compile_options(polymac_dense_${name} PRIVATE -O2 -g0 -ffunction-sections)
+  endforeach()
+  foreach(case "beside_policies same" "other different")
+    separate_arguments(case)
+    list(POP_FRONT case name expect)
+    add_test(NAME structure.dense_code_${expect}
+             COMMAND "${CMAKE_COMMAND}" "-DOBJDUMP=${CMAKE_OBJDUMP}" "-DFIRST=$<TARGET_OBJECTS:polymac_dense_alone>"
+                     "-DSECOND=$<TARGET_OBJECTS:polymac_dense_${name}>" -DEXPECT=${expect} -P
+                     "${CMAKE_CURRENT_LIST_DIR}/compare_code.cmake")
+    set_tests_properties(structure.dense_code_${expect} PROPERTIES LABELS structure)
+  endforeach()
+endif()
+
 # ---- sources that must not compile ---------------------------------------------------------------------------------
 # The first line of tests/fail/<name>.cpp is `// expect: words`; an error that holds these words must come. Another
 # line may be `// flags: flag...` (default -std=c++20).

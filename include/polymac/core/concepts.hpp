@@ -62,6 +62,14 @@ consteval std::size_t group_of() {
 }
 
 template <class M>
+consteval bool one_by_one_of() {
+  if constexpr (requires { M::one_by_one; })
+    return M::one_by_one;
+  else
+    return false;
+}
+
+template <class M>
 struct sum_of {
   using type = typename M::accumulator;
 };
@@ -107,6 +115,9 @@ struct mac_traits {
   /// accumulator: `M::chain`, a multiple of the group; 0: there are no chains.
   static constexpr std::size_t chain = detail::chain_of<M>::length;
   using chain_accumulator = typename detail::chain_of<M>::type;
+  /// Makes the generic atom one sum after the other, without products to fill up a tile: `M::one_by_one`, else no. For
+  /// arithmetics that look at their products (probe/probed.hpp).
+  static constexpr bool one_by_one = detail::one_by_one_of<M>();
 };
 
 /// What the epilogue gets of an accumulator that is finished: M::total(accumulator), else the accumulator itself.

@@ -143,6 +143,52 @@ constexpr status resolve(const window& w, extent2d input, window_geometry& out) 
   return {};
 }
 
+/// Geometry of some of the windows, on a part of the input: `output` of them, the first one in the corner of the part
+/// and its padding. For tiles of an image, which have padding only where the image has. Fails where windows would leave the
+/// padded part (but for ceil_mode), or on absurd values.
+constexpr status resolve_part(const window& w, extent2d part, extent2d output, const padding2d& padding,
+                              window_geometry& out) noexcept {
+  const auto axis = [&w](const char* name, std::size_t size, std::size_t windows, std::size_t before, std::size_t after,
+                         std::size_t kernel, std::size_t stride, std::size_t dilation) {
+    for (const std::size_t value : {size, windows, before, after})
+      if (value > detail::max_window_value)
+        return status::make(errc::parameter, "window ", name, ": expected values of at most ", detail::max_window_value,
+                            ", got ", value);
+    const std::size_t reach = dilation * (kernel - 1) + 1, padded = before + size + after;
+    if (size == 0 || windows == 0 || (!w.ceil_mode && (windows - 1) * stride + reach > padded))
+      return status::make(errc::shape, "window ", name, ": ", windows, " windows of ", reach, " pixels, ", stride,
+                          " apart, do not fit ", before, " + ", size, " + ", after, " pixels");
+    return status{};
+  };
+  status s = axis("height", part.height, output.height, padding.top, padding.bottom, w.kernel.height, w.stride.height,
+                  w.dilation.height);
+  if (s.ok())
+    s = axis("width", part.width, output.width, padding.left, padding.right, w.kernel.width, w.stride.width,
+             w.dilation.width);
+  if (s.ok()) out = {output, padding};
+  return s;
+}
+
+/// What some of the windows along an axis read: pixels [begin, end) of the input, with padding before and after them.
+struct axis_part {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+  std::size_t before = 0;
+  std::size_t after = 0;
+};
+
+/// For windows [first, last), first < last, of an axis of `size` pixels with padding of fewer pixels than a window on
+/// either side; so each of them has a pixel of the input.
+constexpr axis_part part_of_axis(std::size_t first, std::size_t last, std::size_t kernel, std::size_t stride,
+                                 std::size_t dilation, std::size_t before, std::size_t after,
+                                 std::size_t size) noexcept {
+  // On the padded axis.
+  const std::size_t begin = first * stride, end = (last - 1) * stride + effective_kernel(kernel, dilation);
+  const std::size_t beyond = end > before + size ? end - before - size : 0;
+  return {begin > before ? begin - before : 0, beyond > 0 ? size : end - before, before > begin ? before - begin : 0,
+          beyond < after ? beyond : after};
+}
+
 /// Output extents alone; {0, 0} where `resolve` fails.
 constexpr extent2d output_extent(const window& w, extent2d input) noexcept {
   window_geometry geometry{{0, 0}, {}};

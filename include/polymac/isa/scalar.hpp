@@ -10,7 +10,8 @@
 //   row 3   a[3][k]   c  c  c  c  c  c
 //
 // One k deep; of arithmetics that add their products in groups (mac_traits::group) one group deep. Where products are
-// added in chains (mac_traits::chain), a chain's sums stand beside the accumulators.
+// added in chains (mac_traits::chain), a chain's sums stand beside the accumulators. An arithmetic may want its sums one
+// by one (mac_traits::one_by_one): a tile is 1 x 1 then.
 #pragma once
 
 #include "polymac/isa/isa.hpp"
@@ -27,9 +28,9 @@ struct atom<M, scalar> {
   using activation = typename M::activation;
   using weight = typename M::weight;
   using accumulator = typename M::accumulator;
-  static constexpr std::size_t columns = 16;
+  static constexpr std::size_t columns = mac_traits<M>::one_by_one ? 1 : 16;
   static constexpr std::size_t depth = mac_traits<M>::group;
-  static constexpr std::size_t max_rows = 4;
+  static constexpr std::size_t max_rows = mac_traits<M>::one_by_one ? 1 : 4;
   static constexpr std::size_t max_panels = 1;
   static constexpr int activation_offset = 0;
   using sum_of_steps = typename mac_traits<M>::chain_accumulator;

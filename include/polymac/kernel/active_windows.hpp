@@ -177,6 +177,9 @@ class active_windows {
   /// Columns of sums, filled up to whole panels.
   std::size_t held_columns() const noexcept { return panels_ * Atom::columns; }
 
+  /// Products of a register for an output of which all taps take part, beside one panel.
+  std::size_t tap_products() const noexcept { return window_.kernel.height * window_.kernel.width * tap_groups_; }
+
   /// Memory of a run.
   struct memory {
     activation* frame;

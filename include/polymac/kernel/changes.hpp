@@ -11,7 +11,9 @@
 
 #include "polymac/core/extents.hpp"
 #include "polymac/core/window.hpp"
+#include "polymac/isa/live_groups.hpp"
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -24,21 +26,12 @@ namespace kernel {
 template <class Activation>
 using threshold_of = std::conditional_t<std::is_integral_v<Activation>, std::uint32_t, float>;
 
-namespace detail {
-template <class Byte>
-POLYMAC_INLINE std::uint8_t byte_distance(Byte a, Byte b) noexcept {
-  constexpr std::uint8_t top = std::is_signed_v<Byte> ? 0x80 : 0;
-  const auto x = static_cast<std::uint8_t>(static_cast<std::uint8_t>(a) ^ top),
-             y = static_cast<std::uint8_t>(static_cast<std::uint8_t>(b) ^ top);
-  return static_cast<std::uint8_t>(x > y ? x - y : y - x);
-}
-}  // namespace detail
-
 /// |a - b| > threshold; NaN, and what has no distance, has changed wherever it is not the same bits.
 template <class Activation>
 POLYMAC_INLINE bool has_changed(const Activation& a, const Activation& b, threshold_of<Activation> threshold) noexcept {
   if constexpr (std::is_integral_v<Activation> && sizeof(Activation) == 1) {
-    return detail::byte_distance(a, b) > threshold;
+    const int distance = a - b;
+    return static_cast<unsigned>(distance < 0 ? -distance : distance) > threshold;
   } else if constexpr (std::is_integral_v<Activation>) {
     const auto distance = static_cast<std::int64_t>(a) - static_cast<std::int64_t>(b);
     return static_cast<std::uint64_t>(distance < 0 ? -distance : distance) > threshold;
@@ -54,24 +47,19 @@ POLYMAC_INLINE bool has_changed(const Activation& a, const Activation& b, thresh
 
 namespace detail {
 
-/// Elements that are compared before anybody asks.
+/// Elements that are compared at a time.
 inline constexpr std::size_t compared_at_once = 64;
 
+/// One bit for each of `count` elements that has changed.
 template <class Activation>
-POLYMAC_INLINE bool any_changed(const Activation* a, const Activation* b, threshold_of<Activation> threshold) noexcept {
+POLYMAC_INLINE std::uint64_t changed_elements(const Activation* a, const Activation* b, std::size_t count,
+                                              threshold_of<Activation> threshold) noexcept {
   if constexpr (sizeof(Activation) == 1 && std::is_integral_v<Activation>) {
-    if (threshold > 255) return false;
-    const auto limit = static_cast<std::uint8_t>(threshold);
-    std::uint8_t any = 0;
-    for (std::size_t i = 0; i < compared_at_once; ++i) {
-      const std::uint8_t exceeds = byte_distance(a[i], b[i]) > limit ? 1 : 0;
-      any = static_cast<std::uint8_t>(any | exceeds);
-    }
-    return any != 0;
+    return threshold > 255 ? 0 : isa::bytes_that_differ(a, b, count, static_cast<std::uint8_t>(threshold));
   } else {
-    bool any = false;
-    for (std::size_t i = 0; i < compared_at_once; ++i) any |= has_changed(a[i], b[i], threshold);
-    return any;
+    std::uint64_t bits = 0;
+    for (std::size_t i = 0; i < count; ++i) bits |= std::uint64_t{has_changed(a[i], b[i], threshold) ? 1u : 0u} << i;
+    return bits;
   }
 }
 
@@ -81,29 +69,33 @@ POLYMAC_INLINE bool any_changed(const Activation* a, const Activation* b, thresh
 template <class Activation, class Changed>
 void for_each_change(const Activation* a, const Activation* b, std::size_t count, threshold_of<Activation> threshold,
                      const Changed& changed) noexcept {
+  constexpr std::size_t most = detail::compared_at_once;
   for (std::size_t i = 0; i < count;) {
-    const std::size_t left = count - i;
-    if (left >= detail::compared_at_once && !detail::any_changed(a + i, b + i, threshold)) {
-      i += detail::compared_at_once;
-      continue;
+    const std::size_t here = polymac::detail::smaller(count - i, most);
+    std::uint64_t bits = detail::changed_elements(a + i, b + i, here, threshold);
+    std::size_t next = i + here;
+    while (bits != 0) {
+      next = changed(i + static_cast<std::size_t>(std::countr_zero(bits)));
+      if (next >= i + here) break;
+      bits &= ~std::uint64_t{0} << (next - i);
+      next = i + here;
     }
-    const std::size_t end = i + (left < detail::compared_at_once ? left : detail::compared_at_once);
-    while (i < end) i = has_changed(a[i], b[i], threshold) ? changed(i) : i + 1;
+    i = next;
   }
 }
 
-/// An output pixel to be computed: its number in the image, and where its window begins in the frame, in elements.
+/// An output pixel to be computed: its number in the image, and the pixel of the frame where its window begins.
 struct listed_pixel {
   std::uint32_t row;
-  std::uint32_t at;
+  std::uint32_t pixel;
 };
 
 /// Appends the outputs whose windows hold a pixel that is marked. `marks`: one byte for every pixel of the frame, 0 or 1; `lines`: for
 /// every line of it, is anything marked there? `joined`: bytes of a frame line, `dirty`: of an output line, both with 8
 /// bytes more. Returns the end of the list.
-inline listed_pixel* list_outputs(const std::uint8_t* marks, const std::uint8_t* lines, extent2d frame,
-                                  std::size_t channels, const window& w, extent2d output, std::uint8_t* joined,
-                                  std::uint8_t* dirty, listed_pixel* to) noexcept {
+inline listed_pixel* list_outputs(const std::uint8_t* marks, const std::uint8_t* lines, extent2d frame, const window& w,
+                                  extent2d output, std::uint8_t* joined, std::uint8_t* dirty,
+                                  listed_pixel* to) noexcept {
   for (std::size_t oy = 0; oy < output.height; ++oy) {
     bool any = false;
     for (std::size_t ky = 0; ky < w.kernel.height; ++ky) {
@@ -125,7 +117,7 @@ inline listed_pixel* list_outputs(const std::uint8_t* marks, const std::uint8_t*
       else
         for (std::size_t x = 0; x < output.width; ++x) dirty[x] |= from[x * w.stride.width];
     }
-    const std::size_t first = oy * w.stride.height * frame.width * channels, right = w.stride.width * channels;
+    const std::size_t first = oy * w.stride.height * frame.width, right = w.stride.width;
     std::memset(dirty + output.width, 0, 8);
     for (std::size_t x = 0; x < output.width; x += 8) {
       std::uint64_t eight;
@@ -140,12 +132,11 @@ inline listed_pixel* list_outputs(const std::uint8_t* marks, const std::uint8_t*
   return to;
 }
 /// The same for all outputs.
-inline listed_pixel* list_all_outputs(extent2d frame, std::size_t channels, const window& w, extent2d output,
-                                      listed_pixel* to) noexcept {
+inline listed_pixel* list_all_outputs(extent2d frame, const window& w, extent2d output, listed_pixel* to) noexcept {
   for (std::size_t oy = 0; oy < output.height; ++oy)
     for (std::size_t x = 0; x < output.width; ++x)
       *to++ = {static_cast<std::uint32_t>(oy * output.width + x),
-               static_cast<std::uint32_t>((oy * w.stride.height * frame.width + x * w.stride.width) * channels)};
+               static_cast<std::uint32_t>(oy * w.stride.height * frame.width + x * w.stride.width)};
   return to;
 }
 

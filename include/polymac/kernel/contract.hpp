@@ -402,12 +402,12 @@ class loop_nest {
     for (std::size_t rows = 1; rows <= max_rows; ++rows) most = polymac::detail::greater(most, panels_for(rows));
     return most;
   }();
-  /// Of the largest tile.
+  /// Of the largest tile, and what finish() reads behind its last row, 16 sums at a time.
   static constexpr std::size_t most_sums = [] {
     std::size_t most = held_rows(tall_rows);
     for (std::size_t rows = 1; rows <= max_rows; ++rows)
       most = polymac::detail::greater(most, held_rows(rows) * panels_for(rows));
-    return most * Atom::columns;
+    return (most - 1) * Atom::columns + polymac::detail::round_up(Atom::columns, isa::lane_columns);
   }();
 
   constexpr POLYMAC_INLINE void rows_from(const strip<activation>& of, std::size_t panel, std::size_t panel_end,

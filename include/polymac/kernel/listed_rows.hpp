@@ -76,6 +76,8 @@ struct listed_sums {
       return std::size_t{0};
   }();
 
+  static constexpr accumulator zeros[2 * Atom::columns]{};
+
   /// `count` rows, or pairs of rows that are `distance` apart and share a list; sums of slot s go to to + s * Rows *
   /// stride.
   template <std::size_t Rows, std::size_t Panels>
@@ -110,14 +112,41 @@ struct listed_sums {
             live += there <= here;
           }
       } else {
+        // Every other group has sums of its own, where few panels would wait for theirs; integers have no order.
+        constexpr bool splits = std::is_integral_v<accumulator> && Rows == 1 && Panels <= 2;
+        [[maybe_unused]] typename Atom::template tile<Rows, Panels> others;
+        if constexpr (splits) {
+          Atom::start(others, &zeros[0], Atom::columns);
+        }
         std::size_t first = 0;
-        for (std::size_t term = 0; term < of.terms; ++term, first += of.term_groups)
-          for (const live_group* g = rows->groups; g != end; ++g) take(*g, first + g->group, first + g->group);
+        for (std::size_t term = 0; term < of.terms; ++term, first += of.term_groups) {
+          const live_group* g = rows->groups;
+          if constexpr (splits)
+            for (; end - g >= 2; g += 2) {
+              take(g[0], first + g[0].group, first + g[0].group);
+              Atom::step(others, even_places<activation, Rows>(rows->first + g[1].activation, distance), 0,
+                         of.weights + (first + g[1].group) * group_size, of.panel_stride);
+            }
+          for (; g != end; ++g) take(*g, first + g->group, first + g->group);
+        }
+        if constexpr (splits) {
+          accumulator more[Panels * Atom::columns];
+          accumulator* const sums = to + rows->slot * stride;
+          Atom::store(t, sums, stride);
+          Atom::store(others, &more[0], Panels * Atom::columns);
+          using bits = std::make_unsigned_t<accumulator>;
+          for (std::size_t c = 0; c < Panels * Atom::columns; ++c)
+            sums[c] = static_cast<accumulator>(static_cast<bits>(sums[c]) + static_cast<bits>(more[c]));
+          continue;
+        }
       }
       Atom::store(t, to + rows->slot * Rows * stride, stride);
     }
   }
 };
+
+/// Panels that stay in L1 beside what else is read.
+inline constexpr std::size_t near_panel_bytes = std::size_t{24} * 1024;
 
 /// Panels of a tile of one row, at most.
 template <class Atom>
@@ -131,14 +160,15 @@ inline constexpr std::size_t listed_panels = [] {
 template <class Atom, std::size_t Rows, std::size_t Panels>
 constexpr void add_up_panels(const listed_row<typename Atom::activation>* rows, std::size_t count,
                              std::ptrdiff_t distance, listed_operands<Atom>& of, std::size_t list_stride,
-                             std::size_t panels, typename Atom::accumulator* to, std::size_t stride) noexcept {
+                             std::size_t panels, std::size_t together, typename Atom::accumulator* to,
+                             std::size_t stride) noexcept {
   constexpr std::size_t list_panels = [] {
     if constexpr (requires { Atom::list_panels; })
       return std::size_t{Atom::list_panels};
     else
       return std::size_t{1};
   }();
-  for (; panels >= Panels; panels -= Panels) {
+  for (; panels >= Panels && Panels <= together; panels -= Panels) {
     listed_sums<Atom>::template run<Rows, Panels>(rows, count, distance, of, to, stride);
     of.weights += Panels * of.panel_stride;
     of.starts += Panels * of.start_stride;
@@ -146,7 +176,8 @@ constexpr void add_up_panels(const listed_row<typename Atom::activation>* rows, 
     to += Panels * Atom::columns;
   }
   if constexpr (Panels > 1)
-    if (panels > 0) add_up_panels<Atom, Rows, Panels / 2>(rows, count, distance, of, list_stride, panels, to, stride);
+    if (panels > 0)
+      add_up_panels<Atom, Rows, Panels / 2>(rows, count, distance, of, list_stride, panels, together, to, stride);
 }
 
 }  // namespace detail
@@ -175,8 +206,16 @@ constexpr void add_up_rows(const Packed& weights, std::size_t set, const listed_
   // Panels that share a list stay together.
   constexpr std::size_t half = Rows == 1 || isa::is_listed<Atom> ? 1 : 2;
   constexpr std::size_t most = detail::listed_panels<Atom> / half;
+  // Many rows go through panels that stay in L1 meanwhile, one or two if need be: the rows after this one hide the latency of its
+  // products. Few read every panel once.
+  std::size_t together = most;
+  if constexpr (!isa::is_listed<Atom>) {
+    const std::size_t bytes = weights.panel_stride() * sizeof(isa::packed_of<Atom>);
+    if (count >= 8)
+      while (together > 2 && together * bytes > detail::near_panel_bytes) together /= 2;
+  }
   detail::add_up_panels<Atom, Rows, (most > 0 ? most : 1)>(rows, count, distance, of, list_stride, weights.panels(),
-                                                           sums, stride);
+                                                           together, sums, stride);
 }
 
 }  // namespace kernel

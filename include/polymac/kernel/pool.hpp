@@ -4,7 +4,8 @@
 
 #include "polymac/core/view.hpp"
 #include "polymac/core/window.hpp"
-#include "polymac/isa/avx512_column_sums.hpp"  // alone: see isa/all.hpp
+#include "polymac/isa/avx512_column_maxima.hpp"  // alone: see isa/all.hpp
+#include "polymac/isa/avx512_column_sums.hpp"    // likewise
 
 #include <cstddef>
 #include <type_traits>
@@ -25,7 +26,8 @@ struct tap_range {
 constexpr tap_range taps_of(std::size_t position, std::size_t stride, std::size_t dilation, std::size_t kernel,
                             std::size_t begin, std::size_t input, std::size_t end) noexcept {
   const std::size_t origin = position * stride;  // in coordinates of the padded input
-  const auto below = [&](std::size_t limit) {    // taps whose coordinate is less than `limit`
+  if (origin >= begin && origin + (kernel - 1) * dilation < begin + input) return {0, kernel, kernel, origin - begin};
+  const auto below = [&](std::size_t limit) {  // taps whose coordinate is less than `limit`
     if (origin >= limit) return std::size_t{0};
     const std::size_t n = (limit - origin - 1) / dilation + 1;
     return n < kernel ? n : kernel;
@@ -54,11 +56,13 @@ constexpr void fold_line(const T* from, std::size_t stride, std::size_t taps, st
 /// y[n][oy][ox][c] = reducer.finish(fold over the taps of x[n][..][..][c], taps on the input, taps on the padded
 /// input). The views fit the geometry (the layer checks). Channels are worked on in blocks that stay in L1.
 ///   Reducer: type `accumulator`; `accumulator start()`, `accumulator fold(accumulator, T)`, and `finish(inside,
-///   padded)`, which gives what makes a T of an accumulator; all noexcept. One that sums has `sums = true`.
+///   padded)`, which gives what makes a T of an accumulator; all noexcept. One that sums has `sums = true`; one
+///   that clamps the maximum to its `range` has `takes_maxima = true`.
 template <class T, class Reducer>
 constexpr void pool(const window& w, const window_geometry& g, image_view<const T> x, image_view<T> y,
                     const Reducer& reducer) noexcept {
   constexpr std::size_t block = isa::column_sums_block;
+  constexpr bool maxima = Reducer::takes_maxima && isa::has_column_maxima<T, isa::native>;
   typename Reducer::accumulator sum[block]{};
   for (std::size_t n = 0; n < y.batch; ++n)
     for (std::size_t oy = 0; oy < y.height; ++oy) {
@@ -69,6 +73,15 @@ constexpr void pool(const window& w, const window_geometry& g, image_view<const 
                                        g.padding.right);
         for (std::size_t c = 0; c < x.channels; c += block) {
           const std::size_t channels = x.channels - c < block ? x.channels - c : block;
+          if constexpr (maxima)
+            if (!std::is_constant_evaluated()) {
+              const isa::window_rows under{v.count, w.dilation.height * x.line_stride, h.count,
+                                           w.dilation.width * x.pixel_stride};
+              isa::best_column_maxima<T, isa::native>::find(x.pixel(n, v.start, h.start) + c, under, channels,
+                                                            reducer.range.low, reducer.range.high,
+                                                            y.pixel(n, oy, ox) + c);
+              continue;
+            }
           for (std::size_t i = 0; i < channels; ++i) sum[i] = reducer.start();
           for (std::size_t ky = 0; ky < v.count; ++ky)
             detail::fold_line(x.pixel(n, v.start + ky * w.dilation.height, h.start) + c,

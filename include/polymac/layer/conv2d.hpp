@@ -48,6 +48,18 @@ constexpr status resolve_window(const char* who, const convolution& given, std::
   return check(out);
 }
 
+/// Checks x and y where x is a part of an image: y says how many windows there are.
+template <class X, class Y>
+constexpr status check_part_of_image(const char* who, const window& w, const image_view<X>& x, const image_view<Y>& y,
+                                     const padding2d& padding, std::size_t in_channels, std::size_t out_channels,
+                                     window_geometry& geometry) noexcept {
+  if (x.channels != in_channels || y.channels != out_channels || x.batch != y.batch)
+    return status::make(errc::shape, who, ": expected x with ", in_channels, " channels and y with ", out_channels,
+                        ", got ", x.batch, " images of ", x.channels, " and ", y.batch, " of ", y.channels);
+  const status s = resolve_part(w, {x.height, x.width}, {y.height, y.width}, padding, geometry);
+  return s.ok() && x.batch > 0 ? check_memory(who, x, y) : s;
+}
+
 /// Resolves the window on x and compares y with what comes out.
 template <class X, class Y>
 constexpr status check_images(const char* who, const window& w, const image_view<X>& x, const image_view<Y>& y,
@@ -149,25 +161,14 @@ class conv2d {
   /// (isa::amx_int8, isa::amx_bf16), want the image copied once with its padding around it; none is where it can be read
   /// in place. At least workspace_bytes().
   constexpr std::size_t workspace_bytes(extent2d input) const noexcept {
-    auto needed = scratch_needed();
     window_geometry geometry{};
-    if (!resolve(window_, input, geometry).ok()) return needed.bytes();
-    std::size_t elements = 0;
-    if constexpr (frames) {
-      const auto how =
-          line_access(geometry, input, groups_ == 1 || window_.kernel.width == 1, group_channels() == channels_);
-      if (how == access::framed) elements = frame_of(geometry, input).elements();
-      if (how == access::none && copies())
-        elements = windows::framed_elements(geometry, input, channels_, copied_rows(), filled_depth());
-    }
-    if constexpr (kernel::has_tiles<atom>)
-      if (tiles_permitted_) {
-        const bool dense = groups_ == 1 && group_channels() == channels_;
-        const std::size_t of_tiles = layout(geometry, input, dense, static_cast<std::size_t>(-1)).elements;
-        if (elements < of_tiles) elements = of_tiles;
-      }
-    if (elements > needed.block) needed.block = elements;
-    return needed.bytes();
+    return resolve(window_, input, geometry).ok() ? workspace_bytes(input, geometry) : workspace_bytes();
+  }
+  /// The same for on_part().
+  constexpr std::size_t workspace_bytes(extent2d part, extent2d outputs, const padding2d& padding) const noexcept {
+    window_geometry geometry{};
+    return resolve_part(window_, part, outputs, padding, geometry).ok() ? workspace_bytes(part, geometry)
+                                                                        : workspace_bytes();
   }
   /// Height and width of the output for an input of that size; {0, 0} where the window does not fit.
   constexpr extent2d output_size(extent2d input) const noexcept { return output_extent(window_, input); }
@@ -208,25 +209,21 @@ class conv2d {
     window_geometry geometry{};
     if (auto s = detail::check_images("conv2d", window_, x, y, in_channels(), out_channels(), geometry); !s.ok())
       return s;
-    return kernel::with_scratch<activation>("conv2d", scratch_needed(), ws, [&](kernel::scratch<activation> memory) {
-      for (std::size_t g = 0; g < groups_; ++g) {
-        image_view<const activation> group = x;
-        group.data += g * channels_;
-        group.channels = channels_;
-        if constexpr (kernel::has_tiles<atom>)
-          if (!std::is_constant_evaluated() && run_tiles(g, group, geometry, y, memory, rows)) continue;
-        if (!std::is_constant_evaluated() && run_lines(g, group, geometry, y, memory, rows)) continue;
-        if constexpr (leaves_out_padding) {
-          const kernel::convolution_strips<activation> source{group, geometry.output, window_, geometry.padding.top,
-                                                              geometry.padding.left};
-          kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
-        } else {
-          const windows source(group, window_, geometry, group_channels(), weights_.shape().depth, copied_rows(),
-                               filled_depth(), zero_point_, memory.block, memory.block_elements);
-          kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
-        }
-      }
-    });
+    return run(geometry, x, y, ws, rows);
+  }
+  /// The same for a part of an image, a tile, which has `padding` around it whatever the layer's own is: all windows of
+  /// y, the first one in the corner of the padded x. A tile has the bits of the whole image, but for bf16 on tiles of
+  /// matrix registers, which the size of y decides on.
+  constexpr polymac::status on_part(image_view<const activation> x, image_view<output> y, const padding2d& padding,
+                                    workspace ws = {}) const noexcept {
+    if (!status_.ok()) return status_;
+    window_geometry geometry{};
+    if (auto s = detail::check_part_of_image("conv2d", window_, x, y, padding, in_channels(), out_channels(), geometry);
+        !s.ok())
+      return s;
+    if (padding != padding2d{} && !leaves_out_padding && !copies())
+      return polymac::status::make(errc::unsupported, "conv2d: a kernel of 1 x 1 without padding has none on a part");
+    return run(geometry, x, y, ws, {});
   }
 
   /// Arithmetic, instruction set, tile and memory of this layer, in words.
@@ -254,6 +251,52 @@ class conv2d {
         epilogue_(std::move(stages)),
         status_(s),
         tiles_permitted_(whole.tiles_permitted_) {}
+
+  /// Computes windows that fit, of all groups.
+  constexpr POLYMAC_INLINE polymac::status run(const window_geometry& geometry, const image_view<const activation>& x,
+                                               const image_view<output>& y, workspace ws,
+                                               row_range rows) const noexcept {
+    return kernel::with_scratch<activation>("conv2d", scratch_needed(), ws, [&](kernel::scratch<activation> memory) {
+      for (std::size_t g = 0; g < groups_; ++g) {
+        image_view<const activation> group = x;
+        group.data += g * channels_;
+        group.channels = channels_;
+        if constexpr (kernel::has_tiles<atom>)
+          if (!std::is_constant_evaluated() && run_tiles(g, group, geometry, y, memory, rows)) continue;
+        if (!std::is_constant_evaluated() && run_lines(g, group, geometry, y, memory, rows)) continue;
+        if constexpr (leaves_out_padding) {
+          const kernel::convolution_strips<activation> source{group, geometry.output, window_, geometry.padding.top,
+                                                              geometry.padding.left};
+          kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
+        } else {
+          const windows source(group, window_, geometry, group_channels(), weights_.shape().depth, copied_rows(),
+                               filled_depth(), zero_point_, memory.block, memory.block_elements);
+          kernel::contract<atom>(weights_, g, source, epilogue_, kernel::image_rows<output>(y), memory, rows);
+        }
+      }
+    });
+  }
+
+  /// Bytes with which windows on an image of that size are computed fastest.
+  constexpr std::size_t workspace_bytes(extent2d input, const window_geometry& geometry) const noexcept {
+    auto needed = scratch_needed();
+    std::size_t elements = 0;
+    if constexpr (frames) {
+      const auto how =
+          line_access(geometry, input, groups_ == 1 || window_.kernel.width == 1, group_channels() == channels_);
+      if (how == access::framed) elements = frame_of(geometry, input).elements();
+      if (how == access::none && copies())
+        elements = windows::framed_elements(geometry, input, channels_, copied_rows(), filled_depth());
+    }
+    if constexpr (kernel::has_tiles<atom>)
+      if (tiles_permitted_) {
+        const bool dense = groups_ == 1 && group_channels() == channels_;
+        const std::size_t of_tiles = layout(geometry, input, dense, static_cast<std::size_t>(-1)).elements;
+        if (elements < of_tiles) elements = of_tiles;
+      }
+    if (elements > needed.block) needed.block = elements;
+    return needed.bytes();
+  }
 
   /// How windows are read line by line (kernel/line_windows.hpp), if they can be.
   enum class access { in_place, framed, none };

@@ -72,6 +72,34 @@ class depthwise_conv2d {
     if (auto s = detail::check_images("depthwise_conv2d", window_, x, y, in_channels(), out_channels(), geometry);
         !s.ok())
       return s;
+    return run(geometry, x, y, ws, rows);
+  }
+  /// The same for a part of an image; see conv2d::on_part.
+  constexpr polymac::status on_part(image_view<const activation> x, image_view<output> y, const padding2d& padding,
+                                    workspace ws = {}) const noexcept {
+    if (!status_.ok()) return status_;
+    window_geometry geometry{};
+    if (auto s = detail::check_part_of_image("depthwise_conv2d", window_, x, y, padding, in_channels(), out_channels(),
+                                             geometry);
+        !s.ok())
+      return s;
+    return run(geometry, x, y, ws, {});
+  }
+
+  /// Arithmetic, instruction set and memory of this layer, in words.
+  constexpr text<511> explain() const noexcept {
+    return text<511>::join("depthwise_conv2d<", M::name, "> ", window_.kernel.height, " x ", window_.kernel.width,
+                           " x ", out_channels(), ": ", weights_.form(), I::name, ", weights ", weight_bytes(),
+                           " bytes", weights_.wide_sums() ? ", sums in 64 bits" : "", ", workspace ", workspace_bytes(),
+                           " bytes");
+  }
+
+ private:
+  friend struct detail::insides;
+
+  /// Computes windows that fit.
+  constexpr polymac::status run(const window_geometry& geometry, const image_view<const activation>& x,
+                                const image_view<output>& y, workspace ws, row_range rows) const noexcept {
     const kernel::convolution_source<activation, 1> source{x,
                                                            geometry.output,
                                                            window_.kernel,
@@ -88,15 +116,6 @@ class depthwise_conv2d {
                                             });
   }
 
-  /// Arithmetic, instruction set and memory of this layer, in words.
-  constexpr text<511> explain() const noexcept {
-    return text<511>::join("depthwise_conv2d<", M::name, "> ", window_.kernel.height, " x ", window_.kernel.width,
-                           " x ", out_channels(), ": ", weights_.form(), I::name, ", weights ", weight_bytes(),
-                           " bytes", weights_.wide_sums() ? ", sums in 64 bits" : "", ", workspace ", workspace_bytes(),
-                           " bytes");
-  }
-
- private:
   template <class Weights, class Bias>
   constexpr polymac::status construct(const depthwise_convolution& c, const Weights& w, std::span<const Bias> bias,
                                       const quantization<M>& q) noexcept {

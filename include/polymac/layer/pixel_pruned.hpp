@@ -195,6 +195,24 @@ class pixel_engine {
     }
     return {};
   }
+  /// The policy and what it leaves, in words; cycles predicted for this layer and for the dense one: 0: neuron by neuron.
+  text<255> words(double cycles, double dense_cycles) const noexcept {
+    const std::size_t all = choice.pixels();
+    auto t = text<255>::join(P::name, scales ? ", unbiased: " : ": ", choice.active(), " of ", all, " pixels (",
+                             (100 * choice.active() + all / 2) / all, " % of the products) for each inference, ");
+    if (masks) {
+      t.append("the others masked by zero points: no faster than dense, ");
+    } else if (cycles <= 0) {
+      t.append("neuron by neuron through the golden model: slower than dense by far, ");
+    } else {
+      const auto hundredths = static_cast<std::size_t>(100 * dense_cycles / cycles + 0.5);
+      t.append(text<95>::join("lists for the ", atom::isa::name, " atom, predicted ", hundredths / 100, ".",
+                              hundredths / 10 % 10, hundredths % 10, " x dense",
+                              hundredths < 100 ? " (slower), " : ", ")
+                   .view());
+    }
+    return t;
+  }
   /// Why a state cannot be used with this map; ok where it can.
   polymac::status check_state(const char* who, const state& s) const noexcept {
     if (!s.status().ok()) return s.status();
@@ -268,6 +286,23 @@ class pixel_pruned_conv2d {
   }
   /// Bytes of workspace a run needs.
   std::size_t workspace_bytes() const noexcept { return status_.ok() ? cut({}).all : 0; }
+
+  /// The policy, the work that is left, what is predicted of its time, and the dense layer inside, in words. Nothing is chosen
+  /// by that: another form has another protection. (Predictions: a model of Zen 4, maps included; see policy/README.md.)
+  text<767> explain() const noexcept {
+    double cycles = 0, dense = 1;
+    if constexpr (lists)
+      if (by_atoms_) {
+        const auto panels = static_cast<double>(windows_.held_columns() / engine::atom::columns);
+        const auto taps = static_cast<double>(windows_.tap_products());
+        const double share = static_cast<double>(engine_.choice.active()) / static_cast<double>(engine_.choice.pixels());
+        const double outputs = static_cast<double>(geometry_.output.height * geometry_.output.width);
+        cycles = 10 + 3 * static_cast<double>(engine_.choice.pixels()) / outputs + panels * (1.3 * taps * share + 1.5);
+        dense = 3 + panels * 1.15 * taps;
+      }
+    return text<767>::join("pixel_pruned around ", inner_.explain().view(), "; ", engine_.words(cycles, dense).view(),
+                           "workspace ", workspace_bytes(), " bytes");
+  }
 
   /// What the maps are drawn with, and the last one: a state for one stream of images.
   state make_state(typename P::generator generator) const { return engine_.make_state(std::move(generator)); }
@@ -526,6 +561,12 @@ class pixel_pruned_linear {
     return inner_.weight_bytes() + engine_.neurons.bytes() + engine_.choice.bytes();
   }
   std::size_t workspace_bytes() const noexcept { return status_.ok() ? cut({}).all : 0; }
+  /// As of pixel_pruned_conv2d.
+  text<767> explain() const noexcept {
+    return text<767>::join("pixel_pruned around ", inner_.explain().view(), "; ", engine_.words(0, 1).view(), "workspace ",
+                           workspace_bytes(), " bytes");
+  }
+  /// What the maps are drawn with, and the last one: a state for one stream of rows.
   state make_state(typename P::generator generator) const { return engine_.make_state(std::move(generator)); }
 
   /// x: rows x depth; y: rows x columns; they must not overlap.
@@ -679,18 +720,36 @@ auto linear(layer::first_layer_t, const Weights& weights, const Bias& bias, E st
                                                 std::move(stages), q, map);
 }
 
-/// Refused: pixels are the input of the first layer.
-template <Mac M, policy::PixelPruning P, Isa I = isa::native, class... Arguments>
-auto conv2d(const layer::convolution&, Arguments&&...) {
-  static_assert(layer::detail::never<P>,
+namespace layer {
+namespace detail {
+template <class P>
+constexpr void require_first_layer() {
+  static_assert(never<P>,
                 "polymac: pixel_pruning is for the first layer of a network only, whose input are pixels: if this is "
                 "it, say so by layer::first_layer as the first argument");
 }
-template <Mac M, policy::PixelPruning P, Isa I = isa::native, class Weights, class Bias, class... Arguments>
-requires(!std::same_as<Weights, layer::first_layer_t>) auto linear(const Weights&, const Bias&, Arguments&&...) {
-  static_assert(layer::detail::never<P>,
-                "polymac: pixel_pruning is for the first layer of a network only, whose input are pixels: if this is "
-                "it, say so by layer::first_layer as the first argument");
+}  // namespace detail
+}  // namespace layer
+
+/// Refused: pixels are the input of the first layer.
+template <Mac M, policy::PixelPruning P, Isa I = isa::native, class Weights, class Bias,
+          epilogue::Stage E = epilogue::identity>
+auto conv2d(const layer::convolution&, const Weights&, const Bias&, E = {}, const layer::quantization<M>& = {}) {
+  return layer::detail::require_first_layer<P>();
+}
+template <Mac M, policy::PixelPruning P, Isa I = isa::native, class Weights, class Bias, epilogue::Stage E>
+auto conv2d(const layer::convolution&, const Weights&, const Bias&, E, const layer::quantization<M>&,
+            const policy::importance_map&) {
+  return layer::detail::require_first_layer<P>();
+}
+template <Mac M, policy::PixelPruning P, Isa I = isa::native, class Weights, class Bias,
+          epilogue::Stage E = epilogue::identity>
+auto linear(const Weights&, const Bias&, E = {}, const layer::quantization<M>& = {}) {
+  return layer::detail::require_first_layer<P>();
+}
+template <Mac M, policy::PixelPruning P, Isa I = isa::native, class Weights, class Bias, epilogue::Stage E>
+auto linear(const Weights&, const Bias&, E, const layer::quantization<M>&, const policy::importance_map&) {
+  return layer::detail::require_first_layer<P>();
 }
 
 POLYMAC_END

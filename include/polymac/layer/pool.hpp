@@ -20,7 +20,7 @@ namespace detail {
 template <class T>
 struct max_reducer {
   using accumulator = T;
-  static constexpr bool sums = false;
+  static constexpr bool sums = false, takes_maxima = true;
   activation_range<T> range;
   constexpr T start() const noexcept { return activation_range<T>::lowest; }
   constexpr T fold(T most, T value) const noexcept { return value > most ? value : most; }
@@ -32,7 +32,7 @@ struct max_reducer {
 template <class T>
 struct average_reducer {
   static constexpr bool integer = std::integral<T>;
-  static constexpr bool sums = true;
+  static constexpr bool sums = true, takes_maxima = false;
   using accumulator = std::conditional_t<integer, std::int32_t, T>;
   activation_range<T> range;
   bool include_padding = false;
@@ -85,6 +85,17 @@ class pool2d {
     if (s.ok()) s = check_view(name_, "input", x);
     if (s.ok())
       s = expect_extents(name_, "output", y, x.batch, geometry.output.height, geometry.output.width, x.channels);
+    if (s.ok()) kernel::pool(window_, geometry, x, y, reducer_);
+    return s;
+  }
+  /// The same for a part of an image, a tile, which has `padding` around it whatever the window's own is: all windows of
+  /// y, the first one in the corner of the padded x.
+  constexpr polymac::status on_part(image_view<const T> x, image_view<T> y, const padding2d& padding) const noexcept {
+    if (!status_.ok()) return status_;
+    window_geometry geometry{};
+    auto s = resolve_part(window_, {x.height, x.width}, {y.height, y.width}, padding, geometry);
+    if (s.ok()) s = check_view(name_, "input", x);
+    if (s.ok()) s = expect_extents(name_, "output", y, x.batch, y.height, y.width, x.channels);
     if (s.ok()) kernel::pool(window_, geometry, x, y, reducer_);
     return s;
   }

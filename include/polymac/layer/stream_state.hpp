@@ -43,14 +43,15 @@ class stream_state {
   const polymac::status& status() const noexcept { return status_; }
   image_view<const Activation> reference() const noexcept {
     const extent2d frame = frame_extent();
-    return {reference_.data() + (shape_.padding.top * frame.width + shape_.padding.left) * shape_.channels,
+    const std::size_t pixel = shape_.frame_channels;
+    return {frames_memory_.data() + (shape_.padding.top * frame.width + shape_.padding.left) * pixel,
             shape_.batch,
             shape_.input.height,
             shape_.input.width,
             shape_.channels,
-            shape_.channels,
-            frame.width * shape_.channels,
-            frame.height * frame.width * shape_.channels};
+            pixel,
+            frame.width * pixel,
+            frame.height * frame.width * pixel};
   }
   image_view<const Output> output() const noexcept {
     return {outputs_.data(), shape_.batch, shape_.output.height, shape_.output.width, shape_.out_channels};
@@ -66,12 +67,15 @@ class stream_state {
   }
   threshold_type threshold() const noexcept { return threshold_; }
   /// The next call transmits everything, as the first one did.
-  void reset() noexcept { frames_ = 0; }
+  void reset() noexcept {
+    frames_ = 0;
+    dense_calls_ = 0;
+  }
 
   /// Bytes of the state as saved: a header, the reference, sums where the layer adds up, outputs. Numbers are as this
   /// machine has them.
   std::size_t saved_bytes() const noexcept {
-    return sizeof(header) + reference_.size() * sizeof(Activation) + sums_.size() * sizeof(Accumulator) +
+    return sizeof(header) + frames_size_ * sizeof(Activation) + sums_.size() * sizeof(Accumulator) +
            outputs_.size() * sizeof(Output);
   }
   /// Writes it to `to`, which holds saved_bytes() at least.
@@ -83,14 +87,14 @@ class stream_state {
     const header h = make_header();
     std::memcpy(to.data(), &h, sizeof(h));
     std::byte* at = to.data() + sizeof(h);
-    const auto write = [&](const auto& from) {
-      const std::size_t bytes = from.size() * sizeof(*from.data());
-      if (bytes > 0) std::memcpy(at, from.data(), bytes);
+    const auto write = [&](const auto* data, std::size_t count) {
+      const std::size_t bytes = count * sizeof(*data);
+      if (bytes > 0) std::memcpy(at, data, bytes);
       at += bytes;
     };
-    write(reference_);
-    write(sums_);
-    write(outputs_);
+    write(frames_memory_.data(), frames_size_);
+    write(sums_.data(), sums_.size());
+    write(outputs_.data(), outputs_.size());
     return {};
   }
   /// Takes up a saved state of the same layer and image size; else it stays as it is, and an error says what differs.
@@ -120,16 +124,19 @@ class stream_state {
       if (!(h.threshold >= 0))
         return polymac::status::make(errc::parameter, "state: the saved threshold is negative or NaN");
     const std::byte* at = from.data() + sizeof(h);
-    const auto read = [&](auto& to) {
-      const std::size_t bytes = to.size() * sizeof(*to.data());
-      if (bytes > 0) std::memcpy(to.data(), at, bytes);
+    const auto read = [&](auto* data, std::size_t count) {
+      const std::size_t bytes = count * sizeof(*data);
+      if (bytes > 0) std::memcpy(static_cast<void*>(data), at, bytes);
       at += bytes;
     };
-    read(reference_);
-    read(sums_);
-    read(outputs_);
-    if (before_.size() > 0) std::memcpy(before_.data(), reference_.data(), reference_.size() * sizeof(Activation));
+    read(frames_memory_.data(), frames_size_);
+    read(sums_.data(), sums_.size());
+    read(outputs_.data(), outputs_.size());
+    if (frames_memory_.size() > frames_size_)
+      std::memcpy(static_cast<void*>(frames_memory_.data() + frames_size_), frames_memory_.data(),
+                  frames_size_ * sizeof(Activation));
     frames_ = h.frames;
+    dense_calls_ = 0;
     threshold_ = h.threshold;
     return {};
   }
@@ -139,7 +146,7 @@ class stream_state {
   friend class streamed;
 
   struct shape_type {
-    std::size_t batch = 0, channels = 0, out_channels = 0;
+    std::size_t batch = 0, channels = 0, frame_channels = 0, out_channels = 0;
     extent2d input{0, 0}, output{0, 0};
     padding2d padding{};
   };
@@ -160,19 +167,19 @@ class stream_state {
     h.version = 1;
     h.layer = layer_;
     h.bytes = saved_bytes();
-    h.frames = frames_;
+    h.frames = dense_calls_ > 0 ? 0 : frames_;
     h.extents[0] = shape_.batch;
     h.extents[1] = shape_.input.height;
     h.extents[2] = shape_.input.width;
     h.extents[3] = shape_.channels;
     h.threshold = threshold_;
     std::uint64_t check = seed_of(h);
-    const auto add = [&](const auto& from) {
-      check = hash(check, reinterpret_cast<const std::byte*>(from.data()), from.size() * sizeof(*from.data()));
+    const auto add = [&](const auto* data, std::size_t count) {
+      check = hash(check, reinterpret_cast<const std::byte*>(data), count * sizeof(*data));
     };
-    add(reference_);
-    add(sums_);
-    add(outputs_);
+    add(frames_memory_.data(), frames_size_);
+    add(sums_.data(), sums_.size());
+    add(outputs_.data(), outputs_.size());
     h.check = check;
     return h;
   }
@@ -189,20 +196,28 @@ class stream_state {
   shape_type shape_;
   std::uint64_t layer_ = 0;   ///< of the layer that made it
   std::uint64_t frames_ = 0;  ///< calls since everything was transmitted
+  std::uint64_t dense_calls_ = 0;  ///< that are still to come
   threshold_type threshold_{};
   work_done last_;
-  buffer<Activation> reference_;  ///< images with their padding
-  buffer<Activation> before_;     ///< the same before the last change, where sums are kept
+  /// Images with their padding, frames_size_ elements; where sums are kept the same once more, as before the last change.
+  buffer<Activation> frames_memory_;
+  std::size_t frames_size_ = 0;
   buffer<Accumulator> sums_;
   buffer<Output> outputs_;
-  // What a call needs besides, made once.
+  // What a call needs besides, made once. Lists hold pointers: they are of one call, and a copy of a state has none.
+  struct pixel_list {
+    const policy::live_group* groups;
+    std::uint32_t count;
+    std::int32_t sum;  ///< of differences
+  };
   buffer<std::uint8_t> marks_, lines_, joined_, dirty_;
   buffer<kernel::listed_pixel> pixels_;
-  buffer<Activation> whole_;       ///< windows that are computed whole
-  buffer<Activation> before_row_;  ///< one window, or zero points
-  buffer<Activation> listed_;      ///< windows, or pairs of them, of which groups are listed
-  buffer<std::int8_t> differences_;
-  buffer<policy::live_group> groups_;
+  buffer<pixel_list> lists_;                 ///< of the pixels of a frame
+  buffer<policy::live_group> pixel_groups_;  ///< their entries
+  buffer<std::int8_t> differences_;          ///< a frame of them
+  buffer<Activation> zero_pixel_;
+  buffer<policy::live_group> groups_;  ///< entries of the rows of a batch
+  buffer<Activation> whole_;           ///< windows that are computed whole
   buffer<Accumulator> row_sums_;
   buffer<Output> row_outputs_;
   polymac::status status_;

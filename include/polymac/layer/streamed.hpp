@@ -2,17 +2,21 @@
 // A layer with a policy of activations: frame after frame, what has not changed or is zero is not multiplied.
 //
 //      x --compare with the reference--> pixels that have changed --dilate--> outputs that read one of them
-//                |                                                                     |
-//      reference is brought up to x                           its window, copied from the reference
-//                                                                    |               |               |
-//                                        nothing in it lives    few groups        many groups        |
-//                                        a constant row         a list of them    a tile of rows     |
-//                                                               (listed_rows)     (THE loop nest)    |
-//                                                                    +-------+-------+               |
-//                                                                     epilogue, scattered to the outputs in the state
+//                |                          |                                        |
+//      reference is brought up to x         groups of each that live or have         |
+//                                           changed: a list, made once               |
+//                                                   |               its window: the lists of its pixels, put together
+//                                                   |                 |              |                  |
+//                                                   +---------------->|              |                  |
+//                                                                  empty:         few groups         many groups
+//                                                                  a constant,    listed_rows        a tile of rows,
+//                                                                  or nothing        |               THE loop nest
+//                                                                     +--------------+------------------+
+//                                                                      epilogue, scattered to the outputs in the state
 //
 // Without a policy of changes all outputs are looked at, and the reference is a copy of x. Which way a row goes is decided by what its
-// list costs, and gives the same sums (exact arithmetics: the same bits) in any case.
+// list costs, and gives the same sums (exact arithmetics: the same bits) in any case. A pixel's list is made once and read by
+// all windows that hold it, nine of 3 x 3; comparing windows instead took twice the time of everything else.
 #pragma once
 
 #include "polymac/core/extents.hpp"
@@ -21,6 +25,7 @@
 #include "polymac/kernel/changes.hpp"
 #include "polymac/kernel/framed_windows.hpp"
 #include "polymac/kernel/listed_rows.hpp"
+#include "polymac/kernel/window_lists.hpp"
 #include "polymac/layer/conv2d.hpp"
 #include "polymac/layer/insides.hpp"
 #include "polymac/layer/linear.hpp"
@@ -30,6 +35,7 @@
 #include "polymac/policy/delta.hpp"
 #include "polymac/policy/zero_skip.hpp"
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -68,11 +74,30 @@ struct copied_rows {
   }
 };
 
-/// What a list costs beside a tile of rows, in groups of k of one row in that tile: for each row, for each entry, and for
-/// each entry of two rows. Measured on Zen 4 (bench/sparsity_delta.cpp): a list of a row is as fast as a tile up to
-/// three quarters of the groups.
-struct list_costs {
-  std::size_t of_row = 8, of_entry_in_eighths = 10, of_pair_in_eighths = 18;
+/// What rows cost, in cycles: measured on Zen 4 (bench/sparsity_streams.cpp), of other sets a model. An entry of a list is a
+/// product of one row, and loads weights that a tile loads for all of its rows.
+template <class Atom>
+struct row_costs {
+  static constexpr double products_of_cycle = [] {
+    constexpr std::size_t size = sizeof(typename Atom::activation);
+    const double bytes = isa::detail::reaches<typename Atom::isa, isa::avx512>()     ? 64
+                         : isa::detail::reaches<typename Atom::isa, isa::avx_vnni>() ? 64
+                         : isa::detail::reaches<typename Atom::isa, isa::avx2>()     ? 24
+                         : isa::detail::reaches<typename Atom::isa, isa::neon>()     ? 16
+                                                                                     : 1;
+    return bytes / static_cast<double>(size);
+  }();
+  /// Of a group of k beside one panel, in a tile of rows.
+  static constexpr double group = static_cast<double>(Atom::columns * Atom::depth) / products_of_cycle;
+  static constexpr double entry = 1.25 * group, pair = 2.25 * group;
+  /// Beside products: a list is put together, sums are added to others; of each row, and of each of its panels.
+  static constexpr double listed_row = 100, listed_panel = 12;
+  /// A window is copied, for each line of the kernel; the row goes to its output by itself.
+  static constexpr double whole_row = 30, whole_line = 8;
+  /// What is left of a row in the dense layer, for each panel.
+  static constexpr double finished_panel = 8;
+  /// Pixels are listed.
+  static constexpr double listed_pixel = 25;
 };
 
 }  // namespace detail
@@ -105,6 +130,13 @@ class streamed {
       "polymac: this policy of activations is not one of streams: expected policy::delta, policy::zero_skip or "
       "policy::both of them (policy::pixel_pruning expects layer::first_layer before the other arguments)");
   static constexpr bool slides = detail::slides<Inner>;
+  /// policy::always: are costs not asked for?
+  static constexpr bool forced = [] {
+    if constexpr (requires { P::is_always; })
+      return true;
+    else
+      return false;
+  }();
   /// Are sums the accumulators, so that products may be added to them later?
   static constexpr bool lists =
       kernel::takes_lists<atom> && std::is_same_v<sum, accumulator> && !requires(const accumulator& c) {
@@ -132,7 +164,8 @@ class streamed {
   static constexpr std::size_t most_whole = kernel::has_tiles<atom> ? 64
                                             : atom::max_rows < 12   ? 24
                                                                     : 2 * atom::max_rows;
-  static constexpr std::size_t most_listed = 16, most_pairs = 4;
+  static constexpr std::size_t most_listed = 64;
+  using costs = detail::row_costs<atom>;
 
  public:
   template <class... Arguments>
@@ -203,7 +236,8 @@ class streamed {
                            : skips_zeros  ? "rows by lists where those are shorter"
                                           : "whole rows",
                            "; a list is predicted to be faster below ", percent_of_break_even(),
-                           " % of the groups, rows below 95 % of all");
+                           " % of the groups, and all of it than the dense layer where less than ",
+                           static_cast<std::size_t>(100 * dense_cost() / whole_cost()), " % of the rows are computed");
   }
 
  private:
@@ -245,23 +279,62 @@ class streamed {
   constexpr std::size_t sum_stride() const noexcept {
     return polymac::detail::round_up(weights().panels() * weights().panel_columns(), std::size_t{16});
   }
-  constexpr bool uses_lists() const noexcept { return lists && !weights().wide_sums(); }
-  constexpr bool keeps_sums() const noexcept { return wants_sums && !weights().wide_sums(); }
+  /// Entries of the lists of a batch: of most_listed rows of which a third lives, and at least of one row.
+  constexpr std::size_t list_capacity() const noexcept {
+    return most_listed * (groups() / 3 + isa::list_slack) + groups() + isa::list_slack;
+  }
+  /// Channels of a pixel in the frame: whole groups, where the weights have them so.
+  constexpr std::size_t frame_channels() const noexcept {
+    if (!pixels_are_groups()) return in_channels();
+    return polymac::detail::round_up(in_channels(), weights().group_depth());
+  }
+  /// Is every group of the weights a part of one pixel? Then pixels can have lists.
+  constexpr bool pixels_are_groups() const noexcept {
+    if constexpr (slides) {
+      const std::size_t depth = weights().group_depth(), filled = insides::filled_channels(inner_);
+      const window w = taps();
+      if (sets() != 1 || w.kernel.width > 8) return false;
+      if (w.kernel == extent2d{1, 1}) return true;
+      return filled % depth == 0 && insides::line_depth(inner_) % depth == 0 &&
+             filled == polymac::detail::round_up(in_channels(), depth);
+    } else {
+      return true;
+    }
+  }
+  constexpr bool uses_lists() const noexcept { return lists && !weights().wide_sums() && pixels_are_groups(); }
+  constexpr bool keeps_sums() const noexcept { return wants_sums && uses_lists(); }
   constexpr kernel::framed_windows windows(extent2d frame) const noexcept {
     if constexpr (slides)
       return {taps(),
               frame.width,
-              in_channels(),
+              frame_channels(),
               insides::channels(inner_),
               insides::filled_channels(inner_),
               insides::line_depth(inner_)};
     else
-      return {taps(), frame.width, in_channels(), in_channels(), in_channels(), in_channels()};
+      return {taps(), frame.width, frame_channels(), in_channels(), frame_channels(), frame_channels()};
+  }
+  /// Cycles of a row whose list has so many entries, of one that is computed whole, and of one in the dense layer.
+  constexpr double listed_cost(std::size_t entries, double of_entry) const noexcept {
+    return costs::listed_row +
+           static_cast<double>(weights().panels()) * (costs::listed_panel + static_cast<double>(entries) * of_entry);
+  }
+  constexpr double whole_cost() const noexcept {
+    return dense_cost() + costs::whole_row + costs::whole_line * static_cast<double>(taps().kernel.height);
+  }
+  constexpr double dense_cost() const noexcept {
+    return static_cast<double>(weights().panels()) *
+           (costs::finished_panel + static_cast<double>(groups()) * costs::group);
+  }
+  /// Entries up to which a list is shorter than the whole row.
+  constexpr std::size_t most_entries(double of_entry) const noexcept {
+    const double room = whole_cost() - listed_cost(0, of_entry),
+                 entry = listed_cost(1, of_entry) - listed_cost(0, of_entry);
+    return room > 0 && entry > 0 ? static_cast<std::size_t>(room / entry) : 0;
   }
   constexpr std::size_t percent_of_break_even() const noexcept {
-    constexpr detail::list_costs costs;
-    const std::size_t all = groups() > 0 ? groups() : 1;
-    return all > costs.of_row ? 100 * 8 * (all - costs.of_row) / costs.of_entry_in_eighths / all : 0;
+    const std::size_t all = groups() > 0 ? groups() : 1, percent = 100 * most_entries(costs::entry) / all;
+    return percent < 100 ? percent : 100;
   }
   template <class T>
   static image_view<T> line_of(const matrix_view<T>& m) noexcept {
@@ -311,43 +384,46 @@ class streamed {
     window_geometry geometry{};
     if (input.width > 0 && batch > 0)
       if (auto wrong = resolve(taps(), input, geometry); !wrong.ok()) return wrong;
-    s.shape_ = {batch, channels, out_channels(), input, geometry.output, geometry.padding};
+    s.shape_ = {batch, channels, frame_channels(), out_channels(), input, geometry.output, geometry.padding};
     s.layer_ = identity_;
     if constexpr (has_delta) s.threshold_ = static_cast<typename state::threshold_type>(delta::threshold);
     const extent2d frame = s.frame_extent();
     const std::size_t pixels = frame.height * frame.width, rows = geometry.output.height * geometry.output.width;
+    const std::size_t held = s.shape_.frame_channels;
     constexpr std::size_t most = static_cast<std::uint32_t>(-1);
-    if (pixels > most / (channels > 0 ? channels : 1) || rows > most)
+    if (pixels > most / (held > 0 ? held : 1) || rows > most)
       return polymac::status::make(errc::shape, "state: an image of ", input.height, " x ", input.width, " x ",
                                    channels, " has more than 2^32 activations");
     const std::size_t depth = window_elements(), stride = sum_stride();
-    auto result = s.reference_.resize(batch * pixels * channels);
+    s.frames_size_ = batch * pixels * held;
+    auto result = s.frames_memory_.resize(s.frames_size_ * (keeps_sums() ? 2 : 1));
     const auto resize = [&](auto& what, std::size_t count) {
       if (result.ok()) result = what.resize(count);
     };
     resize(s.outputs_, batch * rows * out_channels());
-    resize(s.marks_, pixels);
+    resize(s.marks_, pixels + 8);
     resize(s.lines_, frame.height);
     resize(s.joined_, frame.width + 8);
     resize(s.dirty_, geometry.output.width + 16);
     resize(s.pixels_, rows + 8);
-    resize(s.whole_, (most_whole + 1) * depth);
+    resize(s.whole_, most_whole * depth);
     resize(s.row_outputs_, polymac::detail::greater(most_whole, most_listed) * out_channels());
-    if (keeps_sums()) {
-      resize(s.sums_, batch * rows * sets() * stride);
-      resize(s.before_, batch * pixels * channels);
-    }
+    if (keeps_sums()) resize(s.sums_, batch * rows * stride);
     if (uses_lists() && (keeps_sums() || skips_zeros)) {
-      resize(s.before_row_, depth);
-      resize(s.listed_, (most_listed + 2 * most_pairs + 1) * depth);
-      resize(s.differences_, most_listed * (depth + 64));
-      resize(s.groups_, 3 * most_listed * (groups() + isa::list_slack));
+      resize(s.lists_, pixels);
+      resize(s.pixel_groups_, pixels * (held / weights().group_depth()) + isa::list_slack);
+      if (has_differences) resize(s.differences_, pixels * held + isa::difference_slack);
+      resize(s.zero_pixel_, held);
+      resize(s.groups_, list_capacity());
     }
-    if (uses_lists()) resize(s.row_sums_, most_whole * polymac::detail::greater(stride, sets() * columns()) + 16);
+    if (uses_lists())
+      resize(s.row_sums_,
+             polymac::detail::greater(most_whole, 2 * most_listed) * polymac::detail::greater(stride, columns()) + 16);
     if (!result.ok()) return result;
     const activation zero = insides::zero_point(inner_);
-    for (std::size_t i = 0; i < s.reference_.size(); ++i) s.reference_[i] = zero;
-    for (std::size_t i = 0; i < s.before_.size(); ++i) s.before_[i] = zero;
+    for (std::size_t i = 0; i < s.frames_memory_.size(); ++i)
+      s.frames_memory_[i] = i % held < channels ? zero : activation{};
+    for (std::size_t i = 0; i < s.zero_pixel_.size(); ++i) s.zero_pixel_[i] = i < channels ? zero : activation{};
     return {};
   }
 
@@ -389,32 +465,59 @@ class streamed {
     s.last_.of_rows = x.batch * rows;
     s.last_.of_macs = s.last_.of_rows * sets() * columns() * real_depth();
     if (s.last_.of_rows == 0 || x.channels == 0) return {};
+    if (s.dense_calls_ > 0) return run_dense_calls(x, s, ws);
     const bool all = !has_delta || s.frames_ == 0 || (refresh > 0 && s.frames_ % refresh == 0);
+    double cost = 0;  // of what lists do where sums are kept
+    const bool looks_at_zeros = skips_zeros && all && uses_lists();
     for (std::size_t n = 0; n < x.batch; ++n) {
       std::memset(s.lines_.data(), 0, s.lines_.size());
-      if (!all || (skips_zeros && !has_delta)) std::memset(s.marks_.data(), 0, s.marks_.size());
+      std::memset(s.marks_.data(), 0, s.marks_.size());
       if (all)
         transmit_all(x, n, s);
       else
         transmit_changes(x, n, s);
+      way how = way::whole;
+      if (looks_at_zeros)
+        how = list_zeros(s, n);
+      else if (!all && keeps_sums())
+        how = list_changes(s, n);
       kernel::listed_pixel* end = s.pixels_.data();
-      if (all && (has_delta || !skips_zeros))
-        end = kernel::list_all_outputs(frame, x.channels, taps(), out, end);
+      if (all && (!looks_at_zeros || how == way::whole))
+        end = kernel::list_all_outputs(frame, taps(), out, end);
       else
-        end = kernel::list_outputs(s.marks_.data(), s.lines_.data(), frame, x.channels, taps(), out, s.joined_.data(),
+        end = kernel::list_outputs(s.marks_.data(), s.lines_.data(), frame, taps(), out, s.joined_.data(),
                                    s.dirty_.data(), end);
       const auto count = static_cast<std::size_t>(end - s.pixels_.data());
-      if (skips_zeros && !has_delta && count < rows) fill_zero_rows(s, n);
-      if (whole_is_better(s, n, count)) {
+      if (!keeps_sums() && whole_is_better(s, count, how)) {
         if (auto wrong = run_dense(s, n, ws); !wrong.ok()) return wrong;
         s.last_.rows += rows;
         s.last_.macs += rows * sets() * columns() * real_depth();
-        continue;
+        if (!all || !has_delta) s.dense_calls_ = calls_without_looking;
+      } else {
+        if (looks_at_zeros && count < rows) fill_zero_rows(s, n);
+        s.last_.rows += count;
+        with_atom([&](auto a) { cost += compute<typename decltype(a)::type>(s, n, count, how); });
       }
-      s.last_.rows += count;
-      with_atom([&](auto a) { compute<typename decltype(a)::type>(s, n, count, all); });
+      if (keeps_sums()) bring_up(s, n, all);
     }
     ++s.frames_;
+    if (!forced && keeps_sums() && !all && cost > dense_cost() * static_cast<double>(s.last_.of_rows))
+      s.dense_calls_ = calls_without_looking;
+    return {};
+  }
+  /// After a call that had better been the dense layer so many are it: all of x is transmitted, nothing is compared.
+  static constexpr std::size_t calls_without_looking = 7;
+  polymac::status run_dense_calls(const image_view<const activation>& x, state& s, workspace ws) const noexcept {
+    for (std::size_t n = 0; n < x.batch; ++n) {
+      transmit_all(x, n, s);
+      if (auto wrong = run_dense(s, n, ws); !wrong.ok()) return wrong;
+    }
+    s.last_.rows = s.last_.of_rows;
+    s.last_.macs = s.last_.of_macs;
+    if (--s.dense_calls_ == 0 && keeps_sums())
+      s.frames_ = 0;  // sums are those of an older frame
+    else
+      ++s.frames_;
     return {};
   }
   /// k of a sum that the user knows of.
@@ -425,94 +528,222 @@ class streamed {
       return in_channels();
   }
 
-  activation* interior(state& s, std::size_t n, std::size_t y) const noexcept {
+  std::size_t image_elements(const state& s) const noexcept {
     const extent2d frame = s.frame_extent();
-    return s.reference_.data() +
-           ((n * frame.height + s.shape_.padding.top + y) * frame.width + s.shape_.padding.left) * s.shape_.channels;
+    return frame.height * frame.width * s.shape_.frame_channels;
+  }
+  /// The first pixel of a line of image n that is no padding, as a pixel of the frame.
+  std::size_t first_pixel(const state& s, std::size_t y) const noexcept {
+    return (s.shape_.padding.top + y) * s.frame_extent().width + s.shape_.padding.left;
+  }
+  activation* interior(state& s, std::size_t n, std::size_t y) const noexcept {
+    return s.frames_memory_.data() + n * image_elements(s) + first_pixel(s, y) * s.shape_.frame_channels;
   }
   void transmit_all(const image_view<const activation>& x, std::size_t n, state& s) const noexcept {
-    const extent2d frame = s.frame_extent();
-    const activation zero = insides::zero_point(inner_);
-    activation zeros[kernel::detail::compared_at_once];
-    for (auto& z : zeros) z = zero;
+    const std::size_t held = s.shape_.frame_channels;
+    const bool dense = x.pixel_stride == x.channels && held == x.channels;
     for (std::size_t y = 0; y < x.height; ++y) {
       activation* const to = interior(s, n, y);
-      for (std::size_t i = 0; i < (x.pixel_stride == x.channels ? 1 : x.width); ++i)
-        std::memcpy(static_cast<void*>(to + i * x.channels), x.pixel(n, y, i),
-                    (x.pixel_stride == x.channels ? x.width : 1) * x.channels * sizeof(activation));
-      if constexpr (skips_zeros && !has_delta) {
-        // Pixels that live.
-        std::uint8_t* const marks = s.marks_.data() + (s.shape_.padding.top + y) * frame.width + s.shape_.padding.left;
-        const std::size_t count = x.width * x.channels;
-        std::uint8_t any = 0;
-        for (std::size_t at = 0; at < count; at += kernel::detail::compared_at_once)
-          kernel::for_each_change(to + at, &zeros[0],
-                                  polymac::detail::smaller(count - at, kernel::detail::compared_at_once), {},
-                                  [&](std::size_t i) {
-                                    const std::size_t pixel = (at + i) / x.channels;
-                                    marks[pixel] = any = 1;
-                                    return (pixel + 1) * x.channels - at;
-                                  });
-        s.lines_[s.shape_.padding.top + y] = any;
-      }
+      for (std::size_t i = 0; i < (dense ? 1 : x.width); ++i)
+        std::memcpy(static_cast<void*>(to + i * held), x.pixel(n, y, i),
+                    (dense ? x.width : 1) * x.channels * sizeof(activation));
     }
   }
+  /// Brings the reference up to x where they differ by more than the threshold, and marks those pixels.
   void transmit_changes(const image_view<const activation>& x, std::size_t n, state& s) const noexcept {
-    const extent2d frame = s.frame_extent();
-    const std::size_t channels = x.channels;
+    const std::size_t channels = x.channels, held = s.shape_.frame_channels;
+    const bool dense = x.pixel_stride == channels && held == channels;
     for (std::size_t y = 0; y < x.height; ++y) {
       activation* const reference = interior(s, n, y);
-      std::uint8_t* const marks = s.marks_.data() + (s.shape_.padding.top + y) * frame.width + s.shape_.padding.left;
+      std::uint8_t* const marks = s.marks_.data() + first_pixel(s, y);
       std::uint8_t any = 0;
-      const auto transmit = [&](const activation* from, std::size_t pixel, std::size_t pixels) {
-        activation* const to = reference + pixel * channels;
-        kernel::for_each_change(from, to, pixels * channels, s.threshold_, [&](std::size_t i) {
-          const std::size_t at = i / channels;
-          marks[pixel + at] = any = 1;
-          std::size_t first = i, end = i + 1;
-          if constexpr (grain == policy::grain::pixel) {
-            first = at * channels;
-            end = first + channels;
-          } else if constexpr (grain == policy::grain::group) {
-            first = i - (i - at * channels) % 4;
-            end = polymac::detail::smaller(first + 4, (at + 1) * channels);
-          }
-          for (std::size_t e = first; e < end; ++e) to[e] = from[e];
-          return end;
-        });
-      };
-      if (x.pixel_stride == channels)
-        transmit(x.pixel(n, y, 0), 0, x.width);
+      if (dense)
+        any = transmit(x.pixel(n, y, 0), reference, channels, x.width * channels, s.threshold_, marks);
       else
-        for (std::size_t i = 0; i < x.width; ++i) transmit(x.pixel(n, y, i), i, 1);
+        for (std::size_t i = 0; i < x.width; ++i)
+          any |= transmit(x.pixel(n, y, i), reference + i * held, channels, channels, s.threshold_, marks + i);
       s.lines_[s.shape_.padding.top + y] = any;
     }
+  }
+  /// The same for `count` elements of neighbouring pixels; was there anything?
+  static std::uint8_t transmit(const activation* from, activation* to, std::size_t channels, std::size_t count,
+                               typename state::threshold_type threshold, std::uint8_t* marks) noexcept {
+    std::uint8_t any = 0;
+    constexpr bool bytes = sizeof(activation) == 1 && std::is_integral_v<activation>;
+    if constexpr (bytes && grain != policy::grain::pixel) {
+      // Elements, or fours of them, 64 at a time.
+      constexpr std::size_t most = kernel::detail::compared_at_once;
+      if (threshold > 255) return 0;
+      if (grain == policy::grain::element || channels % 4 == 0) {
+        std::size_t pixel = 0, end_of_pixel = channels;
+        for (std::size_t i = 0; i < count; i += most) {
+          const std::size_t here = polymac::detail::smaller(count - i, most);
+          std::uint64_t bits = isa::bytes_that_differ(from + i, to + i, here, static_cast<std::uint8_t>(threshold));
+          if (bits == 0) continue;
+          if constexpr (grain == policy::grain::group) bits = isa::fours_of(bits);
+          isa::replace_bytes(from + i, to + i, here, bits);
+          any = 1;
+          while (end_of_pixel <= i) end_of_pixel += channels, ++pixel;
+          for (std::size_t p = pixel, end = end_of_pixel, begin = i;; ++p, begin = end, end += channels) {
+            const std::size_t last = polymac::detail::smaller(end, i + here);
+            const std::size_t width = last - begin;
+            const std::uint64_t mask = width == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << width) - 1;
+            marks[p] |= ((bits >> (begin - i)) & mask) != 0 ? 1 : 0;
+            if (end >= i + here) break;
+          }
+        }
+        return any;
+      }
+    }
+    kernel::for_each_change(from, to, count, threshold, [&](std::size_t i) {
+      const std::size_t at = i / channels;
+      marks[at] = any = 1;
+      std::size_t first = i, end = i + 1;
+      if constexpr (grain == policy::grain::pixel) {
+        first = at * channels;
+        end = first + channels;
+      } else if constexpr (grain == policy::grain::group) {
+        first = i - (i - at * channels) % 4;
+        end = polymac::detail::smaller(first + 4, (at + 1) * channels);
+      }
+      kernel::detail::copy_elements(to + first, from + first, end - first);
+      return end;
+    });
+    return any;
+  }
+
+  /// How the groups in the lists are multiplied.
+  enum class way : unsigned char {
+    whole,             ///< there are no lists
+    ones,              ///< their activations, and nothing else: zeros add nothing
+    own_differences,   ///< the same by the product of differences, as differences from 0
+    zero_differences,  ///< differences from zero points
+    differences,       ///< from what they were
+    pairs              ///< what they are, less what they were
+  };
+  static constexpr bool has_differences = !std::is_void_v<isa::difference_of<atom>>;
+  constexpr bool has_zero_at_0() const noexcept {
+    if constexpr (std::is_integral_v<activation>)
+      return insides::zero_point(inner_) == activation{};
+    else
+      return true;
+  }
+  constexpr bool zeros_add_nothing() const noexcept {
+    if constexpr (std::is_integral_v<activation>)
+      return atom::activation_offset == 0 && has_zero_at_0();
+    else
+      return true;
+  }
+  static constexpr double entry_cost(way how) noexcept { return how == way::pairs ? costs::pair : costs::entry; }
+
+  /// Calls list(pixel's first activation, its number in the frame, where its list begins) for pixels of image n, those that
+  /// are marked or all, and notes what it returns, the end of the list. Marks tell afterwards which lists are not empty.
+  template <bool Marked, class List>
+  void list_pixels(state& s, std::size_t n, const List& list) const noexcept {
+    const std::size_t held = s.shape_.frame_channels;
+    policy::live_group* to = s.pixel_groups_.data();
+    for (std::size_t y = 0; y < s.shape_.input.height; ++y) {
+      std::uint8_t& line = s.lines_[s.shape_.padding.top + y];
+      if (Marked && !line) continue;
+      const std::size_t first = first_pixel(s, y);
+      const activation* at = interior(s, n, y);
+      std::uint8_t any = 0;
+      for (std::size_t p = first; p < first + s.shape_.input.width; ++p, at += held) {
+        if (Marked && !s.marks_[p]) continue;
+        typename state::pixel_list& of = s.lists_[p];
+        of.groups = to;
+        of.sum = 0;
+        to = list(at, p, to, of.sum);
+        of.count = static_cast<std::uint32_t>(to - of.groups);
+        const std::uint8_t mark = of.count > 0 ? 1 : 0;
+        s.marks_[p] = mark;
+        any |= mark;
+      }
+      line = any;
+    }
+  }
+  /// Lists the groups of every pixel that are not zero points.
+  way list_zeros(state& s, std::size_t n) const noexcept {
+    const std::size_t depth = weights().group_depth(), all = s.shape_.frame_channels / depth;
+    if (zeros_add_nothing()) {
+      list_pixels<false>(s, n, [&](const activation* at, std::size_t, policy::live_group* to, std::int32_t&) {
+        return isa::list_live(at, all, depth, {0, 0}, to);
+      });
+      return way::ones;
+    }
+    if constexpr (has_differences) {
+      bool fit = true;
+      const bool own = std::is_same_v<activation, std::int8_t> && has_zero_at_0();
+      const std::size_t held = s.shape_.frame_channels;
+      list_pixels<false>(s, n, [&](const activation* at, std::size_t p, policy::live_group* to, std::int32_t& total) {
+        isa::byte_differences found;
+        to = found.list(at, own ? nullptr : s.zero_pixel_.data(), all, depth, {0, 0}, s.differences_.data() + p * held,
+                        to);
+        fit = fit && found.fit();
+        total = found.sum();
+        return to;
+      });
+      if (fit) return own ? way::own_differences : way::zero_differences;
+    }
+    return way::whole;
+  }
+  /// Lists the groups of every marked pixel that are not what they were.
+  way list_changes(state& s, std::size_t n) const noexcept {
+    const std::size_t depth = weights().group_depth(), all = s.shape_.frame_channels / depth;
+    const auto distance = static_cast<std::ptrdiff_t>(s.frames_size_);
+    if constexpr (has_differences) {
+      bool fit = true;
+      const std::size_t held = s.shape_.frame_channels;
+      list_pixels<true>(s, n, [&](const activation* at, std::size_t p, policy::live_group* to, std::int32_t& total) {
+        isa::byte_differences found;
+        to = found.list(at, at + distance, all, depth, {0, 0}, s.differences_.data() + p * held, to);
+        fit = fit && found.fit();
+        total = found.sum();
+        return to;
+      });
+      if (fit) return way::differences;
+    }
+    list_pixels<true>(s, n, [&](const activation* at, std::size_t, policy::live_group* to, std::int32_t&) {
+      return isa::list_changed(at, at + distance, all, depth, {0, 0}, to);
+    });
+    return way::pairs;
   }
   void fill_zero_rows(state& s, std::size_t n) const noexcept {
     const std::size_t rows = s.shape_.output.height * s.shape_.output.width;
     output* to = s.outputs_.data() + n * rows * out_channels();
     for (std::size_t r = 0; r < rows; ++r, to += out_channels())
       std::memcpy(static_cast<void*>(to), zero_outputs_.data(), out_channels() * sizeof(output));
+    if (keeps_sums())
+      for (std::size_t r = n * rows; r < (n + 1) * rows; ++r)
+        std::memcpy(static_cast<void*>(s.sums_.data() + r * sum_stride()), zero_sums_.data(),
+                    sum_stride() * sizeof(accumulator));
   }
 
-  /// Is the dense layer faster? Where nearly all rows are asked for; with zeros, where some rows that are looked at have too few.
-  bool whole_is_better(state& s, std::size_t n, std::size_t count) const noexcept {
+  /// Is the dense layer faster? Where nearly all rows are asked for; with zeros, by what lists of some rows cost.
+  bool whole_is_better(const state& s, std::size_t count, way how) const noexcept {
     const std::size_t rows = s.shape_.output.height * s.shape_.output.width;
-    if (keeps_sums() || 20 * count < 19 * rows) return false;
-    if (!skips_zeros || !uses_lists()) return true;
-    constexpr detail::list_costs costs;
-    const extent2d frame = s.frame_extent();
-    const auto copy = windows(frame);
-    const activation* const image = s.reference_.data() + n * frame.height * frame.width * s.shape_.channels;
-    const std::size_t every = count / 32 + 1;
-    fill_zero_window(copy, s.before_row_.data());
-    std::size_t cost = 0, looked_at = 0;
+    if (forced) return false;
+    const double dense = dense_cost() * static_cast<double>(rows);
+    if (how == way::whole) return whole_cost() * static_cast<double>(count) >= 0.95 * dense;
+    if (count == 0) return false;
+    const std::size_t every = count / 64 + 1;
+    const kernel::window_lists of(windows(s.frame_extent()), s.frame_extent().width, weights().group_depth());
+    double cost = 0;
+    std::size_t looked_at = 0;
     for (std::size_t i = 0; i < count; i += every, ++looked_at) {
-      copy.copy(image + s.pixels_[i].at, s.whole_.data());
-      const std::size_t live = list_live(s, s.whole_.data(), s.groups_.data());
-      cost += polymac::detail::smaller(8 * costs.of_row + live * entry_cost(), 8 * groups());
+      const double by_list = listed_cost(live_groups(s, of, s.pixels_[i]), entry_cost(how));
+      cost += by_list < whole_cost() ? by_list : whole_cost();
     }
-    return 20 * cost >= 19 * 8 * groups() * looked_at;
+    const double listing = costs::listed_pixel * static_cast<double>(s.shape_.input.height * s.shape_.input.width);
+    return cost * static_cast<double>(count) / static_cast<double>(looked_at) + listing >= 0.95 * dense;
+  }
+  /// Groups in the lists of a window's pixels.
+  std::size_t live_groups(const state& s, const kernel::window_lists& of,
+                          const kernel::listed_pixel& row) const noexcept {
+    std::size_t count = 0;
+    of.for_each_live(s.marks_.data(), row.pixel,
+                     [&](std::size_t pixel, const policy::live_group&) { count += s.lists_[pixel].count; });
+    return count;
   }
   polymac::status run_dense(state& s, std::size_t n, workspace ws) const noexcept {
     const std::size_t rows = s.shape_.output.height * s.shape_.output.width;
@@ -523,237 +754,146 @@ class streamed {
       x.batch = 1;
       return inner_(x, {to, 1, s.shape_.output.height, s.shape_.output.width, out_channels()}, ws);
     } else {
-      return inner_({x.data, rows, in_channels()}, {to, rows, out_channels()});
+      return inner_({x.data, rows, in_channels(), x.pixel_stride}, {to, rows, out_channels()});
     }
   }
 
-  /// Of zeros: is one row enough, or has it to be set off against a row of zero points?
-  constexpr bool zeros_add_nothing() const noexcept {
-    if constexpr (std::is_integral_v<activation>)
-      return atom::activation_offset == 0 && insides::zero_point(inner_) == activation{};
-    else
-      return true;
-  }
-  constexpr std::size_t entry_cost() const noexcept {
-    constexpr detail::list_costs costs;
-    return zeros_add_nothing() || has_differences ? costs.of_entry_in_eighths : costs.of_pair_in_eighths;
-  }
-  static constexpr bool has_differences = !std::is_void_v<isa::difference_of<atom>>;
-
-  /// Which row a listed one makes, and what its sums are added to.
+  /// What sums of lists are added to.
   enum class basis : unsigned char { nothing, sums, zeros };
-  struct listed {
-    std::size_t row;
-    std::int32_t difference;  ///< the sum of differences
-    basis on;
-  };
-  /// Rows whose lists are added up together.
-  template <class A, std::size_t Rows>
+  /// Rows whose lists are added up together; the lists lie one behind the other.
+  template <class A>
   struct listed_batch {
-    using row_activation = typename A::activation;
-    kernel::listed_row<row_activation> rows[most_listed];
-    listed what[most_listed];
+    kernel::listed_row<typename A::activation> rows[most_listed];
+    std::size_t row[most_listed];           ///< the output
+    std::int32_t differences[most_listed];  ///< their sum
     std::size_t count = 0;
-    policy::live_group* groups = nullptr;
-    row_activation* memory = nullptr;
+    policy::live_group* end;
   };
 
-  /// Computes `count` listed pixels of image n.
+  /// Computes `count` listed pixels of image n; returns what that is predicted to cost.
   template <class A>
-  void compute(state& s, std::size_t n, std::size_t count, bool all) const noexcept {
-    using D = isa::difference_of<A>;
-    constexpr bool differs = lists && !std::is_void_v<D>;
+  double compute(state& s, std::size_t n, std::size_t count, way how) const noexcept {
+    double cost = 0;
     const extent2d frame = s.frame_extent();
-    const std::size_t image = frame.height * frame.width * s.shape_.channels, depth = window_elements();
-    const std::size_t first_row = n * s.shape_.output.height * s.shape_.output.width;
+    const std::size_t depth = window_elements(), first_row = n * s.shape_.output.height * s.shape_.output.width;
     const auto copy = windows(frame);
-    const bool by_list = uses_lists() && ((keeps_sums() && !all) || skips_zeros);
     for (std::size_t g = 0; g < sets(); ++g) {
-      const std::size_t of_group = g * copy.channels;
-      const activation* const now = s.reference_.data() + n * image + of_group;
-      [[maybe_unused]] const activation* const then = keeps_sums() ? s.before_.data() + n * image + of_group : nullptr;
+      const activation* const now = s.frames_memory_.data() + n * image_elements(s) + g * copy.channels;
       std::size_t whole_rows[most_whole];
       std::size_t whole = 0;
-      if constexpr (lists) {
-        listed_batch<A, 1> ones;
-        listed_batch<A, 2> pairs;
-        listed_batch<std::conditional_t<differs, D, A>, 1> differences;
-        const std::size_t list_size = groups() + isa::list_slack;
-        ones.groups = s.groups_.data();
-        pairs.groups = ones.groups + most_listed * list_size;
-        differences.groups = pairs.groups + most_listed * list_size;
-        ones.memory = pairs.memory = s.listed_.data();
-        if constexpr (differs) differences.memory = s.differences_.data();
-        if (by_list && skips_zeros) fill_zero_window(copy, s.before_row_.data());
-        for (std::size_t i = 0; i < count; ++i) {
-          const kernel::listed_pixel& pixel = s.pixels_[i];
-          const std::size_t row = first_row + pixel.row;
-          activation* const window = s.whole_.data() + whole * depth;
-          copy.copy(now + pixel.at, window);
-          if (by_list && take_list<A>(s, g, row, window, then != nullptr && !all ? then + pixel.at : nullptr, copy,
-                                      ones, pairs, differences)) {
-            continue;
-          }
-          whole_rows[whole++] = row;
-          if (whole == most_whole) finish_whole<A>(s, g, whole_rows, std::exchange(whole, 0));
+      const auto take_whole = [&](const kernel::listed_pixel& pixel) {
+        copy.copy(now + pixel.pixel * copy.pixel, s.whole_.data() + whole * depth);
+        whole_rows[whole++] = first_row + pixel.row;
+        if (whole == most_whole) finish_whole<A>(s, g, whole_rows, std::exchange(whole, 0));
+      };
+      if (how == way::whole) {
+        for (std::size_t i = 0; i < count; ++i) take_whole(s.pixels_[i]);
+      } else if constexpr (lists) {
+        const auto distance = static_cast<std::ptrdiff_t>(s.frames_size_);
+        const auto by_list = [&](auto rows, auto type, const auto* frame_of_rows, basis on) {
+          using B = typename decltype(type)::type;
+          cost += compute_lists<rows, B>(s, count, first_row, how, on, frame_of_rows, distance, take_whole);
+        };
+        constexpr std::integral_constant<std::size_t, 1> one{};
+        constexpr std::integral_constant<std::size_t, 2> two{};
+        if constexpr (has_differences) {
+          using D = isa::difference_of<A>;
+          if (how == way::differences) by_list(one, std::type_identity<D>{}, s.differences_.data(), basis::sums);
+          if (how == way::zero_differences) by_list(one, std::type_identity<D>{}, s.differences_.data(), basis::zeros);
+          if constexpr (std::is_same_v<activation, std::int8_t>)
+            if (how == way::own_differences) by_list(one, std::type_identity<D>{}, now, basis::zeros);
         }
-        finish_listed<1>(s, g, ones, static_cast<const A*>(nullptr));
-        finish_listed<2>(s, g, pairs, static_cast<const A*>(nullptr));
-        if constexpr (differs) finish_listed<1>(s, g, differences, static_cast<const D*>(nullptr));
-      } else {
-        for (std::size_t i = 0; i < count; ++i) {
-          copy.copy(now + s.pixels_[i].at, s.whole_.data() + whole * depth);
-          whole_rows[whole++] = first_row + s.pixels_[i].row;
-          if (whole == most_whole) finish_whole<A>(s, g, whole_rows, std::exchange(whole, 0));
-        }
+        if (how == way::ones) by_list(one, std::type_identity<A>{}, now, basis::nothing);
+        if (how == way::pairs) by_list(two, std::type_identity<A>{}, now, basis::sums);
       }
       if (whole > 0) finish_whole<A>(s, g, whole_rows, whole);
     }
-    if (keeps_sums()) bring_up(s, n, all);
+    return cost;
   }
-
-  /// A window of zero points, as windows are copied.
-  void fill_zero_window(const kernel::framed_windows& copy, activation* to) const noexcept {
-    const activation zero = insides::zero_point(inner_);
-    for (std::size_t ky = 0; ky < copy.taps.kernel.height; ++ky, to += copy.line_depth)
-      for (std::size_t kx = 0; kx < copy.taps.kernel.width; ++kx)
-        kernel::detail::fill_elements(to + kx * copy.filled_channels, zero, copy.channels);
-  }
-  /// The groups of a window that are not zero points.
-  std::uint32_t list_live(const state& s, const activation* window, policy::live_group* to) const noexcept {
-    const std::size_t depth = weights().group_depth();
-    if constexpr (std::is_integral_v<activation>)
-      if (insides::zero_point(inner_) != activation{})  // what fills up is 0
-        return isa::list_changed(window, s.before_row_.data(), groups(), depth, to);
-    return isa::list_live(window, activation{}, groups(), depth, to);
-  }
-  /// Puts a window into the batch where it is least work; false: it is better computed whole.
-  template <class A, class Ones, class Pairs, class Differences>
-  POLYMAC_INLINE bool take_list(state& s, std::size_t g, std::size_t row, const activation* window,
-                                const activation* then, const kernel::framed_windows& copy, Ones& ones, Pairs& pairs,
-                                Differences& differences) const noexcept {
-    constexpr bool differs =
-        !std::is_same_v<typename Differences::row_activation, void> && !std::is_void_v<isa::difference_of<A>>;
-    constexpr detail::list_costs costs;
-    const std::size_t depth = window_elements(), group_depth = weights().group_depth(), all = groups();
-    const std::size_t list_size = all + isa::list_slack;
-    std::size_t least = 8 * all;
-    basis on = basis::nothing;
-    enum { none, one, pair, difference } way = none;
-    isa::byte_differences of_change{}, of_zeros{};
-    std::uint32_t live = 0;
-    // Lists are written where they will be read, should they be taken.
-    policy::live_group* const of_one = ones.groups + ones.count * list_size;
-    policy::live_group* const of_pair = pairs.groups + pairs.count * list_size;
-    policy::live_group* const of_difference = differences.groups + differences.count * list_size;
-    if (then != nullptr) {
-      activation* const before = row_before(s);
-      copy.copy(then, before);
-      if constexpr (differs) {
-        std::int8_t* const to = s.differences_.data() + differences.count * (depth + 64);
-        of_change = isa::list_differences(window, before, all, group_depth, to, of_difference);
-        if (of_change.count == 0) return true;
-        if (of_change.fit) {
-          way = difference;
-          least = 8 * costs.of_row + of_change.count * costs.of_entry_in_eighths;
-        }
+  /// The same where pixels have lists: rows whose lists are short by them, the others by take_whole.
+  template <std::size_t Rows, class A, class TakeWhole>
+  double compute_lists(state& s, std::size_t count, std::size_t first_row, way how, basis on,
+                       const typename A::activation* frame, std::ptrdiff_t distance,
+                       const TakeWhole& take_whole) const noexcept {
+    const auto copy = windows(s.frame_extent());
+    const std::size_t depth = weights().group_depth(), capacity = list_capacity();
+    const kernel::window_lists windows_of_pixels(copy, s.frame_extent().width, depth);
+    const std::size_t most = forced ? groups() : most_entries(entry_cost(how));
+    std::size_t wholes = 0, listed_rows = 0;
+    const bool one_tap = copy.taps.kernel == extent2d{1, 1};
+    const std::size_t held = s.shape_.frame_channels;
+    listed_batch<A> batch;
+    batch.end = s.groups_.data();
+    std::size_t entries = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const kernel::listed_pixel& pixel = s.pixels_[i];
+      if (batch.count == most_listed ||
+          static_cast<std::size_t>(batch.end - s.groups_.data()) + groups() + isa::list_slack > capacity)
+        finish_listed<Rows, A>(s, batch, on, distance);
+      const policy::live_group* list = batch.end;
+      std::size_t live = 0;
+      std::int32_t change = 0;
+      if (one_tap) {
+        const auto& of = s.lists_[pixel.pixel];
+        list = of.groups;
+        live = of.count;
+        change = of.sum;
+      } else {
+        policy::live_group* to = batch.end;
+        windows_of_pixels.for_each_live(s.marks_.data(), pixel.pixel,
+                                        [&](std::size_t number, const policy::live_group& by) POLYMAC_INLINE_LAMBDA {
+                                          const auto& of = s.lists_[number];
+                                          to = isa::copy_list(of.groups, of.count, by, to);
+                                          change += of.sum;
+                                        });
+        live = static_cast<std::size_t>(to - batch.end);
       }
-      if (way == none) {
-        live = isa::list_changed(window, before, all, group_depth, of_pair);
-        if (live == 0) return true;
-        const std::size_t cost = 8 * costs.of_row + live * costs.of_pair_in_eighths;
-        if (cost < least) {
-          way = pair;
-          least = cost;
-        }
+      if (live == 0 && on == basis::sums) continue;
+      if (live > most) {
+        take_whole(pixel);
+        ++wholes;
+        continue;
       }
-      on = basis::sums;
+      ++listed_rows;
+      batch.rows[batch.count] = {frame + pixel.pixel * held, list, static_cast<std::uint32_t>(live),
+                                 static_cast<std::uint32_t>(batch.count)};
+      batch.row[batch.count] = first_row + pixel.row;
+      batch.differences[batch.count++] = change;
+      if (!one_tap) batch.end += live;
+      entries += live;
     }
-    if constexpr (skips_zeros) {
-      const std::uint32_t count = list_live(s, window, of_one);
-      const std::size_t cost = 8 * costs.of_row + count * entry_cost();
-      if (cost < least) {
-        least = cost;
-        if (zeros_add_nothing()) {
-          way = one;
-          on = basis::nothing;
-          live = count;
-        } else {
-          on = basis::zeros;
-          way = pair;
-          if constexpr (differs) {
-            std::int8_t* const to = s.differences_.data() + differences.count * (depth + 64);
-            of_zeros = isa::list_differences(window, s.before_row_.data(), all, group_depth, to, of_difference);
-            if (of_zeros.fit) {
-              way = difference;
-              of_change = of_zeros;
-            }
-          }
-          if (way == pair) live = list_live(s, window, of_pair);
-        }
-      }
-    }
-    if (way == none || least >= 8 * all) return false;
-    if (way == one) {
-      activation* const held = s.listed_.data() + ones.count * depth;
-      kernel::detail::copy_elements(held, window, depth);
-      ones.rows[ones.count] = {held, of_one, live, static_cast<std::uint32_t>(ones.count)};
-      ones.what[ones.count++] = {row, 0, on};
-      s.last_.macs += live * group_depth * columns();
-      if (ones.count == most_listed) finish_listed<1>(s, g, ones, static_cast<const A*>(nullptr));
-    } else if (way == pair) {
-      activation* const held = s.listed_.data() + (most_listed + 2 * pairs.count) * depth;
-      kernel::detail::copy_elements(held, window, depth);
-      kernel::detail::copy_elements(held + depth, on == basis::sums ? row_before(s) : s.before_row_.data(), depth);
-      pairs.rows[pairs.count] = {held, of_pair, live, static_cast<std::uint32_t>(pairs.count)};
-      pairs.what[pairs.count++] = {row, 0, on};
-      s.last_.macs += 2 * live * group_depth * columns();
-      if (pairs.count == most_pairs) finish_listed<2>(s, g, pairs, static_cast<const A*>(nullptr));
-    } else if constexpr (differs) {
-      using D = isa::difference_of<A>;
-      std::int8_t* const held = s.differences_.data() + differences.count * (depth + 64);
-      differences.rows[differences.count] = {held, of_difference, of_change.count,
-                                             static_cast<std::uint32_t>(differences.count)};
-      differences.what[differences.count++] = {row, of_change.sum, on};
-      s.last_.macs += of_change.count * group_depth * columns();
-      if (differences.count == most_listed) finish_listed<1>(s, g, differences, static_cast<const D*>(nullptr));
-    }
-    return true;
-  }
-  activation* row_before(state& s) const noexcept {
-    return s.listed_.data() + (most_listed + 2 * most_pairs) * window_elements();
+    s.last_.macs += entries * depth * columns() * Rows;
+    finish_listed<Rows, A>(s, batch, on, distance);
+    const double of_rows = listed_cost(0, 0) * static_cast<double>(listed_rows),
+                 of_entries = entry_cost(how) * static_cast<double>(entries * weights().panels());
+    return of_rows + of_entries + whole_cost() * static_cast<double>(wholes);
   }
 
   /// Adds up a batch of lists, and brings the rows to the outputs.
-  template <std::size_t Rows, class Batch, class A>
-  POLYMAC_NOINLINE void finish_listed(state& s, std::size_t g, Batch& batch, const A*) const noexcept {
-    if (batch.count == 0) return;
+  template <std::size_t Rows, class A>
+  POLYMAC_NOINLINE void finish_listed(state& s, listed_batch<A>& batch, basis on,
+                                      std::ptrdiff_t distance) const noexcept {
+    batch.end = s.groups_.data();
     const std::size_t stride = sum_stride(), count = std::exchange(batch.count, 0);
+    if (count == 0) return;
     accumulator* const sums = s.row_sums_.data();
-    const auto distance = static_cast<std::ptrdiff_t>(Rows == 2 ? window_elements() : 0);
-    bool own_starts = true;
-    for (std::size_t i = 0; i < count; ++i) own_starts = own_starts && batch.what[i].on == basis::nothing;
     // Sums that are added to others begin at 0.
-    kernel::add_up_rows<A, Rows>(weights(), g, batch.rows, count, sums, stride, own_starts ? nullptr : zeros_.data(),
-                                 distance);
-    std::size_t rows[most_listed];
-    for (std::size_t i = 0; i < count; ++i) {
-      const listed& what = batch.what[i];
-      rows[i] = what.row;
-      if (own_starts) continue;
-      const accumulator* const base =
-          what.on == basis::sums ? s.sums_.data() + (what.row * sets() + g) * stride : zero_sums_.data() + g * stride;
-      accumulator* const to = sums + i * stride;
-      const accumulator* const more = sums + Rows * i * stride;
-      accumulator surplus{};
-      if constexpr (requires { A::surplus; }) surplus = static_cast<accumulator>(A::surplus * what.difference);
-      for (std::size_t c = 0; c < stride; ++c) {
-        accumulator change = more[c];
-        if constexpr (Rows == 2) change = subtract(change, more[stride + c]);
-        to[c] = add(base[c], subtract(change, surplus));
+    kernel::add_up_rows<A, Rows>(weights(), 0, batch.rows, count, sums, stride,
+                                 on == basis::nothing ? nullptr : zeros_.data(), distance);
+    if (on != basis::nothing)
+      for (std::size_t i = 0; i < count; ++i) {
+        const accumulator* const base = on == basis::sums ? s.sums_.data() + batch.row[i] * stride : zero_sums_.data();
+        accumulator* const to = sums + i * stride;
+        const accumulator* const more = sums + Rows * i * stride;
+        accumulator surplus{};
+        if constexpr (requires { A::surplus; }) surplus = static_cast<accumulator>(A::surplus * batch.differences[i]);
+        for (std::size_t c = 0; c < stride; ++c) {
+          accumulator change = more[c];
+          if constexpr (Rows == 2) change = subtract(change, more[stride + c]);
+          to[c] = add(base[c], subtract(change, surplus));
+        }
       }
-    }
-    finish_sums(s, g, rows, count, sums, stride);
+    finish_sums(s, 0, batch.row, count, sums, stride);
   }
   static constexpr accumulator add(accumulator a, accumulator b) noexcept {
     if constexpr (std::is_integral_v<accumulator>) {
@@ -777,7 +917,7 @@ class streamed {
                    std::size_t stride) const noexcept {
     if (keeps_sums())
       for (std::size_t i = 0; i < count; ++i)
-        std::memcpy(static_cast<void*>(s.sums_.data() + (rows[i] * sets() + g) * sum_stride()), sums + i * stride,
+        std::memcpy(static_cast<void*>(s.sums_.data() + rows[i] * sum_stride()), sums + i * stride,
                     columns() * sizeof(accumulator));
     const matrix_view<output> to(s.row_outputs_.data(), count, out_channels());
     kernel::finish<typename atom::isa>(insides::stages(inner_), to, sums, stride,
@@ -821,11 +961,11 @@ class streamed {
   /// The image before the next change is the one of now.
   void bring_up(state& s, std::size_t n, bool all) const noexcept {
     const extent2d frame = s.frame_extent();
-    const std::size_t line = frame.width * s.shape_.channels, image = frame.height * line;
+    const std::size_t line = frame.width * s.shape_.frame_channels;
+    activation* const now = s.frames_memory_.data() + n * image_elements(s);
     for (std::size_t y = 0; y < frame.height; ++y)
       if (all || s.lines_[y])
-        std::memcpy(static_cast<void*>(s.before_.data() + n * image + y * line),
-                    s.reference_.data() + n * image + y * line, line * sizeof(activation));
+        std::memcpy(static_cast<void*>(now + s.frames_size_ + y * line), now + y * line, line * sizeof(activation));
   }
 
   Inner inner_;

@@ -43,9 +43,12 @@ struct dense : policy {
   }
 };
 
-/// The sparse kernel of P, even where a dense one is predicted to be faster: for tests and measurements.
-template <Policy P>
-struct always : P {};
+/// The sparse kernel of P, even where a dense one is predicted to be faster: for tests and measurements. Of a policy of
+/// activations: lists, whatever they cost.
+template <class P>
+requires(Policy<P> || ActivationPolicy<P>) struct always : P {
+  static constexpr bool is_always = true;
+};
 
 namespace detail {
 

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: MIT
+#include <polymac/polymac.hpp>
+
+#include "product.hpp"
