@@ -43,9 +43,9 @@ double seconds(const Call& call) {
 }
 
 template <policy::pruning Form, class Stages>
-void add(const std::string& form, const std::string& ending, std::size_t outputs, Stages stages, std::int8_t zero_point) {
-  const std::string name =
-      "sparse/int8/pixels_50_" + form + "/conv_96x96x3_" + std::to_string(outputs) + ending;
+void add(const std::string& form, const std::string& ending, std::size_t outputs, Stages stages,
+         std::int8_t zero_point) {
+  const std::string name = "sparse/int8/pixels_50_" + form + "/conv_96x96x3_" + std::to_string(outputs) + ending;
   benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) {
     constexpr std::size_t side = 96, channels = 3;
     std::mt19937 random(1);
@@ -66,7 +66,8 @@ void add(const std::string& form, const std::string& ending, std::size_t outputs
     std::vector<std::byte> memory(ours.workspace_bytes()), of_dense(dense.workspace_bytes({side, side}));
     bool ok = true;
     const auto run_ours = [&] {
-      ok = ours({x.data(), 1, side, side, channels}, {y.data(), 1, side, side, outputs}, stream, pm::workspace(memory)).ok() &&
+      ok = ours({x.data(), 1, side, side, channels}, {y.data(), 1, side, side, outputs}, stream, pm::workspace(memory))
+               .ok() &&
            ok;
     };
     const auto run_on = [&](const std::vector<std::int8_t>& image) {
@@ -81,7 +82,8 @@ void add(const std::string& form, const std::string& ending, std::size_t outputs
     for (std::size_t i = 0; i < side * side; ++i)
       for (std::size_t c = 0; c < channels && stream.active().data[i] == 0; ++c) masked[i * channels + c] = zero_point;
     run_on(masked);
-    if (!ok || y != expected) return state.SkipWithError("its outputs are not those of the dense layer on the masked image");
+    if (!ok || y != expected)
+      return state.SkipWithError("its outputs are not those of the dense layer on the masked image");
     std::vector<double> ratios, maps;
     for (int i = 0; i < 9; ++i) {
       const double time = seconds(run_dense);

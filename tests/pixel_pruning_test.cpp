@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// policy::pixel_pruning: every form gives the bits of the dense layer on the image in which inactive pixels hold the zero
-// point; maps have their length, their probabilities and no memory; what does not fit is refused in words.
+// policy::pixel_pruning: every form gives the bits of the dense layer on the image in which inactive pixels hold the
+// zero point; maps have their length, their probabilities and no memory; what does not fit is refused in words.
 #include "catch.hpp"
 #include "support/arithmetic_data.hpp"
 #include "support/arithmetics.hpp"
@@ -56,8 +56,8 @@ bool near_enough(const std::vector<T>& a, const std::vector<T>& b) {
 
 /// x with zero points where `active` is 0.
 template <class A>
-std::vector<A> masked(std::vector<A> x, const std::uint8_t* active, std::size_t pixel_count, std::size_t channels, A zero,
-                      std::size_t from = 0) {
+std::vector<A> masked(std::vector<A> x, const std::uint8_t* active, std::size_t pixel_count, std::size_t channels,
+                      A zero, std::size_t from = 0) {
   for (std::size_t p = 0; p < pixel_count; ++p)
     for (std::size_t c = 0; c < channels && active[p] == 0; ++c) x[from + p * channels + c] = zero;
   return x;
@@ -68,7 +68,8 @@ std::int64_t rounded(std::int64_t value, std::int64_t times, std::int64_t over) 
 }
 
 template <class M, pruning Form, rescale Rescale = rescale::none>
-std::string conv_case(random_source& random, const problem& p, policy::importance_map (*keep)(matrix_view<const std::uint8_t>)) {
+std::string conv_case(random_source& random, const problem& p,
+                      policy::importance_map (*keep)(matrix_view<const std::uint8_t>)) {
   using activation = typename M::activation;
   using sum = typename pm::mac_traits<M>::sum;
   const std::size_t count = p.height * p.width, in = p.channels / p.c.groups;
@@ -83,7 +84,7 @@ std::string conv_case(random_source& random, const problem& p, policy::importanc
   for (auto& v : important) v = random.integer(0, 3) == 0 ? 1 : 0;
   const auto map = keep({important.data(), p.height, p.width});
   const auto pruned = pm::conv2d<M, pixels<Form, Rescale>>(pm::layer::first_layer, p.c, weights, bias,
-                                                            pm::epilogue::identity{}, q, map);
+                                                           pm::epilogue::identity{}, q, map);
   const auto dense = pm::conv2d<M, pm::isa::scalar>(p.c, weights, bias, {}, q);
   const auto x = random_activations<M>(random, 2 * count * p.channels);
   const auto o = pruned.output_size();
@@ -105,8 +106,8 @@ std::string conv_case(random_source& random, const problem& p, policy::importanc
     const std::vector<activation> image(x.begin() + static_cast<std::ptrdiff_t>(n * count * p.channels),
                                         x.begin() + static_cast<std::ptrdiff_t>((n + 1) * count * p.channels));
     std::vector<sum> got(outputs);
-    const auto s = pruned({image.data(), 1, p.height, p.width, p.channels}, {got.data(), 1, o.height, o.width, p.filters},
-                          state, pm::workspace(memory));
+    const auto s = pruned({image.data(), 1, p.height, p.width, p.channels},
+                          {got.data(), 1, o.height, o.width, p.filters}, state, pm::workspace(memory));
     if (!s.ok()) return what + s.c_str();
     const auto active = state.active();
     std::size_t on = 0;
@@ -119,7 +120,8 @@ std::string conv_case(random_source& random, const problem& p, policy::importanc
     if constexpr (Rescale == rescale::unbiased) {
       // bias + important + round(drawn x droppable / kept), from dense layers.
       const auto a = run_dense(masked(image, important.data(), count, p.channels, q.activation_zero_point));
-      const auto all = static_cast<std::int64_t>(pruned.pixels().droppable()), kept = static_cast<std::int64_t>(pruned.pixels().kept());
+      const auto all = static_cast<std::int64_t>(pruned.pixels().droppable()),
+                 kept = static_cast<std::int64_t>(pruned.pixels().kept());
       for (std::size_t i = 0; i < outputs && kept > 0; ++i) {
         if constexpr (std::is_integral_v<sum>)
           expected[i] = static_cast<sum>(a[i] + rounded(std::int64_t{expected[i]} - a[i], all, kept));
@@ -189,10 +191,12 @@ std::string linear_case(random_source& random, std::size_t channels) {
   std::vector<std::byte> memory(pruned.workspace_bytes());
   auto state = pruned.make_state(generator(3)), together = pruned.make_state(generator(3));
   std::vector<sum> all_rows(rows * columns);
-  if (!pruned({x.data(), rows, depth}, {all_rows.data(), rows, columns}, together, pm::workspace(memory)).ok()) return "call";
+  if (!pruned({x.data(), rows, depth}, {all_rows.data(), rows, columns}, together, pm::workspace(memory)).ok())
+    return "call";
   for (std::size_t r = 0; r < rows; ++r) {
     std::vector<sum> got(columns), expected(columns), a(columns);
-    if (!pruned({x.data() + r * depth, 1, depth}, {got.data(), 1, columns}, state, pm::workspace(memory)).ok()) return "row";
+    if (!pruned({x.data() + r * depth, 1, depth}, {got.data(), 1, columns}, state, pm::workspace(memory)).ok())
+      return "row";
     const auto y = masked(x, state.active().data, height * width, channels, q.activation_zero_point, r * depth);
     if (!dense({y.data() + r * depth, 1, depth}, {expected.data(), 1, columns}).ok()) return "dense";
     if constexpr (Rescale == rescale::unbiased) {
@@ -264,7 +268,8 @@ void check_statistics(G g, std::size_t kept_of_40) {
     for (std::size_t i = 0; i < important.size(); ++i) {
       on += active.data[i];
       if (important[i] != 0) {
-        if (active.data[i] != 1 || state.is_drawn(choice, i / width, i % width)) FAIL("an important pixel was drawn, or is off");
+        if (active.data[i] != 1 || state.is_drawn(choice, i / width, i % width))
+          FAIL("an important pixel was drawn, or is off");
         continue;
       }
       kept[i] += active.data[i];
@@ -331,6 +336,16 @@ TEST_CASE("maps are drawn uniformly, pixel by pixel, in pairs, and from call to 
   check_statistics(generator(3), 39);
   check_statistics(std::mt19937(4), 13);
   check_statistics(odd_generator{}, 25);
+}
+
+TEST_CASE("the map of the published attack has 17 important pixels") {
+  // Bytes of IaPAM in DoktorC/double-strike-host2026, the highest bit first.
+  std::vector<std::uint8_t> important;
+  for (const int byte : {0x7a, 0xf2, 0xaa, 0xd0})
+    for (int bit = 7; bit >= 0; --bit) important.push_back(static_cast<std::uint8_t>(byte >> bit & 1));
+  CHECK(choice_of(important, 1, 32, 0).active() == 17);
+  CHECK(choice_of(important, 1, 32, 7).active() == 24);
+  CHECK(choice_of(important, 1, 32, 15).active() == 32);
 }
 
 TEST_CASE("orders are drawn uniformly") {
@@ -421,23 +436,28 @@ TEST_CASE("what does not fit is refused in words") {
   using policy_type = pixels<pruning::list_compact>;
   const auto build = [&](policy::importance_map map) {
     return pm::conv2d<pm::mac::int8, policy_type>(pm::layer::first_layer, {.padding = pm::same}, weights, bias,
-                                                   pm::epilogue::identity{}, {}, map);
+                                                  pm::epilogue::identity{}, {}, map);
   };
   const matrix_view<const std::uint8_t> view(important.data(), 8, 8);
-  CHECK(complaint([&] { build({view, policy::keep_share{1.5}}); }) ==
-        "conv2d: expected a share of pixels to keep in [0, 1], got 1500 thousandths");
-  CHECK(complaint([&] { build({view, policy::keep_share{-0.1}}); }) ==
-        "conv2d: expected a share of pixels to keep in [0, 1], got less than 0, infinity or no number");
-  CHECK(complaint([&] { build({view, policy::keep_count{65}}); }) ==
-        "conv2d: expected to keep at most the 64 pixels of the importance map that are not important, got 65");
-  CHECK(complaint([&] { build({{important.data(), 0, 8}, policy::keep_share{0.5}}); }) ==
-        "conv2d: expected an importance map of at least 1 x 1 pixels, got 0 x 8");
-  CHECK(complaint([&] { build({{nullptr, 8, 8}, policy::keep_share{0.5}}); }) ==
-        "conv2d: the view of the importance map has no data");
+  CHECK(complaint([&] {
+          build({view, policy::keep_share{1.5}});
+        }) == "conv2d: expected a share of pixels to keep in [0, 1], got 1500 thousandths");
+  CHECK(complaint([&] {
+          build({view, policy::keep_share{-0.1}});
+        }) == "conv2d: expected a share of pixels to keep in [0, 1], got less than 0, infinity or no number");
+  CHECK(complaint([&] {
+          build({view, policy::keep_count{65}});
+        }) == "conv2d: expected to keep at most the 64 pixels of the importance map that are not important, got 65");
+  CHECK(complaint([&] {
+          build({{important.data(), 0, 8}, policy::keep_share{0.5}});
+        }) == "conv2d: expected an importance map of at least 1 x 1 pixels, got 0 x 8");
+  CHECK(complaint([&] {
+          build({{nullptr, 8, 8}, policy::keep_share{0.5}});
+        }) == "conv2d: the view of the importance map has no data");
   CHECK(complaint([&] {
           const matrix_view<const std::int8_t> matrix(w.data(), 4, 27);
           pm::linear<pm::mac::int8, policy_type>(pm::layer::first_layer, matrix, bias, pm::epilogue::identity{}, {},
-                                                  policy::importance_map(view, policy::keep_share{0.5}));
+                                                 policy::importance_map(view, policy::keep_share{0.5}));
         }) == "linear: expected an importance map whose pixels divide the depth 27, got 8 x 8");
 
   const auto conv = build({view, policy::keep_share{0.5}});

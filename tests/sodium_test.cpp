@@ -18,7 +18,8 @@ namespace policy = polymac::policy;
 static_assert(std::uniform_random_bit_generator<policy::chacha20>);
 
 TEST_CASE("chacha20 is the stream of its key, block after block") {
-  // Key 0, nonce 0 (RFC 8439, A.1 vectors 1 and 2, blocks 0 and 1): 76 b8 e0 ad a0 f1 3d 90, ... and 9f 07 e7 be 55 51 38 7a.
+  // Key 0, nonce 0 (RFC 8439, A.1 vectors 1 and 2, blocks 0 and 1): 76 b8 e0 ad a0 f1 3d 90, ... and 9f 07 e7 be 55 51
+  // 38 7a.
   policy::chacha20 zero(std::uint64_t{0});
   CHECK(zero() == 0x903df1a0ade0b876u);
   for (int i = 1; i < 8; ++i) static_cast<void>(zero());
@@ -28,7 +29,8 @@ TEST_CASE("chacha20 is the stream of its key, block after block") {
   for (std::size_t i = 0; i < key.size(); ++i) key[i] = static_cast<std::byte>(i);
   policy::chacha20 a{std::span<const std::byte, policy::chacha20::key_bytes>(key)};
   std::vector<unsigned char> stream(8 * 3 * policy::chacha20::buffered), nonce(crypto_stream_chacha20_NONCEBYTES);
-  crypto_stream_chacha20(stream.data(), stream.size(), nonce.data(), reinterpret_cast<const unsigned char*>(key.data()));
+  crypto_stream_chacha20(stream.data(), stream.size(), nonce.data(),
+                         reinterpret_cast<const unsigned char*>(key.data()));
   for (std::size_t i = 0; i < stream.size(); i += 8) {
     std::uint64_t word = 0;
     for (std::size_t b = 8; b-- > 0;) word = word << 8 | stream[i + b];

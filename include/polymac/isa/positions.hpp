@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Positions sorted by a small key: first all whose key is 0, then those of 1, and so on; in order within a key.
 //
-//   AVX-512 VBMI2   vpcmpeqb k, zmm, zmm; vpcompressb zmm{k}, zmm   64 positions of a key at once; on Zen 4 some 4 cycles, so that
-//                                                                  10 keys cost 0.8 cycles for each position
+//   AVX-512 VBMI2   vpcmpeqb k, zmm, zmm; vpcompressb zmm{k}, zmm   64 positions of a key at once, some 4 cycles on Zen 4:
+//                                                                  10 keys cost 0.8 cycles for a position
 //
-// Elsewhere the positions are counted and then put in their places, some 4 cycles each: what is put in order depends on itself
-// through memory. (To memory vpcompressb is microcode on Zen 4; it goes to a register here, which is stored whole.)
+// Elsewhere the positions are counted and then put in their places, some 4 cycles each: what is put in order depends on
+// itself through memory. (To memory vpcompressb is microcode on Zen 4; it goes to a register here, which is stored
+// whole.)
 #pragma once
 
 #include "polymac/core/config.hpp"
@@ -20,8 +21,8 @@ namespace isa {
 /// Most positions that are sorted at a time, elements behind them that may be written, too, and most keys.
 inline constexpr std::size_t most_positions = 256, positions_slack = 64, most_keys = 16;
 
-/// Sorts the positions 0 .. count - 1 by their keys, below `count_of_keys`. keys: readable up to the next multiple of 64.
-/// Those of key k are positions[ends[k - 1]] to positions[ends[k] - 1]. Takes the same time for all keys.
+/// Sorts the positions 0 .. count - 1 by their keys, below `count_of_keys`. keys: readable up to the next multiple of
+/// 64. Those of key k are positions[ends[k - 1]] to positions[ends[k] - 1]. Takes the same time for all keys.
 inline void sort_positions(const std::uint8_t* keys, std::size_t count, std::size_t count_of_keys,
                            std::uint8_t* positions, std::uint16_t* ends) noexcept {
 #if defined(__AVX512VBMI2__) && defined(__AVX512BW__)

@@ -6,15 +6,16 @@
 //     for each output                 sums = start values
 //       for each bit                  sums += activations * weights of that tap
 //
-// Sorted, so that loops of the same length follow each other and no branch is guessed wrong: unsorted, that costs some 20 cycles
-// for each output. A tile is one output, for no two share a pattern: weights come from L1 for each product, and each active pixel
-// is broadcast once more, so loads bound it where a dense tile is bound by products. Cycles for an output of 3 x 3, one group for a
-// tap, half of the pixels active, raw sums, without the map; 16, 32, 64 outputs on Zen 4 (dense 13.3, 25, 46):
+// Sorted, so that loops of the same length follow each other and no branch is guessed wrong: unsorted, that costs some
+// 20 cycles for each output. A tile is one output, for no two share a pattern: weights come from L1 for each product,
+// and each active pixel is broadcast once more, so loads bound it where a dense tile is bound by products. Cycles for
+// an output of 3 x 3, one group for a tap, half of the pixels active, raw sums, without the map; 16, 32, 64 outputs on
+// Zen 4 (dense 13.3, 25, 46):
 //   this one                                                                           17.6, 24, 36
 //   lists of taps from a table of 512 patterns (kernel/listed_rows.hpp)                 24, 33, 51
 //   the same with 4 bytes for an entry, weights tap by tap                              20, 28, 43
 //   a loop of constant length for each number                                           16.7, 23.5, 36
-//   sorted by the taps of the middle column, their weights in registers                 37, 40, 45 (13.7, 20, 31 if guessed right)
+//   sorted by the taps of the middle column, their weights in registers                 37, 40, 45 (guessed right: 14, 20, 31)
 //   sorted by that and the number                                                       21.5, 27, 37
 //   sorted by the whole pattern (3.4 cycles), tiles of four outputs that share weights   17, 23, 36
 // Measured with a new map for each image: a processor that sees one map again and again learns its branches by heart.
@@ -49,9 +50,9 @@ struct pattern_operands {
   const Pattern* patterns;
   const std::uint32_t* tap_offsets;  ///< of each bit
   const isa::packed_of<Atom>* weights;
-  std::size_t tap_weights;  ///< elements of a tap
-  std::size_t tap_groups;   ///< groups of a tap, all terms
-  std::size_t depth_groups; ///< of them in one term: activations are read again for each
+  std::size_t tap_weights;   ///< elements of a tap
+  std::size_t tap_groups;    ///< groups of a tap, all terms
+  std::size_t depth_groups;  ///< of them in one term: activations are read again for each
   const typename Atom::accumulator* starts;
   std::size_t start_stride;  ///< of two patterns; 0: all have the same
 };
@@ -64,8 +65,8 @@ struct pattern_sums {
   static constexpr std::size_t group_size = isa::group_elements<Atom>;
   using place = even_places<activation, 1>;
 
-  /// The outputs at `positions`; sums of position p go to to + p * stride. Starts: each pattern has its own; Groups: a tap is
-  /// more than one.
+  /// The outputs at `positions`; sums of position p go to to + p * stride. Starts: each pattern has its own; Groups: a
+  /// tap is more than one.
   template <std::size_t Panels, bool Starts, bool Groups>
   static POLYMAC_NOINLINE void run(const std::uint8_t* positions, std::size_t count, const operands& of,
                                    accumulator* __restrict to, std::size_t stride) noexcept {
@@ -107,8 +108,8 @@ struct pattern_sums {
 
 }  // namespace detail
 
-/// The weights of a convolution by taps, for sums over the active ones; for images of one size. `Atom` takes lists, sums fit
-/// its accumulator.
+/// The weights of a convolution by taps, for sums over the active ones; for images of one size. `Atom` takes lists,
+/// sums fit its accumulator.
 template <Mac M, class Atom>
 class active_windows {
   using traits = mac_traits<M>;
@@ -215,9 +216,9 @@ class active_windows {
     frame().fill(x, window_, geometry_, activation{}, m.frame, 0, geometry_.output.height * geometry_.output.width);
   }
 
-  /// Sums of all outputs of one image over the pixels that are marked. done(first output, outputs, sums, stride) for some
-  /// outputs side by side at a time; whole(): where all sums may be stored instead, their distance being `stride` (whole panels),
-  /// or null.
+  /// Sums of all outputs of one image over the pixels that are marked. done(first output, outputs, sums, stride) for
+  /// some outputs side by side at a time; whole(): where all sums may be stored instead, their distance being `stride`
+  /// (whole panels), or null.
   template <class Done>
   void run(std::size_t set, const memory& m, accumulator* whole, std::size_t whole_stride,
            const Done& done) const noexcept {
@@ -230,9 +231,11 @@ class active_windows {
 
  private:
   image_frame frame() const noexcept { return {geometry_, image_, channels_}; }
-  /// Outputs whose sums are in memory at a time: half of L1, one line at least or as much of it as positions are numbered.
+  /// Outputs whose sums are in memory at a time: half of L1, one line at least or as much of it as positions are
+  /// numbered.
   std::size_t outputs_at_once() const noexcept {
-    const std::size_t width = geometry_.output.width, most = std::size_t{24576} / (held_columns() * sizeof(accumulator));
+    const std::size_t width = geometry_.output.width,
+                      most = std::size_t{24576} / (held_columns() * sizeof(accumulator));
     if (width >= isa::most_positions) return isa::most_positions;
     const std::size_t lines = polymac::detail::smaller(most, isa::most_positions) / width;
     return width * (lines > 1 ? polymac::detail::smaller(lines, geometry_.output.height) : 1);
@@ -273,8 +276,8 @@ class active_windows {
     while (first + tile_panels(panels_ - first) <= panel) first += tile_panels(panels_ - first);
     const std::size_t together = tile_panels(panels_ - first);
     return weights_.data() + (set * panels_ + first) * taps * tap_groups_ * group_size +
-           ((tap * tap_groups_ + group) * together + panel - first) * group_size + column % Atom::columns * Atom::depth +
-           d;
+           ((tap * tap_groups_ + group) * together + panel - first) * group_size +
+           column % Atom::columns * Atom::depth + d;
   }
 
   template <class Pattern, class Done>

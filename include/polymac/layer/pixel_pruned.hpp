@@ -7,9 +7,9 @@
 //     auto state = conv.make_state(policy::chacha20(seed));
 //     conv(x, y, state, workspace);
 //
-// The outputs are, bit for bit, those of the dense layer on the image in which inactive pixels hold the zero point: for every
-// form, with arithmetics that are exact. (Floats are summed in another order where a list is shuffled; products with zero points
-// are left out, which differs where a weight is not finite.)
+// The outputs are, bit for bit, those of the dense layer on the image in which inactive pixels hold the zero point: for
+// every form, with arithmetics that are exact. (Floats are summed in another order where a list is shuffled; products
+// with zero points are left out, which differs where a weight is not finite.)
 #pragma once
 
 #include "polymac/core/buffer.hpp"
@@ -52,9 +52,10 @@ consteval void require_generator() {
     static_assert(policy::BitGenerator<generator>,
                   "polymac: pixel_pruning wants a generator that is a std::uniform_random_bit_generator");
   if constexpr (P::scale == policy::rescale::unbiased)
-    static_assert(std::is_arithmetic_v<typename mac_traits<M>::wide> &&
-                      !requires(const typename M::accumulator& c) { M::total(c); },
-                  "polymac: pixel_pruning with rescale::unbiased needs an arithmetic whose sums are numbers");
+    static_assert(
+        std::is_arithmetic_v<typename mac_traits<M>::wide> &&
+            !requires(const typename M::accumulator& c) { M::total(c); },
+        "polymac: pixel_pruning with rescale::unbiased needs an arithmetic whose sums are numbers");
 }
 
 /// Sums by atoms, where a layer has them.
@@ -90,7 +91,9 @@ class pixel_engine {
   static constexpr bool has_lists = kernel::takes_lists<atom> && !isa::encodes_weights<atom> &&
                                     !std::is_same_v<typename atom::isa, isa::scalar> && traits::chain == 0 &&
                                     std::is_same_v<sum, typename traits::accumulator> &&
-                                    !requires(const typename M::accumulator& c) { M::total(c); };
+                                    !requires(const typename M::accumulator& c) {
+    M::total(c);
+  };
   using inner_stages = std::conditional_t<masks && !scales, E, epilogue::identity>;
 
   policy::pixel_choice choice;
@@ -110,8 +113,9 @@ class pixel_engine {
     else
       return static_cast<sum>(total_of_column);
   }
-  /// bias + important + drawn * droppable / kept. Of integers the quotient is rounded to the nearest, halves away from 0, and
-  /// nothing overflows that the result does not; `important` and `drawn` are sums as a layer without bias gives them.
+  /// bias + important + drawn * droppable / kept. Of integers the quotient is rounded to the nearest, halves away from
+  /// 0, and nothing overflows that the result does not; `important` and `drawn` are sums as a layer without bias gives
+  /// them.
   constexpr sum scaled(wide start, wide important, wide drawn) const noexcept {
     const std::size_t all = choice.droppable(), kept = choice.kept();
     if (kept == 0) return finished(start + important);
@@ -170,7 +174,8 @@ class pixel_engine {
       }
     }
   }
-  /// Sums of important pixels and of drawn ones become scaled sums, in the place of the first. `column`: of the first one.
+  /// Sums of important pixels and of drawn ones become scaled sums, in the place of the first. `column`: of the first
+  /// one.
   void scale_rows(sum* important, const sum* drawn, std::size_t rows, std::size_t stride, std::size_t column,
                   std::size_t columns) const noexcept {
     for (std::size_t r = 0; r < rows; ++r, important += stride, drawn += stride)
@@ -195,7 +200,8 @@ class pixel_engine {
     }
     return {};
   }
-  /// The policy and what it leaves, in words; cycles predicted for this layer and for the dense one: 0: neuron by neuron.
+  /// The policy and what it leaves, in words; cycles predicted for this layer and for the dense one: 0: neuron by
+  /// neuron.
   text<255> words(double cycles, double dense_cycles) const noexcept {
     const std::size_t all = choice.pixels();
     auto t = text<255>::join(P::name, scales ? ", unbiased: " : ": ", choice.active(), " of ", all, " pixels (",
@@ -240,8 +246,8 @@ class pixel_engine {
 
 }  // namespace detail
 
-/// conv2d on an image of which, for each inference, all important pixels and so many of the others take part, drawn anew
-/// for each image (MACPruning). A pixel that does not counts as the zero point in every product that reads it.
+/// conv2d on an image of which, for each inference, all important pixels and so many of the others take part, drawn
+/// anew for each image (MACPruning). A pixel that does not counts as the zero point in every product that reads it.
 ///
 ///   M, E, I  as in layer::conv2d; P: policy::pixel_pruning
 ///
@@ -287,15 +293,17 @@ class pixel_pruned_conv2d {
   /// Bytes of workspace a run needs.
   std::size_t workspace_bytes() const noexcept { return status_.ok() ? cut({}).all : 0; }
 
-  /// The policy, the work that is left, what is predicted of its time, and the dense layer inside, in words. Nothing is chosen
-  /// by that: another form has another protection. (Predictions: a model of Zen 4, maps included; see policy/README.md.)
+  /// The policy, the work that is left, what is predicted of its time, and the dense layer inside, in words. Nothing is
+  /// chosen by that: another form has another protection. (Predictions: a model of Zen 4, maps included; see
+  /// policy/README.md.)
   text<767> explain() const noexcept {
     double cycles = 0, dense = 1;
     if constexpr (lists)
       if (by_atoms_) {
         const auto panels = static_cast<double>(windows_.held_columns() / engine::atom::columns);
         const auto taps = static_cast<double>(windows_.tap_products());
-        const double share = static_cast<double>(engine_.choice.active()) / static_cast<double>(engine_.choice.pixels());
+        const double share =
+            static_cast<double>(engine_.choice.active()) / static_cast<double>(engine_.choice.pixels());
         const double outputs = static_cast<double>(geometry_.output.height * geometry_.output.width);
         cycles = 10 + 3 * static_cast<double>(engine_.choice.pixels()) / outputs + panels * (1.3 * taps * share + 1.5);
         dense = 3 + panels * 1.15 * taps;
@@ -314,8 +322,9 @@ class pixel_pruned_conv2d {
     if (!status_.ok()) return status_;
     if (auto bad = engine_.check_state("conv2d", s); !bad.ok()) return bad;
     if (x.height != input_size().height || x.width != input_size().width)
-      return polymac::status::make(errc::shape, "conv2d: expected x of ", input_size().height, " x ", input_size().width,
-                                   " pixels, as the importance map has, got ", x.height, " x ", x.width);
+      return polymac::status::make(errc::shape, "conv2d: expected x of ", input_size().height, " x ",
+                                   input_size().width, " pixels, as the importance map has, got ", x.height, " x ",
+                                   x.width);
     window_geometry geometry{};
     if (auto bad = detail::check_images("conv2d", insides::taps(inner_), x, y, in_channels(), out_channels(), geometry);
         !bad.ok())
@@ -348,7 +357,7 @@ class pixel_pruned_conv2d {
 
  private:
   struct parts {
-    activation* image = nullptr;           ///< with zero points
+    activation* image = nullptr;  ///< with zero points
     sum *sums = nullptr, *drawn = nullptr;
     kernel::listed_tap<activation>* list = nullptr;
     typename windows::memory of_windows{};
@@ -389,8 +398,8 @@ class pixel_pruned_conv2d {
     parts p;
     {
       p.sums = memory.take<sum>(polymac::detail::round_up(insides::weights(inner_).shape().columns, isa::lane_columns));
-      p.list = memory.take<kernel::listed_tap<activation>>(
-          engine::list_entries(window.kernel.height * window.kernel.width));
+      p.list =
+          memory.take<kernel::listed_tap<activation>>(engine::list_entries(window.kernel.height * window.kernel.width));
       p.all = memory.bytes();
     }
     return p;
@@ -427,7 +436,8 @@ class pixel_pruned_conv2d {
         kernel::blend_pixels(to, x.pixel(0, line, 0), mask, engine_.zero_pixel.data(), channels, x.width);
       } else {
         for (std::size_t i = 0; i < x.width; ++i)
-          kernel::blend_pixels(to + i * channels, x.pixel(0, line, i), mask + i, engine_.zero_pixel.data(), channels, 1);
+          kernel::blend_pixels(to + i * channels, x.pixel(0, line, i), mask + i, engine_.zero_pixel.data(), channels,
+                               1);
       }
     }
   }
@@ -439,7 +449,8 @@ class pixel_pruned_conv2d {
     const kernel::image_rows<output> rows(y);
     auto group = x;
     group.channels = insides::channels(inner_);
-    if constexpr (!engine::scales) windows_.mark(memory.of_windows, [&](std::size_t line) { return s.active().row(line); });
+    if constexpr (!engine::scales)
+      windows_.mark(memory.of_windows, [&](std::size_t line) { return s.active().row(line); });
     for (std::size_t g = 0; g < groups; ++g, group.data += group.channels) {
       windows_.copy(memory.of_windows, group);
       if constexpr (engine::scales) {
@@ -495,7 +506,9 @@ class pixel_pruned_conv2d {
       if (!s.ok()) return s;
       const std::size_t groups = insides::groups(inner_), columns = w.batch / groups, taps = w.height * w.width;
       const auto reader = detail::make_weight_reader<M>(
-          [&](std::size_t o, std::size_t k) { return w(o, k / w.channels / w.width, k / w.channels % w.width, k % w.channels); },
+          [&](std::size_t o, std::size_t k) {
+            return w(o, k / w.channels / w.width, k / w.channels % w.width, k % w.channels);
+          },
           q.weight_zero_points);
       std::size_t terms = 1;
       if (s = reader.count_terms("conv2d", w.batch, taps * w.channels, terms); !s.ok()) return s;
@@ -528,8 +541,9 @@ class pixel_pruned_conv2d {
   polymac::status status_;
 };
 
-/// linear on rows of which, for each one, all important pixels and so many of the others take part, drawn anew for each row.
-/// A row is the importance map's pixels, line by line, of depth / pixels elements each. Else as pixel_pruned_conv2d.
+/// linear on rows of which, for each one, all important pixels and so many of the others take part, drawn anew for each
+/// row. A row is the importance map's pixels, line by line, of depth / pixels elements each. Else as
+/// pixel_pruned_conv2d.
 template <Mac M, epilogue::Stage E, Isa I, policy::PixelPruning P>
 class pixel_pruned_linear {
   using engine = detail::pixel_engine<M, E, I, P>;
@@ -563,8 +577,8 @@ class pixel_pruned_linear {
   std::size_t workspace_bytes() const noexcept { return status_.ok() ? cut({}).all : 0; }
   /// As of pixel_pruned_conv2d.
   text<767> explain() const noexcept {
-    return text<767>::join("pixel_pruned around ", inner_.explain().view(), "; ", engine_.words(0, 1).view(), "workspace ",
-                           workspace_bytes(), " bytes");
+    return text<767>::join("pixel_pruned around ", inner_.explain().view(), "; ", engine_.words(0, 1).view(),
+                           "workspace ", workspace_bytes(), " bytes");
   }
   /// What the maps are drawn with, and the last one: a state for one stream of rows.
   state make_state(typename P::generator generator) const { return engine_.make_state(std::move(generator)); }
@@ -649,7 +663,8 @@ class pixel_pruned_linear {
       return inner_(masked, out);
     } else {
       if (auto bad = inner_(masked, {memory.sums, count, columns()}); !bad.ok()) return bad;
-      if (auto bad = inner_({memory.drawn_rows, count, depth()}, {memory.drawn, count, columns()}); !bad.ok()) return bad;
+      if (auto bad = inner_({memory.drawn_rows, count, depth()}, {memory.drawn, count, columns()}); !bad.ok())
+        return bad;
       engine_.scale_rows(memory.sums, memory.drawn, count, columns(), 0, columns());
       kernel::finish<I>(engine_.stages, y, memory.sums, columns(), {first, count, 0, columns(), 0});
       return {};
@@ -670,8 +685,8 @@ class pixel_pruned_linear {
     auto s = detail::check_weights("linear", q, weights.rows, weights.columns, bias, true);
     const std::size_t pixels = map.important.rows * map.important.columns;
     if (s.ok() && pixels > 0 && depth() % pixels != 0)
-      s = polymac::status::make(errc::shape, "linear: expected an importance map whose pixels divide the depth ", depth(),
-                                ", got ", map.important.rows, " x ", map.important.columns);
+      s = polymac::status::make(errc::shape, "linear: expected an importance map whose pixels divide the depth ",
+                                depth(), ", got ", map.important.rows, " x ", map.important.columns);
     if (s.ok())
       s = engine_.construct("linear", map, columns(), bias, pixels > 0 ? depth() / pixels : 1, q.activation_zero_point);
     if constexpr (!engine::masks) {
@@ -716,8 +731,8 @@ template <Mac M, policy::PixelPruning P, Isa I = isa::native, class Weights, cla
 auto linear(layer::first_layer_t, const Weights& weights, const Bias& bias, E stages, const layer::quantization<M>& q,
             const policy::importance_map& map) {
   layer::detail::require_generator<M, P>();
-  return layer::pixel_pruned_linear<M, E, I, P>(weights, std::span(std::data(bias), std::size(bias)),
-                                                std::move(stages), q, map);
+  return layer::pixel_pruned_linear<M, E, I, P>(weights, std::span(std::data(bias), std::size(bias)), std::move(stages),
+                                                q, map);
 }
 
 namespace layer {
