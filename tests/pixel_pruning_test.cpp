@@ -480,3 +480,45 @@ TEST_CASE("what does not fit is refused in words") {
   CHECK(y == untouched);
   CHECK(conv({x.data(), 1, 8, 8, 3}, {y.data(), 1, 8, 8, 4}, state, pm::workspace(memory)).ok());
 }
+
+TEST_CASE("beside a policy of weights") {
+  random_source random(77);
+  std::vector<std::int8_t> w(32 * 9 * 16);
+  std::vector<std::uint8_t> important(8 * 8), x(8 * 8 * 16);
+  for (auto& v : w) v = static_cast<std::int8_t>(random.integer(-90, 90));
+  for (auto& v : x) v = static_cast<std::uint8_t>(random.integer(0, 255));
+  for (auto& v : important) v = random.integer(0, 3) == 0 ? 1 : 0;
+  using rule = policy::n_of_m<2, 4>;
+  const std::vector<int> bias(32, 5);
+  const policy::importance_map map(matrix_view<const std::uint8_t>(important.data(), 8, 8), policy::keep_share{0.5});
+  const pm::layer::quantization<pm::mac::uint8> q{128, {}};
+  const auto build = [&]<class P>(std::type_identity<P>) {
+    return pm::conv2d<pm::mac::uint8, P>(pm::layer::first_layer, {.padding = pm::same},
+                                         image_view<const std::int8_t>(w.data(), 32, 3, 3, 16), bias,
+                                         pm::epilogue::identity{}, q, map);
+  };
+  const auto check = [&]<class P>(std::type_identity<P> type) {
+    CHECK(complaint([&] { static_cast<void>(build(type)); }).find("n_of_m<2, 4>") != std::string::npos);
+    const auto all = w;
+    policy::prune<rule>(image_view<std::int8_t>(w.data(), 32, 3, 3, 16));
+    const auto layer = build(type);
+    auto state = layer.make_state(generator(1));
+    std::vector<std::byte> memory(layer.workspace_bytes());
+    std::vector<int> y(64 * 32), expected(64 * 32);
+    REQUIRE(layer(image_view<const std::uint8_t>(x.data(), 1, 8, 8, 16), {y.data(), 1, 8, 8, 32}, state,
+                  pm::workspace(memory))
+                .ok());
+    const auto dense =
+        pm::conv2d<pm::mac::uint8>({.padding = pm::same}, image_view<const std::int8_t>(w.data(), 32, 3, 3, 16), bias,
+                                   pm::epilogue::identity{}, q);
+    const auto seen = masked(x, state.active().data, 64, 16, std::uint8_t{128});
+    memory.resize(dense.workspace_bytes({8, 8}));
+    REQUIRE(dense(image_view<const std::uint8_t>(seen.data(), 1, 8, 8, 16), {expected.data(), 1, 8, 8, 32},
+                  pm::workspace(memory))
+                .ok());
+    CHECK(y == expected);
+    w = all;
+  };
+  check(std::type_identity<policy::both<rule, pixels<pruning::zero_fixed>>>{});
+  check(std::type_identity<policy::both<pixels<pruning::list_compact>, rule>>{});
+}

@@ -18,6 +18,7 @@
 #include "polymac/kernel/neurons.hpp"
 #include "polymac/layer/conv2d.hpp"
 #include "polymac/layer/linear.hpp"
+#include "polymac/policy/both.hpp"
 #include "polymac/policy/pixel_pruning.hpp"
 
 #include <cstddef>
@@ -250,14 +251,17 @@ class pixel_engine {
 /// anew for each image (MACPruning). A pixel that does not counts as the zero point in every product that reads it.
 ///
 ///   M, E, I  as in layer::conv2d; P: policy::pixel_pruning
+///   W        a policy of weights, which the weights have to obey: the sparse kernel runs behind zero_fixed, lists multiply what
+///            pixels they name
 ///
 /// Images have the size of the importance map. rescale::unbiased: outputs are
 /// epilogue(bias + sum over important + round(sum over drawn * droppable / kept)), the sums as a layer gives them.
 /// Running is noexcept and allocates nothing; it changes the state, so one state is for one thread.
-template <Mac M, epilogue::Stage E, Isa I, policy::PixelPruning P>
+template <Mac M, epilogue::Stage E, Isa I, policy::PixelPruning P, policy::Policy W = policy::dense>
 class pixel_pruned_conv2d {
   using engine = detail::pixel_engine<M, E, I, P>;
-  using inner_type = conv2d<M, typename engine::inner_stages, I>;
+  using inner_type =
+      conv2d<M, typename engine::inner_stages, I, extents<dynamic, dynamic, dynamic, dynamic>, kernel::owned_memory, W>;
   using insides = detail::insides;
   static constexpr bool lists = engine::has_lists && P::form == policy::pruning::list_compact;
   using windows = typename detail::windows_of<lists, M, typename engine::atom>::type;
@@ -544,10 +548,10 @@ class pixel_pruned_conv2d {
 /// linear on rows of which, for each one, all important pixels and so many of the others take part, drawn anew for each
 /// row. A row is the importance map's pixels, line by line, of depth / pixels elements each. Else as
 /// pixel_pruned_conv2d.
-template <Mac M, epilogue::Stage E, Isa I, policy::PixelPruning P>
+template <Mac M, epilogue::Stage E, Isa I, policy::PixelPruning P, policy::Policy W = policy::dense>
 class pixel_pruned_linear {
   using engine = detail::pixel_engine<M, E, I, P>;
-  using inner_type = linear<M, typename engine::inner_stages, I>;
+  using inner_type = linear<M, typename engine::inner_stages, I, extents<dynamic, dynamic>, kernel::owned_memory, W>;
   using insides = detail::insides;
 
  public:
@@ -716,23 +720,35 @@ class pixel_pruned_linear {
 
 }  // namespace layer
 
-/// Builds a layer::pixel_pruned_conv2d. See there.
-template <Mac M, policy::PixelPruning P, Isa I = isa::native, class Weights, class Bias,
+namespace layer {
+namespace detail {
+/// policy::pixel_pruning, alone or policy::both of it and a policy of weights.
+template <class P>
+concept DrawsPixels = policy::PixelPruning<typename policy::detail::parts_of<P>::pixels>;
+template <class P>
+using pixels_of = typename policy::detail::parts_of<P>::pixels;
+}  // namespace detail
+}  // namespace layer
+
+/// Builds a layer::pixel_pruned_conv2d. See there. P: policy::pixel_pruning, or policy::both<policy of weights, pixel_pruning>.
+template <Mac M, layer::detail::DrawsPixels P, Isa I = isa::native, class Weights, class Bias,
           epilogue::Stage E = epilogue::identity>
 auto conv2d(layer::first_layer_t, const layer::convolution& c, const Weights& weights, const Bias& bias, E stages,
             const layer::quantization<M>& q, const policy::importance_map& map) {
-  layer::detail::require_generator<M, P>();
-  return layer::pixel_pruned_conv2d<M, E, I, P>(c, weights, std::span(std::data(bias), std::size(bias)),
-                                                std::move(stages), q, map);
+  using drawn = layer::detail::pixels_of<P>;
+  layer::detail::require_generator<M, drawn>();
+  return layer::pixel_pruned_conv2d<M, E, I, drawn, policy::detail::weights_of<P>>(
+      c, weights, std::span(std::data(bias), std::size(bias)), std::move(stages), q, map);
 }
 /// Builds a layer::pixel_pruned_linear. See there.
-template <Mac M, policy::PixelPruning P, Isa I = isa::native, class Weights, class Bias,
+template <Mac M, layer::detail::DrawsPixels P, Isa I = isa::native, class Weights, class Bias,
           epilogue::Stage E = epilogue::identity>
 auto linear(layer::first_layer_t, const Weights& weights, const Bias& bias, E stages, const layer::quantization<M>& q,
             const policy::importance_map& map) {
-  layer::detail::require_generator<M, P>();
-  return layer::pixel_pruned_linear<M, E, I, P>(weights, std::span(std::data(bias), std::size(bias)), std::move(stages),
-                                                q, map);
+  using drawn = layer::detail::pixels_of<P>;
+  layer::detail::require_generator<M, drawn>();
+  return layer::pixel_pruned_linear<M, E, I, drawn, policy::detail::weights_of<P>>(
+      weights, std::span(std::data(bias), std::size(bias)), std::move(stages), q, map);
 }
 
 namespace layer {

@@ -24,8 +24,9 @@ concept ZeroSkip = requires {
   requires P::skips_zeros;
 };
 template <class P>
-concept PixelPruning = requires {
-  requires P::draws_pixels;
+concept PixelsDrawn = requires {
+  P::form;
+  typename P::generator;
 };
 
 struct nothing {};
@@ -36,7 +37,7 @@ struct parts_of {
   using weights = std::conditional_t<Weights<P>, P, nothing>;
   using delta = std::conditional_t<Delta<P>, P, nothing>;
   using zero_skip = std::conditional_t<ZeroSkip<P>, P, nothing>;
-  using pixels = std::conditional_t<PixelPruning<P>, P, nothing>;
+  using pixels = std::conditional_t<PixelsDrawn<P>, P, nothing>;
 };
 template <class A, class B>
 struct one_of {
@@ -49,7 +50,7 @@ struct one_of {
 }  // namespace detail
 
 /// A policy of weights and one of activations, or two of those: both<n_of_m<2, 4>, delta<4>>, both<zero_skip,
-/// delta<0>>, and again both of that and another one. Everything of the one is left out that the other leaves. Refused at
+/// delta<0>>, both<n_of_m<2, 4>, pixel_pruning<...>>, and again both of that and another one. Everything of the one is left out that the other leaves. Refused at
 /// compile time: two of a kind; pixels that are drawn anew for every call beside delta, which would find all of them changed, and
 /// beside zero_skip, whose time shows the data.
 template <class A, class B>
