@@ -85,7 +85,7 @@ std::string conv_case(random_source& random, const problem& p,
   const auto map = keep({important.data(), p.height, p.width});
   const auto pruned = pm::conv2d<M, pixels<Form, Rescale>>(pm::layer::first_layer, p.c, weights, bias,
                                                            pm::epilogue::identity{}, q, map);
-  const auto dense = pm::conv2d<M, pm::isa::scalar>(p.c, weights, bias, {}, q);
+  const auto dense = pm::conv2d<M>(p.c, weights, bias, {}, q);
   const auto x = random_activations<M>(random, 2 * count * p.channels);
   const auto o = pruned.output_size();
   const std::size_t outputs = o.height * o.width * p.filters;
@@ -186,7 +186,7 @@ std::string linear_case(random_source& random, std::size_t channels) {
   const auto pruned = pm::linear<M, pixels<Form, Rescale>>(
       pm::layer::first_layer, weights, bias, pm::epilogue::identity{}, q,
       policy::importance_map({important.data(), height, width}, policy::keep_count{5}));
-  const auto dense = pm::linear<M, pm::isa::scalar>(weights, bias, {}, q);
+  const auto dense = pm::linear<M>(weights, bias, {}, q);
   const auto x = random_activations<M>(random, rows * depth);
   std::vector<std::byte> memory(pruned.workspace_bytes());
   auto state = pruned.make_state(generator(3)), together = pruned.make_state(generator(3));
