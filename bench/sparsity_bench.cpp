@@ -12,6 +12,7 @@
 // of nine calls each.
 #include "bench/problem.hpp"
 #include "bench/report.hpp"
+#include "bench/sparsity_pixels.hpp"
 #include "bench/sparsity_streams.hpp"
 
 #include "polymac/sparsity.hpp"
@@ -183,5 +184,6 @@ int main(int argc, char** argv) {
     add<policy::dense, quarter_of_blocks>("list_dense", w);
   }
   bench::add_streams();
+  bench::add_pixels();
   return bench::run_all(argc, argv);
 }

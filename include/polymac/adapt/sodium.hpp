@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// ChaCha20 of libsodium as a generator: policy::chacha20, with which policy::pixel_pruning draws its maps unless it is given
-// another one. Link libsodium (CMake: polymac links nothing for its users).
+// ChaCha20 of libsodium as a generator: policy::chacha20, with which policy::pixel_pruning draws its maps unless it is
+// given another one. Link libsodium (CMake: polymac links nothing for its users).
 //
 // Cost: some 1.3 cycles for a byte on AVX2 (libsodium chooses by itself), in blocks of `buffered` words.
 #pragma once
@@ -20,9 +20,10 @@
 POLYMAC_BEGIN
 namespace policy {
 
-/// A std::uniform_random_bit_generator of 64 bits: the stream of ChaCha20 (Bernstein 2008; 64-bit counter, nonce 0) under a key
-/// of 32 bytes. Whoever knows the key, or has seen the memory of a generator, knows all maps: both are secret. Drawing takes
-/// no branch and no address that depends on the key or on what was drawn before; every `buffered`-th draw makes a block.
+/// A std::uniform_random_bit_generator of 64 bits: the stream of ChaCha20 (Bernstein 2008; 64-bit counter, nonce 0)
+/// under a key of 32 bytes. Whoever knows the key, or has seen the memory of a generator, knows all maps: both are
+/// secret. Drawing takes no branch and no address that depends on the key or on what was drawn before; every
+/// `buffered`-th draw makes a block.
 class chacha20 {
  public:
   using result_type = std::uint64_t;
@@ -41,8 +42,8 @@ class chacha20 {
     start_library();
     for (std::size_t i = 0; i < 8; ++i) key_[i] = static_cast<unsigned char>(seed >> (8 * i) & 0xFF);
   }
-  /// With a key from the operating system. Throws polymac::error where it has none to give (without exceptions libsodium
-  /// itself ends the program then).
+  /// With a key from the operating system. Throws polymac::error where it has none to give (without exceptions
+  /// libsodium itself ends the program then).
   static chacha20 from_system() {
     if (!start_library())
       polymac::detail::raise_unless_ok(status::make(errc::unsupported, "chacha20: libsodium could not be initialised"));
@@ -71,8 +72,7 @@ class chacha20 {
     static constexpr std::array<unsigned char, crypto_stream_chacha20_NONCEBYTES> nonce{};
     auto* const bytes = reinterpret_cast<unsigned char*>(words_.data());
     std::memset(bytes, 0, sizeof(words_));
-    static_cast<void>(
-        crypto_stream_chacha20_xor_ic(bytes, bytes, sizeof(words_), nonce.data(), counter_, key_.data()));
+    static_cast<void>(crypto_stream_chacha20_xor_ic(bytes, bytes, sizeof(words_), nonce.data(), counter_, key_.data()));
     counter_ += sizeof(words_) / 64;
     next_ = 0;
   }

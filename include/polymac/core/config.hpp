@@ -66,6 +66,11 @@
 #else
 #define POLYMAC_DETAIL_VBMI
 #endif
+#if defined(__AVX512VBMI2__)
+#define POLYMAC_DETAIL_VBMI2 _vbmi2
+#else
+#define POLYMAC_DETAIL_VBMI2
+#endif
 #if defined(__AVX512FP16__) || defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
 #define POLYMAC_DETAIL_FP16 _fp16
 #else
@@ -141,9 +146,10 @@
 #define POLYMAC_DETAIL_TAG11 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG10, POLYMAC_DETAIL_F16C)
 #define POLYMAC_DETAIL_TAG12 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG11, POLYMAC_DETAIL_VBMI)
 #define POLYMAC_DETAIL_TAG13 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG12, POLYMAC_DETAIL_FP16)
+#define POLYMAC_DETAIL_TAG14 POLYMAC_DETAIL_JOIN(POLYMAC_DETAIL_TAG13, POLYMAC_DETAIL_VBMI2)
 
 /// Name of the inline namespace, for example `v0_1_avx512_fma_vnni`.
-#define POLYMAC_ABI POLYMAC_DETAIL_JOIN(v0_1_, POLYMAC_DETAIL_TAG13)
+#define POLYMAC_ABI POLYMAC_DETAIL_JOIN(v0_1_, POLYMAC_DETAIL_TAG14)
 
 /// Opens and closes `namespace polymac` with the tagged inline namespace inside. Plain views and statuses, which may
 /// cross translation units, stay outside of it.

@@ -56,7 +56,7 @@ struct changed_bytes<avx512_vnni> {
   static POLYMAC_INLINE bool append(std::uint64_t bits, const Byte* a, Byte* b, std::size_t count, std::size_t place,
                                     std::uint16_t* places, std::int8_t* differences) noexcept {
     const __m512i number = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    __mmask16 left = 0;
+    __mmask16 too_large = 0;
     while (bits != 0) {
       // From the quarter of 16 bytes in which the next one lies.
       const auto at = static_cast<std::size_t>(std::countr_zero(bits)) / 16 * 16;
@@ -67,24 +67,23 @@ struct changed_bytes<avx512_vnni> {
                                 : _mm_maskz_loadu_epi8(here, from + at);
       };
       const __m128i now = read(a), then = read(b);
-      const __m512i old = widened<Byte>(then), difference = _mm512_sub_epi32(widened<Byte>(now), old);
-      const __m512i part =
-          _mm512_min_epi32(_mm512_max_epi32(difference, _mm512_set1_epi32(-128)), _mm512_set1_epi32(127));
-      left = static_cast<__mmask16>(left | _mm512_mask_cmpneq_epi32_mask(here, part, difference));
-      const __m128i moved = _mm512_cvtepi32_epi8(_mm512_add_epi32(old, part));
+      const __m512i difference = _mm512_sub_epi32(widened<Byte>(now), widened<Byte>(then));
+      too_large = static_cast<__mmask16>(
+          too_large | _mm512_mask_cmpgt_epu32_mask(here, _mm512_add_epi32(difference, _mm512_set1_epi32(128)),
+                                                   _mm512_set1_epi32(255)));
       if (at + 16 <= count)  // stores with a mask take ten cycles on Zen 4
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(b + at), _mm_mask_blend_epi8(here, then, moved));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(b + at), _mm_mask_blend_epi8(here, then, now));
       else
-        _mm_mask_storeu_epi8(b + at, here, moved);
+        _mm_mask_storeu_epi8(b + at, here, now);
       const __m512i at_place = _mm512_add_epi32(number, _mm512_set1_epi32(static_cast<int>(place + at)));
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(places),
                           _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(here, at_place)));
       _mm_storeu_si128(reinterpret_cast<__m128i*>(differences),
-                       _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(here, part)));
+                       _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(here, difference)));
       places += std::popcount(here);
       differences += std::popcount(here);
     }
-    return left == 0;
+    return too_large == 0;
   }
 
   static void add(const std::int8_t* rows, std::size_t depth, std::size_t columns, const changed_stretch* stretches,

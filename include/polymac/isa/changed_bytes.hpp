@@ -16,8 +16,8 @@
 //                                                rows: depth * row_columns(columns) bytes, beginning at a line of the cache
 //     find(a, b, count, threshold)               bits of up to 64 bytes that are farther apart than the threshold
 //     append(bits, a, b, count, place, places, differences)
-//                                                brings b up to a where a bit is set, as far as a signed byte reaches, and
-//                                                lists these bytes; false where some are not there yet. Writes 16 entries more.
+//                                                brings b up to a where a bit is set, lists these bytes; returns false
+//                                                where a difference does not fit a signed byte. Writes 16 entries more.
 //     add(rows, depth, columns, stretches, count, sums)
 //                                                sums += differences * weights, row_columns(columns) of them
 #pragma once

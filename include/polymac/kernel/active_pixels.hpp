@@ -19,7 +19,8 @@ class workspace_parts {
  public:
   workspace_parts() noexcept = default;
   explicit workspace_parts(workspace ws) noexcept
-      : at_(ws.data == nullptr ? nullptr : ws.data + (line - reinterpret_cast<std::uintptr_t>(ws.data) % line) % line) {}
+      : at_(ws.data == nullptr ? nullptr : ws.data + (line - reinterpret_cast<std::uintptr_t>(ws.data) % line) % line) {
+  }
   template <class T>
   T* take(std::size_t count) noexcept {
     static_assert(std::is_trivially_copyable_v<T> && alignof(T) <= line);
@@ -89,19 +90,18 @@ constexpr std::size_t list_taps(const Taps& taps, listed_tap<Activation>* list, 
 
 namespace detail {
 template <std::size_t Bytes>
-POLYMAC_INLINE void blend_pixels(std::byte* to, const std::byte* from, const std::uint8_t* active, const std::byte* zero,
-                                 std::size_t pixels, std::size_t bytes) noexcept {
+POLYMAC_INLINE void blend_pixels(std::byte* to, const std::byte* from, const std::uint8_t* active,
+                                 const std::byte* zero, std::size_t pixels, std::size_t bytes) noexcept {
   if constexpr (Bytes > 0) bytes = Bytes;
   for (std::size_t i = 0; i < pixels; ++i) {
     const auto mask = static_cast<std::byte>(0 - static_cast<unsigned>(active[i]));
-    for (std::size_t b = 0; b < bytes; ++b)
-      to[i * bytes + b] = (from[i * bytes + b] & mask) | (zero[b] & ~mask);
+    for (std::size_t b = 0; b < bytes; ++b) to[i * bytes + b] = (from[i * bytes + b] & mask) | (zero[b] & ~mask);
   }
 }
 }  // namespace detail
 
-/// to[pixel] = active[pixel] is 1 ? from[pixel] : zero, for pixels of `channels` elements side by side. The same instructions
-/// and addresses for every map. `zero`: such a pixel.
+/// to[pixel] = active[pixel] is 1 ? from[pixel] : zero, for pixels of `channels` elements side by side. The same
+/// instructions and addresses for every map. `zero`: such a pixel.
 template <class Activation>
 void blend_pixels(Activation* to, const Activation* from, const std::uint8_t* active, const Activation* zero,
                   std::size_t channels, std::size_t pixels) noexcept {

@@ -91,8 +91,8 @@ struct listed_pixel {
 };
 
 /// Appends those of `width` outputs that are 1 in `dirty`, which may be written 8 bytes further: output x is row + x,
-/// and its window begins at pixel + x * step.
-inline listed_pixel* list_dirty(std::uint8_t* dirty, std::size_t width, std::size_t row, std::size_t pixel,
+/// and its window begins at pixel `first` + x * step.
+inline listed_pixel* list_dirty(std::uint8_t* dirty, std::size_t width, std::size_t row, std::size_t first,
                                 std::size_t step, listed_pixel* to) noexcept {
   std::memset(dirty + width, 0, 8);
   for (std::size_t x = 0; x < width; x += 8) {
@@ -100,7 +100,7 @@ inline listed_pixel* list_dirty(std::uint8_t* dirty, std::size_t width, std::siz
     std::memcpy(&eight, dirty + x, 8);
     if (eight == 0) continue;
     for (std::size_t i = x; i < x + 8; ++i) {
-      *to = {static_cast<std::uint32_t>(row + i), static_cast<std::uint32_t>(pixel + i * step)};
+      *to = {static_cast<std::uint32_t>(row + i), static_cast<std::uint32_t>(first + i * step)};
       to += dirty[i];
     }
   }
@@ -134,8 +134,7 @@ inline listed_pixel* list_outputs(const std::uint8_t* marks, const std::uint8_t*
       else
         for (std::size_t x = 0; x < output.width; ++x) dirty[x] |= from[x * w.stride.width];
     }
-    const std::size_t first = oy * w.stride.height * frame.width, right = w.stride.width;
-    to = list_dirty(dirty, output.width, oy * output.width, first, right, to);
+    to = list_dirty(dirty, output.width, oy * output.width, oy * w.stride.height * frame.width, w.stride.width, to);
   }
   return to;
 }

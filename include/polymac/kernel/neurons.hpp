@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
-// Sums neuron by neuron, product by product, through the golden model of an arithmetic: what a small processor without vector
-// registers does, and what an attacker sees of it. For policy::pixel_pruning, where the order of products is the matter.
+// Sums neuron by neuron, product by product, through the golden model of an arithmetic: what a small processor without
+// vector registers does, and what an attacker sees of it. For policy::pixel_pruning, where the order of products is the
+// matter.
 //
 //     for each neuron (output column)
 //       sum = bias
 //       for each tap that takes part, for each channel:  sum = M::multiply_add(sum, activation, weight)
 //
-// A tap is a pixel of the input as one neuron reads it: its weights are `channels` numbers side by side. A pixel that does not
-// take part counts as the zero point: of each tap that does, zero point x sum of its weights is taken off in a wide type, which
-// is no product at run time.
+// A tap is a pixel of the input as one neuron reads it: its weights are `channels` numbers side by side. A pixel that
+// does not take part counts as the zero point: of each tap that does, zero point x sum of its weights is taken off in a
+// wide type, which is no product at run time.
 #pragma once
 
 #include "polymac/core/buffer.hpp"
@@ -138,9 +139,8 @@ class neuron_weights {
     wide important, drawn;
   };
   template <class PixelOf, class IsImportant, class IsDrawn>
-  constexpr two_sums branching(std::size_t set, std::size_t column, bool with_bias, bool together,
-                               const PixelOf& pixel, const IsImportant& is_important,
-                               const IsDrawn& is_drawn) const noexcept {
+  constexpr two_sums branching(std::size_t set, std::size_t column, bool with_bias, bool together, const PixelOf& pixel,
+                               const IsImportant& is_important, const IsDrawn& is_drawn) const noexcept {
     neuron first(*this, set, column, with_bias), second(*this, set, column, false);
     for (std::size_t tap = 0; tap < taps_; ++tap) {
       const activation* const at = pixel(tap);

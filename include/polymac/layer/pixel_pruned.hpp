@@ -7,13 +7,14 @@
 //     auto state = conv.make_state(policy::chacha20(seed));
 //     conv(x, y, state, workspace);
 //
-// The outputs are, bit for bit, those of the dense layer on the image in which inactive pixels hold the zero point: for every
-// form, with arithmetics that are exact. (Floats are summed in another order where a list is shuffled; products with zero points
-// are left out, which differs where a weight is not finite.)
+// The outputs are, bit for bit, those of the dense layer on the image in which inactive pixels hold the zero point: for
+// every form, with arithmetics that are exact. (Floats are summed in another order where a list is shuffled; products
+// with zero points are left out, which differs where a weight is not finite.)
 #pragma once
 
 #include "polymac/core/buffer.hpp"
 #include "polymac/kernel/active_pixels.hpp"
+#include "polymac/kernel/active_windows.hpp"
 #include "polymac/kernel/neurons.hpp"
 #include "polymac/layer/conv2d.hpp"
 #include "polymac/layer/linear.hpp"
@@ -51,10 +52,25 @@ consteval void require_generator() {
     static_assert(policy::BitGenerator<generator>,
                   "polymac: pixel_pruning wants a generator that is a std::uniform_random_bit_generator");
   if constexpr (P::scale == policy::rescale::unbiased)
-    static_assert(std::is_arithmetic_v<typename mac_traits<M>::wide> &&
-                      !requires(const typename M::accumulator& c) { M::total(c); },
-                  "polymac: pixel_pruning with rescale::unbiased needs an arithmetic whose sums are numbers");
+    static_assert(
+        std::is_arithmetic_v<typename mac_traits<M>::wide> &&
+            !requires(const typename M::accumulator& c) { M::total(c); },
+        "polymac: pixel_pruning with rescale::unbiased needs an arithmetic whose sums are numbers");
 }
+
+/// Sums by atoms, where a layer has them.
+struct no_windows {
+  struct memory {};
+  static constexpr std::size_t bytes() noexcept { return 0; }
+};
+template <bool, Mac M, class Atom>
+struct windows_of {
+  using type = no_windows;
+};
+template <Mac M, class Atom>
+struct windows_of<true, M, Atom> {
+  using type = kernel::active_windows<M, Atom>;
+};
 
 /// What both layers have: the map, the stages, and sums of rows of taps, neuron by neuron.
 template <Mac M, epilogue::Stage E, Isa I, policy::PixelPruning P>
@@ -70,6 +86,14 @@ class pixel_engine {
   static constexpr bool masks = P::form == policy::pruning::zero_fixed;
   static constexpr bool scales = P::scale == policy::rescale::unbiased;
   /// The layer inside hands on its sums where they are not finished yet; the bias waits, if products are scaled.
+  /// Atoms that add up lists: written by hand, for weights as they are, with sums that are finished.
+  using atom = isa::best_atom<M, I>;
+  static constexpr bool has_lists = kernel::takes_lists<atom> && !isa::encodes_weights<atom> &&
+                                    !std::is_same_v<typename atom::isa, isa::scalar> && traits::chain == 0 &&
+                                    std::is_same_v<sum, typename traits::accumulator> &&
+                                    !requires(const typename M::accumulator& c) {
+    M::total(c);
+  };
   using inner_stages = std::conditional_t<masks && !scales, E, epilogue::identity>;
 
   policy::pixel_choice choice;
@@ -89,8 +113,9 @@ class pixel_engine {
     else
       return static_cast<sum>(total_of_column);
   }
-  /// bias + important + drawn * droppable / kept. Of integers the quotient is rounded to the nearest, halves away from 0, and
-  /// nothing overflows that the result does not; `important` and `drawn` are sums as a layer without bias gives them.
+  /// bias + important + drawn * droppable / kept. Of integers the quotient is rounded to the nearest, halves away from
+  /// 0, and nothing overflows that the result does not; `important` and `drawn` are sums as a layer without bias gives
+  /// them.
   constexpr sum scaled(wide start, wide important, wide drawn) const noexcept {
     const std::size_t all = choice.droppable(), kept = choice.kept();
     if (kept == 0) return finished(start + important);
@@ -149,11 +174,14 @@ class pixel_engine {
       }
     }
   }
-  /// Sums of important pixels and of drawn ones become scaled sums, in the place of the first. `column`: of the first one.
-  void scale_rows(sum* important, const sum* drawn, std::size_t rows, std::size_t columns) const noexcept {
-    for (std::size_t r = 0; r < rows; ++r)
-      for (std::size_t c = 0; c < columns; ++c, ++important, ++drawn)
-        *important = scaled(bias.size() > 0 ? bias[c] : wide{}, static_cast<wide>(*important), static_cast<wide>(*drawn));
+  /// Sums of important pixels and of drawn ones become scaled sums, in the place of the first. `column`: of the first
+  /// one.
+  void scale_rows(sum* important, const sum* drawn, std::size_t rows, std::size_t stride, std::size_t column,
+                  std::size_t columns) const noexcept {
+    for (std::size_t r = 0; r < rows; ++r, important += stride, drawn += stride)
+      for (std::size_t c = 0; c < columns; ++c)
+        important[c] = scaled(bias.size() > 0 ? bias[column + c] : wide{}, static_cast<wide>(important[c]),
+                              static_cast<wide>(drawn[c]));
   }
 
   /// Checks what is not checked by the layer inside.
@@ -166,11 +194,30 @@ class pixel_engine {
       if (auto s = zero_pixel.resize_for_overwrite(channels); !s.ok()) return s;
       for (std::size_t c = 0; c < channels; ++c) zero_pixel[c] = zero_point;
     }
-    if constexpr (masks && scales) {
+    if constexpr (scales) {
       if (auto s = bias.resize_for_overwrite(given_bias.size()); !s.ok()) return s;
       for (std::size_t c = 0; c < given_bias.size(); ++c) bias[c] = static_cast<wide>(given_bias[c]);
     }
     return {};
+  }
+  /// The policy and what it leaves, in words; cycles predicted for this layer and for the dense one: 0: neuron by
+  /// neuron.
+  text<255> words(double cycles, double dense_cycles) const noexcept {
+    const std::size_t all = choice.pixels();
+    auto t = text<255>::join(P::name, scales ? ", unbiased: " : ": ", choice.active(), " of ", all, " pixels (",
+                             (100 * choice.active() + all / 2) / all, " % of the products) for each inference, ");
+    if (masks) {
+      t.append("the others masked by zero points: no faster than dense, ");
+    } else if (cycles <= 0) {
+      t.append("neuron by neuron through the golden model: slower than dense by far, ");
+    } else {
+      const auto hundredths = static_cast<std::size_t>(100 * dense_cycles / cycles + 0.5);
+      t.append(text<95>::join("lists for the ", atom::isa::name, " atom, predicted ", hundredths / 100, ".",
+                              hundredths / 10 % 10, hundredths % 10, " x dense",
+                              hundredths < 100 ? " (slower), " : ", ")
+                   .view());
+    }
+    return t;
   }
   /// Why a state cannot be used with this map; ok where it can.
   polymac::status check_state(const char* who, const state& s) const noexcept {
@@ -199,8 +246,8 @@ class pixel_engine {
 
 }  // namespace detail
 
-/// conv2d on an image of which, for each inference, all important pixels and so many of the others take part, drawn anew
-/// for each image (MACPruning). A pixel that does not counts as the zero point in every product that reads it.
+/// conv2d on an image of which, for each inference, all important pixels and so many of the others take part, drawn
+/// anew for each image (MACPruning). A pixel that does not counts as the zero point in every product that reads it.
 ///
 ///   M, E, I  as in layer::conv2d; P: policy::pixel_pruning
 ///
@@ -212,6 +259,8 @@ class pixel_pruned_conv2d {
   using engine = detail::pixel_engine<M, E, I, P>;
   using inner_type = conv2d<M, typename engine::inner_stages, I>;
   using insides = detail::insides;
+  static constexpr bool lists = engine::has_lists && P::form == policy::pruning::list_compact;
+  using windows = typename detail::windows_of<lists, M, typename engine::atom>::type;
 
  public:
   using mac = M;
@@ -239,10 +288,29 @@ class pixel_pruned_conv2d {
   /// The map: pixels, droppable(), kept(), active().
   const policy::pixel_choice& pixels() const noexcept { return engine_.choice; }
   std::size_t weight_bytes() const noexcept {
-    return inner_.weight_bytes() + engine_.neurons.bytes() + engine_.choice.bytes();
+    return inner_.weight_bytes() + engine_.neurons.bytes() + windows_.bytes() + engine_.choice.bytes();
   }
   /// Bytes of workspace a run needs.
   std::size_t workspace_bytes() const noexcept { return status_.ok() ? cut({}).all : 0; }
+
+  /// The policy, the work that is left, what is predicted of its time, and the dense layer inside, in words. Nothing is
+  /// chosen by that: another form has another protection. (Predictions: a model of Zen 4, maps included; see
+  /// policy/README.md.)
+  text<767> explain() const noexcept {
+    double cycles = 0, dense = 1;
+    if constexpr (lists)
+      if (by_atoms_) {
+        const auto panels = static_cast<double>(windows_.held_columns() / engine::atom::columns);
+        const auto taps = static_cast<double>(windows_.tap_products());
+        const double share =
+            static_cast<double>(engine_.choice.active()) / static_cast<double>(engine_.choice.pixels());
+        const double outputs = static_cast<double>(geometry_.output.height * geometry_.output.width);
+        cycles = 10 + 3 * static_cast<double>(engine_.choice.pixels()) / outputs + panels * (1.3 * taps * share + 1.5);
+        dense = 3 + panels * 1.15 * taps;
+      }
+    return text<767>::join("pixel_pruned around ", inner_.explain().view(), "; ", engine_.words(cycles, dense).view(),
+                           "workspace ", workspace_bytes(), " bytes");
+  }
 
   /// What the maps are drawn with, and the last one: a state for one stream of images.
   state make_state(typename P::generator generator) const { return engine_.make_state(std::move(generator)); }
@@ -254,8 +322,9 @@ class pixel_pruned_conv2d {
     if (!status_.ok()) return status_;
     if (auto bad = engine_.check_state("conv2d", s); !bad.ok()) return bad;
     if (x.height != input_size().height || x.width != input_size().width)
-      return polymac::status::make(errc::shape, "conv2d: expected x of ", input_size().height, " x ", input_size().width,
-                                   " pixels, as the importance map has, got ", x.height, " x ", x.width);
+      return polymac::status::make(errc::shape, "conv2d: expected x of ", input_size().height, " x ",
+                                   input_size().width, " pixels, as the importance map has, got ", x.height, " x ",
+                                   x.width);
     window_geometry geometry{};
     if (auto bad = detail::check_images("conv2d", insides::taps(inner_), x, y, in_channels(), out_channels(), geometry);
         !bad.ok())
@@ -274,16 +343,24 @@ class pixel_pruned_conv2d {
       out.batch = 1;
       if constexpr (engine::masks)
         if (auto bad = run_masked(one, out, s, memory); !bad.ok()) return bad;
-      if constexpr (!engine::masks) run_neurons(one, out, s, memory);
+      if constexpr (lists) {
+        if (by_atoms_)
+          run_lists(one, out, s, memory);
+        else
+          run_neurons(one, out, s, memory);
+      } else if constexpr (!engine::masks) {
+        run_neurons(one, out, s, memory);
+      }
     }
     return {};
   }
 
  private:
   struct parts {
-    activation* image = nullptr;           ///< with zero points
+    activation* image = nullptr;  ///< with zero points
     sum *sums = nullptr, *drawn = nullptr;
     kernel::listed_tap<activation>* list = nullptr;
+    typename windows::memory of_windows{};
     workspace rest{};
     std::size_t all = 0;  ///< bytes
   };
@@ -301,10 +378,28 @@ class pixel_pruned_conv2d {
       const std::size_t inside = inner_.workspace_bytes(input_size());
       p.rest = ws.data == nullptr ? workspace{} : workspace(memory.rest(), inside);
       p.all = memory.bytes() + inside;
+      return p;
+    }
+    if constexpr (lists) {
+      if (!by_atoms_) return cut_neurons(memory, window);
+      p.of_windows = windows_.cut(memory);
+      if constexpr (engine::scales) {
+        const std::size_t elements = geometry_.output.height * geometry_.output.width * windows_.held_columns();
+        p.sums = memory.take<sum>(elements + isa::lane_columns);
+        p.drawn = memory.take<sum>(elements);
+      }
+      p.all = memory.bytes();
+      return p;
     } else {
+      return cut_neurons(memory, window);
+    }
+  }
+  parts cut_neurons(kernel::workspace_parts& memory, const window& window) const noexcept {
+    parts p;
+    {
       p.sums = memory.take<sum>(polymac::detail::round_up(insides::weights(inner_).shape().columns, isa::lane_columns));
-      p.list = memory.take<kernel::listed_tap<activation>>(
-          engine::list_entries(window.kernel.height * window.kernel.width));
+      p.list =
+          memory.take<kernel::listed_tap<activation>>(engine::list_entries(window.kernel.height * window.kernel.width));
       p.all = memory.bytes();
     }
     return p;
@@ -326,7 +421,7 @@ class pixel_pruned_conv2d {
         });
         if (auto bad = inner_(masked, sums, memory.rest); !bad.ok()) return bad;
       }
-      engine_.scale_rows(memory.sums, memory.drawn, pixels, out_channels());
+      engine_.scale_rows(memory.sums, memory.drawn, pixels, out_channels(), 0, out_channels());
       kernel::finish<I>(engine_.stages, kernel::image_rows<output>(y), memory.sums, out_channels(),
                         {0, pixels, 0, out_channels(), 0});
       return {};
@@ -341,7 +436,39 @@ class pixel_pruned_conv2d {
         kernel::blend_pixels(to, x.pixel(0, line, 0), mask, engine_.zero_pixel.data(), channels, x.width);
       } else {
         for (std::size_t i = 0; i < x.width; ++i)
-          kernel::blend_pixels(to + i * channels, x.pixel(0, line, i), mask + i, engine_.zero_pixel.data(), channels, 1);
+          kernel::blend_pixels(to + i * channels, x.pixel(0, line, i), mask + i, engine_.zero_pixel.data(), channels,
+                               1);
+      }
+    }
+  }
+  /// By the atoms of the dense layer, output by output.
+  void run_lists(const image_view<const activation>& x, const image_view<output>& y, state& s,
+                 const parts& memory) const noexcept requires(lists) {
+    const std::size_t groups = insides::groups(inner_), columns = insides::weights(inner_).shape().columns;
+    const std::size_t pixels = y.height * y.width, held = windows_.held_columns();
+    const kernel::image_rows<output> rows(y);
+    auto group = x;
+    group.channels = insides::channels(inner_);
+    if constexpr (!engine::scales)
+      windows_.mark(memory.of_windows, [&](std::size_t line) { return s.active().row(line); });
+    for (std::size_t g = 0; g < groups; ++g, group.data += group.channels) {
+      windows_.copy(memory.of_windows, group);
+      if constexpr (engine::scales) {
+        const auto no = [](auto...) {};
+        windows_.mark(memory.of_windows, [&](std::size_t line) { return engine_.choice.important_bytes(line); });
+        windows_.run(g, memory.of_windows, memory.sums, held, no);
+        windows_.mark(memory.of_windows, [&](std::size_t line) { return s.drawn_bytes(engine_.choice, line); });
+        windows_.run(g, memory.of_windows, memory.drawn, held, no);
+        engine_.scale_rows(memory.sums, memory.drawn, pixels, held, g * columns, columns);
+        kernel::finish<I>(engine_.stages, rows, memory.sums, held, {0, pixels, 0, columns, g * columns});
+      } else {
+        sum* whole = nullptr;
+        if constexpr (std::is_same_v<E, epilogue::identity>)
+          if (rows.regular && held == columns) whole = y.data + g * columns;
+        windows_.run(g, memory.of_windows, whole, y.pixel_stride,
+                     [&](std::size_t first, std::size_t count, const sum* sums, std::size_t stride) {
+                       kernel::finish<I>(engine_.stages, rows, sums, stride, {first, count, 0, columns, g * columns});
+                     });
       }
     }
   }
@@ -379,32 +506,44 @@ class pixel_pruned_conv2d {
       if (!s.ok()) return s;
       const std::size_t groups = insides::groups(inner_), columns = w.batch / groups, taps = w.height * w.width;
       const auto reader = detail::make_weight_reader<M>(
-          [&](std::size_t o, std::size_t k) { return w(o, k / w.channels / w.width, k / w.channels % w.width, k % w.channels); },
+          [&](std::size_t o, std::size_t k) {
+            return w(o, k / w.channels / w.width, k / w.channels % w.width, k % w.channels);
+          },
           q.weight_zero_points);
       std::size_t terms = 1;
       if (s = reader.count_terms("conv2d", w.batch, taps * w.channels, terms); !s.ok()) return s;
-      s = engine_.neurons.pack(
-          groups, columns, taps, w.channels, terms,
-          [&](std::size_t g, std::size_t o, std::size_t term, std::size_t tap, std::size_t c) {
-            return reader.term_of(g * columns + o, term, tap * w.channels + c);
-          },
-          [&](std::size_t g, std::size_t o) {
-            using wide = typename mac_traits<M>::wide;
-            return bias.empty() ? wide{} : static_cast<wide>(bias[g * columns + o]);
-          },
-          q.activation_zero_point, insides::weights(inner_).wide_sums());
+      const auto weight_of = [&](std::size_t g, std::size_t o, std::size_t term, std::size_t tap, std::size_t c) {
+        return reader.term_of(g * columns + o, term, tap * w.channels + c);
+      };
+      using wide = typename mac_traits<M>::wide;
+      const auto bias_of = [&](std::size_t g, std::size_t o) {
+        return bias.empty() ? wide{} : static_cast<wide>(bias[g * columns + o]);
+      };
+      if constexpr (lists) {
+        by_atoms_ = windows::fits(insides::taps(inner_)) && !insides::weights(inner_).wide_sums();
+        if (by_atoms_)
+          return windows_.construct(
+              insides::taps(inner_), geometry_, input_size(), groups, columns, w.channels, terms, weight_of,
+              [&](std::size_t g, std::size_t o) { return engine::scales ? wide{} : bias_of(g, o); },
+              q.activation_zero_point);
+      }
+      s = engine_.neurons.pack(groups, columns, taps, w.channels, terms, weight_of, bias_of, q.activation_zero_point,
+                               insides::weights(inner_).wide_sums());
     }
     return s;
   }
 
   engine engine_;
   inner_type inner_;
+  [[no_unique_address]] windows windows_;
+  bool by_atoms_ = false;
   window_geometry geometry_{{0, 0}, {}};
   polymac::status status_;
 };
 
-/// linear on rows of which, for each one, all important pixels and so many of the others take part, drawn anew for each row.
-/// A row is the importance map's pixels, line by line, of depth / pixels elements each. Else as pixel_pruned_conv2d.
+/// linear on rows of which, for each one, all important pixels and so many of the others take part, drawn anew for each
+/// row. A row is the importance map's pixels, line by line, of depth / pixels elements each. Else as
+/// pixel_pruned_conv2d.
 template <Mac M, epilogue::Stage E, Isa I, policy::PixelPruning P>
 class pixel_pruned_linear {
   using engine = detail::pixel_engine<M, E, I, P>;
@@ -436,6 +575,12 @@ class pixel_pruned_linear {
     return inner_.weight_bytes() + engine_.neurons.bytes() + engine_.choice.bytes();
   }
   std::size_t workspace_bytes() const noexcept { return status_.ok() ? cut({}).all : 0; }
+  /// As of pixel_pruned_conv2d.
+  text<767> explain() const noexcept {
+    return text<767>::join("pixel_pruned around ", inner_.explain().view(), "; ", engine_.words(0, 1).view(),
+                           "workspace ", workspace_bytes(), " bytes");
+  }
+  /// What the maps are drawn with, and the last one: a state for one stream of rows.
   state make_state(typename P::generator generator) const { return engine_.make_state(std::move(generator)); }
 
   /// x: rows x depth; y: rows x columns; they must not overlap.
@@ -518,8 +663,9 @@ class pixel_pruned_linear {
       return inner_(masked, out);
     } else {
       if (auto bad = inner_(masked, {memory.sums, count, columns()}); !bad.ok()) return bad;
-      if (auto bad = inner_({memory.drawn_rows, count, depth()}, {memory.drawn, count, columns()}); !bad.ok()) return bad;
-      engine_.scale_rows(memory.sums, memory.drawn, count, columns());
+      if (auto bad = inner_({memory.drawn_rows, count, depth()}, {memory.drawn, count, columns()}); !bad.ok())
+        return bad;
+      engine_.scale_rows(memory.sums, memory.drawn, count, columns(), 0, columns());
       kernel::finish<I>(engine_.stages, y, memory.sums, columns(), {first, count, 0, columns(), 0});
       return {};
     }
@@ -539,8 +685,8 @@ class pixel_pruned_linear {
     auto s = detail::check_weights("linear", q, weights.rows, weights.columns, bias, true);
     const std::size_t pixels = map.important.rows * map.important.columns;
     if (s.ok() && pixels > 0 && depth() % pixels != 0)
-      s = polymac::status::make(errc::shape, "linear: expected an importance map whose pixels divide the depth ", depth(),
-                                ", got ", map.important.rows, " x ", map.important.columns);
+      s = polymac::status::make(errc::shape, "linear: expected an importance map whose pixels divide the depth ",
+                                depth(), ", got ", map.important.rows, " x ", map.important.columns);
     if (s.ok())
       s = engine_.construct("linear", map, columns(), bias, pixels > 0 ? depth() / pixels : 1, q.activation_zero_point);
     if constexpr (!engine::masks) {
@@ -585,22 +731,40 @@ template <Mac M, policy::PixelPruning P, Isa I = isa::native, class Weights, cla
 auto linear(layer::first_layer_t, const Weights& weights, const Bias& bias, E stages, const layer::quantization<M>& q,
             const policy::importance_map& map) {
   layer::detail::require_generator<M, P>();
-  return layer::pixel_pruned_linear<M, E, I, P>(weights, std::span(std::data(bias), std::size(bias)),
-                                                std::move(stages), q, map);
+  return layer::pixel_pruned_linear<M, E, I, P>(weights, std::span(std::data(bias), std::size(bias)), std::move(stages),
+                                                q, map);
 }
 
-/// Refused: pixels are the input of the first layer.
-template <Mac M, policy::PixelPruning P, Isa I = isa::native, class... Arguments>
-auto conv2d(const layer::convolution&, Arguments&&...) {
-  static_assert(layer::detail::never<P>,
+namespace layer {
+namespace detail {
+template <class P>
+constexpr void require_first_layer() {
+  static_assert(never<P>,
                 "polymac: pixel_pruning is for the first layer of a network only, whose input are pixels: if this is "
                 "it, say so by layer::first_layer as the first argument");
 }
-template <Mac M, policy::PixelPruning P, Isa I = isa::native, class Weights, class Bias, class... Arguments>
-requires(!std::same_as<Weights, layer::first_layer_t>) auto linear(const Weights&, const Bias&, Arguments&&...) {
-  static_assert(layer::detail::never<P>,
-                "polymac: pixel_pruning is for the first layer of a network only, whose input are pixels: if this is "
-                "it, say so by layer::first_layer as the first argument");
+}  // namespace detail
+}  // namespace layer
+
+/// Refused: pixels are the input of the first layer.
+template <Mac M, policy::PixelPruning P, Isa I = isa::native, class Weights, class Bias,
+          epilogue::Stage E = epilogue::identity>
+auto conv2d(const layer::convolution&, const Weights&, const Bias&, E = {}, const layer::quantization<M>& = {}) {
+  return layer::detail::require_first_layer<P>();
+}
+template <Mac M, policy::PixelPruning P, Isa I = isa::native, class Weights, class Bias, epilogue::Stage E>
+auto conv2d(const layer::convolution&, const Weights&, const Bias&, E, const layer::quantization<M>&,
+            const policy::importance_map&) {
+  return layer::detail::require_first_layer<P>();
+}
+template <Mac M, policy::PixelPruning P, Isa I = isa::native, class Weights, class Bias,
+          epilogue::Stage E = epilogue::identity>
+auto linear(const Weights&, const Bias&, E = {}, const layer::quantization<M>& = {}) {
+  return layer::detail::require_first_layer<P>();
+}
+template <Mac M, policy::PixelPruning P, Isa I = isa::native, class Weights, class Bias, epilogue::Stage E>
+auto linear(const Weights&, const Bias&, E, const layer::quantization<M>&, const policy::importance_map&) {
+  return layer::detail::require_first_layer<P>();
 }
 
 POLYMAC_END

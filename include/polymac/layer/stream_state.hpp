@@ -195,8 +195,8 @@ class stream_state {
   }
 
   shape_type shape_;
-  std::uint64_t layer_ = 0;   ///< of the layer that made it
-  std::uint64_t frames_ = 0;  ///< calls since everything was transmitted
+  std::uint64_t layer_ = 0;        ///< of the layer that made it
+  std::uint64_t frames_ = 0;       ///< calls since everything was transmitted
   std::uint64_t dense_calls_ = 0;  ///< that are still to come
   threshold_type threshold_{};
   work_done last_;

@@ -172,8 +172,8 @@ class streamed {
   /// convolution.
   using changed_bytes = isa::best_changed_bytes<typename atom::isa>;
   static constexpr bool may_list_elements = [] {
-    if constexpr (has_delta && slides && wants_sums && !std::is_void_v<changed_bytes> && std::is_integral_v<activation>)
-      return grain == policy::grain::element && sizeof(activation) == 1 &&
+    if constexpr (slides && lists && !std::is_void_v<changed_bytes> && std::is_integral_v<activation>)
+      return (has_delta ? wants_sums && grain == policy::grain::element : skips_zeros) && sizeof(activation) == 1 &&
              std::is_same_v<typename mac::weight, std::int8_t> && std::is_same_v<accumulator, std::int32_t> &&
              (std::is_same_v<mac, polymac::mac::int8> || std::is_same_v<mac, polymac::mac::uint8> ||
               detail::computed_as_int8<mac>)&&std::is_same_v<policy::detail::weights_of<P>, policy::dense>;
@@ -327,7 +327,13 @@ class streamed {
     }
   }
   constexpr bool uses_lists() const noexcept { return lists && !weights().wide_sums() && pixels_are_groups(); }
-  constexpr bool keeps_sums() const noexcept { return wants_sums && uses_lists(); }
+  /// Elements that are not zero are added to sums of zeros, which have a place in the state, too.
+  constexpr bool keeps_sums() const noexcept {
+    if constexpr (has_delta)
+      return wants_sums && uses_lists();
+    else
+      return element_rows_.size() > 0;
+  }
   constexpr kernel::framed_windows windows(extent2d frame) const noexcept {
     if constexpr (slides)
       return {taps(),
@@ -379,7 +385,8 @@ class streamed {
   template <class Weights, class Bias, class Stages>
   polymac::status prepare_elements(const convolution&, const Weights& from, const Bias&, const Stages&,
                                    const quantization<mac>& q) noexcept {
-    if (sets() != 1 || !keeps_sums() || weights().groups() != weights().term_groups() || taps().dilation.width != 1)
+    if (sets() != 1 || !uses_lists() || frame_channels() != in_channels() ||
+        weights().groups() != weights().term_groups() || taps().dilation.width != 1)
       return {};
     const std::size_t taps_of_line = taps().kernel.width, channels = in_channels(), depth = real_depth();
     if (auto s = element_rows_.resize(depth * changed_bytes::row_columns(columns())); !s.ok()) return s;
@@ -441,7 +448,9 @@ class streamed {
                                    channels, " has more than 2^32 activations");
     const std::size_t depth = window_elements(), stride = sum_stride();
     s.frames_size_ = batch * pixels * held;
-    auto result = s.frames_memory_.resize(s.frames_size_ * (keeps_sums() ? 2 : 1));
+    bool by_elements = false;
+    if constexpr (may_list_elements) by_elements = element_rows_.size() > 0 && frame.width * channels <= 65535;
+    auto result = s.frames_memory_.resize(s.frames_size_ * (keeps_sums() && !by_elements ? 2 : 1));
     const auto resize = [&](auto& what, std::size_t count) {
       if (result.ok()) result = what.resize(count);
     };
@@ -454,15 +463,14 @@ class streamed {
     resize(s.whole_, most_whole * depth);
     resize(s.row_outputs_, polymac::detail::greater(most_whole, most_listed) * out_channels());
     if (keeps_sums()) resize(s.sums_, batch * rows * stride);
-    if constexpr (may_list_elements)
-      if (element_rows_.size() > 0 && frame.width * channels <= 65535) {
-        resize(s.changed_places_, frame.height * (frame.width * channels + isa::change_slack));
-        resize(s.changed_differences_, frame.height * (frame.width * channels + isa::change_slack));
-        resize(s.changed_first_, frame.height * (frame.width + 1));
-        resize(s.changed_counts_, geometry.output.width);
-        resize(s.changed_stretches_, taps().kernel.height);
-        for (std::size_t i = 0; i < s.changed_first_.size(); ++i) s.changed_first_[i] = 0;  // lines of padding stay so
-      }
+    if (by_elements) {
+      const std::size_t entries = kernel::changed_line_entries(frame.width * channels);
+      resize(s.changed_places_, frame.height * entries);
+      resize(s.changed_differences_, frame.height * entries);
+      resize(s.changed_first_, frame.height * (frame.width + 1));
+      resize(s.changed_counts_, geometry.output.width);
+      resize(s.changed_stretches_, taps().kernel.height);  // new elements are 0: lines of padding stay so
+    }
     if (uses_lists() && (keeps_sums() || skips_zeros)) {
       resize(s.lists_, pixels);
       resize(s.pixel_groups_, pixels * (held / weights().group_depth()) + isa::list_slack);
@@ -560,7 +568,7 @@ class streamed {
       if (keeps_sums()) bring_up(s, n, all);
     }
     ++s.frames_;
-    if (!forced && keeps_sums() && !all && cost > dense_cost() * static_cast<double>(s.last_.of_rows))
+    if (!forced && keeps_sums() && (!all || !has_delta) && cost > dense_cost() * static_cast<double>(s.last_.of_rows))
       s.dense_calls_ = calls_without_looking;
     return {};
   }
@@ -581,44 +589,30 @@ class streamed {
   }
   kernel::changed_line changes_of(state& s, std::size_t line) const noexcept {
     const extent2d frame = s.frame_extent();
-    const std::size_t elements = frame.width * s.shape_.channels + isa::change_slack;
+    const std::size_t elements = kernel::changed_line_entries(frame.width * s.shape_.channels);
     return {s.changed_places_.data() + line * elements, s.changed_differences_.data() + line * elements,
             s.changed_first_.data() + line * (frame.width + 1)};
   }
   /// Lists the elements that have changed, and adds their products to the sums that read them. `all`: from an image of
-  /// zero points on, of which the sums are known.
+  /// zero points on, of which the sums are known. Returns what that is predicted to cost.
   double run_elements(const image_view<const activation>& x, std::size_t n, state& s, bool all) const noexcept {
     const auto& h = s.shape_;
     const extent2d frame = s.frame_extent();
-    const std::size_t held = h.frame_channels;
     if constexpr (skips_zeros)
       if (all) {
+        const std::size_t line = x.width * x.channels;
         for (std::size_t y = 0; y < x.height; ++y)
-          for (std::size_t p = 0; p < x.width; ++p)
-            kernel::detail::fill_elements(interior(s, n, y) + p * held, insides::zero_point(inner_), x.channels);
+          kernel::detail::fill_elements(interior(s, n, y), insides::zero_point(inner_), line);
         fill_zero_rows(s, n);
       }
+    for (std::size_t y = 0; y < x.height; ++y)
+      kernel::list_changes<changed_bytes>(x.pixel(n, y, 0), x.pixel_stride, interior(s, n, y), x.width, x.channels,
+                                          all ? 0 : s.threshold_, h.padding.left, frame.width,
+                                          changes_of(s, h.padding.top + y));
     double cost = 0;
-    bool is_rest = false;
-    // Differences that are no signed byte take two calls, three at most.
-    for (bool fits = false; !fits;) {
-      fits = true;
-      for (std::size_t y = 0; y < x.height; ++y) {
-        const kernel::changed_line to = changes_of(s, h.padding.top + y);
-        fits =
-            kernel::list_changes<changed_bytes>(x.pixel(n, y, 0), x.pixel_stride, interior(s, n, y), held, x.width,
-                                                x.channels, all ? 0 : s.threshold_, h.padding.left, frame.width, to) &&
-            fits;
-      }
-      // Outputs that read the rest have read the part.
-      const std::size_t rows = s.last_.rows;
-      with_atom([&](auto a) { cost += add_elements<typename decltype(a)::type>(s, n); });
-      if (is_rest) s.last_.rows = rows;
-      is_rest = true;
-    }
+    with_atom([&](auto a) { cost = add_elements<typename decltype(a)::type>(s, n); });
     return cost;
   }
-  /// Returns what that is predicted to cost.
   template <class A>
   double add_elements(state& s, std::size_t n) const noexcept {
     const auto& h = s.shape_;
@@ -627,13 +621,14 @@ class streamed {
     const std::size_t stride = sum_stride(), depth = window_elements(), channels = h.channels;
     const auto line_depth = static_cast<std::ptrdiff_t>(w.kernel.width * channels);
     const auto copy = windows(frame);
-    const activation* const image = s.frames_memory_.data() + n * image_elements(s);
+    const activation* const image = s.frames_memory_.data() + n * frame.height * frame.width * channels;
     // Cycles of a row: around its elements, and of each of them for 32 columns (Zen 4).
-    constexpr double around = 60, of_element = 1.25;
-    const double of_all_columns = of_element * static_cast<double>(changed_bytes::row_columns(columns()) / 32);
-    const double limit = (whole_cost() - around) / of_all_columns;
-    double cost = 0;
-    const auto most = forced ? static_cast<std::uint32_t>(-1) : static_cast<std::uint32_t>(limit > 0 ? limit : 0);
+    constexpr double of_element = 1.5;
+    const double around = 100 + 12 * static_cast<double>(changed_bytes::row_columns(columns()) / 32);
+    const double limit =
+        (whole_cost() - around) / (of_element * static_cast<double>(changed_bytes::row_columns(columns()) / 32));
+    const auto most = static_cast<std::uint32_t>(forced ? static_cast<double>(real_depth()) : limit > 0 ? limit : 0);
+    std::size_t wholes = 0, listed_rows = 0, elements = 0;
     std::size_t whole_rows[most_whole];
     std::size_t whole = 0;
     std::uint32_t* const counts = s.changed_counts_.data();
@@ -666,8 +661,8 @@ class streamed {
         if (ox != run_end) finish_run();
         if (counts[ox] > most) {
           finish_run();
-          copy.copy(image + (oy * w.stride.height * frame.width + at) * copy.pixel, s.whole_.data() + whole * depth);
-          cost += whole_cost();
+          ++wholes;
+          copy.copy(image + (oy * w.stride.height * frame.width + at) * channels, s.whole_.data() + whole * depth);
           whole_rows[whole++] = first_row + ox;
           if (whole == most_whole) finish_whole<A>(s, 0, whole_rows, std::exchange(whole, 0));
           continue;
@@ -681,15 +676,17 @@ class streamed {
         }
         changed_bytes::add(element_rows_.data(), real_depth(), columns(), s.changed_stretches_.data(), w.kernel.height,
                            s.sums_.data() + (first_row + ox) * stride);
-        s.last_.macs += counts[ox] * columns();
-        cost += around + of_all_columns * static_cast<double>(counts[ox]);
+        elements += counts[ox];
+        ++listed_rows;
         ++run;
         run_end = ox + 1;
       }
       finish_run();
     }
     if (whole > 0) finish_whole<A>(s, 0, whole_rows, whole);
-    return cost;
+    s.last_.macs += elements * columns();
+    return whole_cost() * static_cast<double>(wholes) + around * static_cast<double>(listed_rows) +
+           of_element * static_cast<double>(elements * changed_bytes::row_columns(columns()) / 32);
   }
   /// The epilogue of rows side by side whose sums are kept.
   POLYMAC_NOINLINE void finish_kept(state& s, std::size_t row, std::size_t count) const noexcept {
@@ -1139,6 +1136,7 @@ class streamed {
   }
   /// The image before the next change is the one of now.
   void bring_up(state& s, std::size_t n, bool all) const noexcept {
+    if (s.frames_memory_.size() == s.frames_size_) return;
     const extent2d frame = s.frame_extent();
     const std::size_t line = frame.width * s.shape_.frame_channels;
     activation* const now = s.frames_memory_.data() + n * image_elements(s);

@@ -3,19 +3,20 @@
 // of the first layer were made: MACPruning (Ding, Gongye, Ranney, Ding, Fei, HOST 2025, arXiv 2502.15020).
 //
 //     important   # . . # . .      a map that never changes: these pixels are always on
-//     drawn       . # . . . #      of the others, the droppable ones, exactly `kept` for each inference, every set of so many
-//     active      # # . # . #      as likely as every other
+//     drawn       . # . . . #      of the others, the droppable ones, exactly `kept` for each inference,
+//     active      # # . # . #      every set of so many as likely as every other
 //
-// How a set is drawn: bits that are 1 with a probability q near kept / droppable, 64 pixels at a time; then places are drawn
-// until exactly `kept` bits are set, and each place whose bit is one too many, or is missing, is turned over. Given how many
-// bits were set first, every set of so many was as likely as every other, and adding or taking away uniformly keeps it so: the
-// drawing is exact, whatever q is. (Fisher-Yates over the pixels takes a bounded draw and a swap for each one that is kept,
-// several times as long.) Places are drawn as Lemire does (ACM TOMACS 2019), without bias: a word that would add one counts
-// as a try that failed.
+// How a set is drawn: bits that are 1 with a probability q near kept / droppable, 64 pixels at a time; then places are
+// drawn until exactly `kept` bits are set, and each place whose bit is one too many, or is missing, is turned over.
+// Given how many bits were set first, every set of so many was as likely as every other, and adding or taking away
+// uniformly keeps it so: the drawing is exact, whatever q is. (Fisher-Yates over the pixels takes a bounded draw and a
+// swap for each one that is kept, several times as long.) Places are drawn as Lemire does (ACM TOMACS 2019), without
+// bias: a word that would add one counts as a try that failed.
 //
-// What the time of a drawing tells: nothing with constant words and tries, of which there are as many as the map's numbers say
-// and not as it turns out. Exceptions: a generator that takes its own time; the addresses of the words that are turned over, on a
-// machine with caches; and, once in some 1e9 drawings, tries that go on because the fixed number of them was not enough.
+// What the time of a drawing tells: nothing with constant words and tries, of which there are as many as the map's
+// numbers say and not as it turns out. Exceptions: a generator that takes its own time; the addresses of the words that
+// are turned over, on a machine with caches; and, once in some 1e9 drawings, tries that go on because the fixed number
+// of them was not enough.
 #pragma once
 
 #include "polymac/core/buffer.hpp"
@@ -40,28 +41,29 @@ namespace policy {
 
 /// How products with inactive pixels are left out, and what that hides (policy/README.md).
 enum class pruning {
-  /// A branch for each product, as in the paper. For reproduction only: important, drawn and inactive pixels take three ways
-  /// through the code, which the attack of Double Strike (arXiv 2601.08698, HOST 2026) tells apart in every trace.
+  /// A branch for each product, as in the paper. For reproduction only: important, drawn and inactive pixels take three
+  /// ways through the code, which the attack of Double Strike (arXiv 2601.08698, HOST 2026) tells apart in every trace.
   branch_skip,
   /// Active pixels are listed first, and the loop over the list asks nothing of a pixel.
   list_compact,
   /// The same in a random order, drawn anew for each row of products.
   list_shuffled,
-  /// Inactive pixels become zero points, without a branch, and a dense layer follows: no time is won, and none tells anything.
+  /// Inactive pixels become zero points, without a branch, and a dense layer follows: no time is won, and none tells
+  /// anything.
   zero_fixed
 };
 
 /// Do sums make up for what is left out?
 enum class rescale {
-  none,     ///< inactive pixels count as zero points, as in the paper
-  unbiased  ///< products of drawn pixels count droppable / kept times: on average over the maps the sums are the dense ones
+  none,  ///< inactive pixels count as zero points, as in the paper
+  unbiased  ///< products of drawn pixels count droppable / kept times: the mean over the maps is the dense sum
 };
 
 /// ChaCha20 of libsodium, the default generator. Completed by polymac/adapt/sodium.hpp, for the library must be linked.
 class chacha20;
 
-/// Pixel pruning of a first layer. Generator: what the maps are drawn with, a std::uniform_random_bit_generator. It has to be
-/// one that cannot be predicted if the maps are to hide anything; std::mt19937_64 is for tests.
+/// Pixel pruning of a first layer. Generator: what the maps are drawn with, a std::uniform_random_bit_generator. It has
+/// to be one that cannot be predicted if the maps are to hide anything; std::mt19937_64 is for tests.
 template <pruning Form, rescale Rescale = rescale::none, class Generator = chacha20>
 struct pixel_pruning : activation_policy {
   static constexpr pruning form = Form;
@@ -78,7 +80,8 @@ template <class G>
 concept BitGenerator = std::invocable<G&> && std::unsigned_integral<std::invoke_result_t<G&>> && requires {
   { G::min() } -> std::same_as<std::invoke_result_t<G&>>;
   { G::max() } -> std::same_as<std::invoke_result_t<G&>>;
-  requires G::min() < G::max();
+  requires G::min()
+  < G::max();
 };
 
 /// Is P a pixel_pruning?
@@ -117,7 +120,8 @@ class random_words {
   static constexpr std::uint64_t reach = static_cast<std::uint64_t>(Generator::max() - Generator::min());
   static_assert(reach > 0);
   /// Bits of a draw, and the draws above which the last, broken round of numbers begins.
-  static constexpr unsigned bits = reach == ~std::uint64_t{0} ? 64 : static_cast<unsigned>(std::bit_width(reach + 1)) - 1;
+  static constexpr unsigned bits =
+      reach == ~std::uint64_t{0} ? 64 : static_cast<unsigned>(std::bit_width(reach + 1)) - 1;
   static constexpr bool whole = bits == 64 || reach + 1 == (std::uint64_t{1} << (bits % 64));
   static constexpr std::uint64_t mask = bits == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << (bits % 64)) - 1;
 
@@ -145,8 +149,8 @@ class random_words {
   Generator& of_;
 };
 
-/// Puts the elements in an order drawn with words of 64 bits: every order as likely as every other. One word serves as many
-/// elements as it can (Brackett-Rozinsky, Lemire: batched ranged random integer generation, 2024).
+/// Puts the elements in an order drawn with words of 64 bits: every order as likely as every other. One word serves as
+/// many elements as it can (Brackett-Rozinsky, Lemire: batched ranged random integer generation, 2024).
 template <class Words, class Element>
 void shuffle(Words& words, Element* of, std::size_t count) noexcept {
   while (count > 1) {
@@ -176,8 +180,8 @@ void shuffle(Words& words, Element* of, std::size_t count) noexcept {
 
 }  // namespace detail
 
-/// The pixels of a layer with a policy of pixels: which are important, how many of the others stay, and how they are drawn.
-/// Bits of a line lie in words of 64, each line begins with a word.
+/// The pixels of a layer with a policy of pixels: which are important, how many of the others stay, and how they are
+/// drawn. Bits of a line lie in words of 64, each line begins with a word.
 class pixel_choice {
  public:
   /// Reads a map for a layer `who`. Errors: no pixels, no memory, a share or a number that is none. O(pixels).
@@ -194,8 +198,10 @@ class pixel_choice {
     // Places are 32 bits.
     constexpr std::size_t most_words = (std::size_t{1} << 25) - 1;
     if (line_words_ > most_words || view.rows > most_words / line_words_)
-      return status::make(errc::shape, who, ": expected an importance map of less than 2^31 pixels, its lines filled up to "
-                          "multiples of 64, got ", view.rows, " x ", view.columns);
+      return status::make(errc::shape, who,
+                          ": expected an importance map of less than 2^31 pixels, its lines filled up to "
+                          "multiples of 64, got ",
+                          view.rows, " x ", view.columns);
     const std::size_t words = view.rows * line_words_;
     droppable_ = 0;
     for (std::size_t y = 0; y < view.rows; ++y)
@@ -278,8 +284,8 @@ class pixel_choice {
     }
     // As many complemented bits as are wanted: at most half of the pixels are looked for.
     const std::uint64_t wanted = looked_for();
-    const auto attempt = [&] {
-      const std::uint64_t product = std::uint64_t{words.template next<std::uint32_t>()} * droppable_;
+    const auto attempt = [&](std::uint64_t random) {
+      const std::uint64_t product = (random & 0xFFFFFFFFu) * droppable_;
       const std::uint64_t fair = static_cast<std::uint32_t>(product) >= broken_ ? 1 : 0;
       const std::uint32_t place = places_[static_cast<std::size_t>(product >> 32)];
       std::uint64_t& word = drawn[place / 64];
@@ -290,8 +296,12 @@ class pixel_choice {
       word ^= turned << (place % 64);
       set += turned - ((turned & is_set) << 1);
     };
-    for (std::size_t i = 0; i < attempts_; ++i) attempt();
-    while (set != wanted) attempt();
+    for (std::size_t i = 0; i < attempts_; i += 2) {
+      const auto random = words.template next<std::uint64_t>();
+      attempt(random);
+      attempt(random >> 32);
+    }
+    while (set != wanted) attempt(words.template next<std::uint32_t>());
     if (complemented_)
       for (std::size_t i = 0; i < count; ++i) drawn[i] ^= can_drop_[i];
   }
@@ -317,7 +327,10 @@ class pixel_choice {
         const double spread = sigmas * std::sqrt(all * q * (1 - q)) + (q > 0 ? 4 : 0);
         const double gap = std::abs(wanted - all * q) + spread;
         const double adds = (all - wanted) / all, takes = wanted / all;
-        const double hits = all * q + spread <= wanted ? adds : all * q - spread >= wanted ? takes : adds < takes ? adds : takes;
+        const double hits = all * q + spread <= wanted   ? adds
+                            : all * q - spread >= wanted ? takes
+                            : adds < takes               ? adds
+                                                         : takes;
         // The number of successes in n tries is hits n, give or take its own sigmas.
         const double root = sigmas * std::sqrt(1 - hits) + std::sqrt(sigmas * sigmas * (1 - hits) + 4 * gap);
         const double tries = root * root / (4 * hits) + 1;
@@ -343,8 +356,9 @@ class pixel_choice {
   std::size_t attempts_ = 0;
 };
 
-/// What a layer with pixel pruning remembers: the generator, and the map of its last inference. The caller keeps it, one for
-/// each stream of inferences; it can be moved, and not copied, for a copy would draw the same maps again. Both are secret.
+/// What a layer with pixel pruning remembers: the generator, and the map of its last inference. The caller keeps it,
+/// one for each stream of inferences; it can be moved, and not copied, for a copy would draw the same maps again. Both
+/// are secret.
 template <class Generator>
 class pixel_state {
  public:
@@ -361,12 +375,14 @@ class pixel_state {
   void reseed(Generator generator) noexcept(std::is_nothrow_move_assignable_v<Generator>) {
     generator_ = std::move(generator);
   }
-  /// The pixels that took part in the last inference (of a batch, in its last image or row): height x width, 1 for active,
-  /// none before the first one. Knowing them is what the attack needs: for tests and probes.
+  /// The pixels that took part in the last inference (of a batch, in its last image or row): height x width, 1 for
+  /// active, none before the first one. Knowing them is what the attack needs: for tests and probes.
   matrix_view<const std::uint8_t> active() const noexcept {
     return {active_.data(), extent_.height, extent_.width, extent_.width};
   }
-  std::size_t bytes() const noexcept { return sizeof(*this) + active_.size() + drawn_line_.size() + drawn_.size() * sizeof(std::uint64_t); }
+  std::size_t bytes() const noexcept {
+    return sizeof(*this) + active_.size() + drawn_line_.size() + drawn_.size() * sizeof(std::uint64_t);
+  }
 
   /// For layers: memory for the maps of `choice`; is there memory for them; the next map.
   void reserve(const pixel_choice& choice) noexcept {
@@ -384,7 +400,8 @@ class pixel_state {
       std::uint8_t* to = active_.data() + y * extent_.width;
       for (std::size_t x = 0; x < extent_.width; x += 64, to += 64) {
         const std::size_t at = y * choice.line_words() + x / 64;
-        write_bytes(drawn_[at] | choice.important()[at], to, polymac::detail::smaller(extent_.width - x, std::size_t{64}));
+        write_bytes(drawn_[at] | choice.important()[at], to,
+                    polymac::detail::smaller(extent_.width - x, std::size_t{64}));
       }
     }
   }
