@@ -290,6 +290,45 @@ TEST_CASE("pixels that are left out are not executed, but for the form that take
   CHECK(executed_in_form<policy::pruning::zero_fixed>() == columns * depth);
 }
 
+TEST_CASE("what has not changed and what is 0 is not executed") {
+  constexpr std::size_t rows = 3, depth = 24, columns = 5;
+  auto x = numbers<std::int8_t>(rows * depth, 8);
+  const auto w = numbers<std::int8_t>(columns * depth, 9);
+  const matrix_view<const std::int8_t> weights(w.data(), columns, depth), view(x.data(), rows, depth);
+  const std::vector<std::int32_t> bias(columns, 3);
+  probe::count products;
+  const probe::scope<probe::count> here(products);
+  // Two rows of a pair, the new one and the old one, for each element that has changed.
+  const auto changes =
+      polymac::linear<counted<mac::int8>,
+                      policy::always<policy::delta<0, policy::grain::element, policy::update::accumulate>>>(weights,
+                                                                                                            bias);
+  auto state = changes.make_state(rows);
+  products = {};
+  REQUIRE(changes(view, state).ok());
+  CHECK(products.executed == rows * depth * columns);
+  products = {};
+  x[5] = static_cast<std::int8_t>(x[5] + 1);
+  x[depth + 7] = static_cast<std::int8_t>(x[depth + 7] + 1);
+  REQUIRE(changes(view, state).ok());
+  CHECK(products.executed == 2 * 2 * columns);
+  const auto plain = polymac::linear<mac::int8>(weights, bias);
+  std::vector<std::int32_t> expected(rows * columns);
+  REQUIRE(plain(view, {expected.data(), rows, columns}).ok());
+  CHECK(std::equal(expected.begin(), expected.end(), state.output().data));
+  products = {};
+  for (std::size_t k = 0; k < rows * depth; ++k)
+    if (k % 3 != 0) x[k] = 0;
+  std::size_t live = 0;
+  for (const auto v : x) live += v != 0 ? 1 : 0;
+  const auto zeros = polymac::linear<counted<mac::int8>, policy::always<policy::zero_skip>>(weights, bias);
+  auto others = zeros.make_state(rows);
+  products = {};
+  REQUIRE(zeros(view, others).ok());
+  CHECK(products.executed == live * columns);
+  CHECK(products.zero_activations == 0);
+}
+
 TEST_CASE("convolutions: padding is multiplied by integers, and left out by floats; depthwise; products of matrices") {
   constexpr std::size_t height = 5, width = 6, channels = 3, filters = 4, pixels = height * width;
   const auto x = numbers<std::int8_t>(pixels * channels, 4), w = numbers<std::int8_t>(filters * 9 * channels, 5);

@@ -205,7 +205,7 @@ constexpr void add_up_rows(const Packed& weights, std::size_t set, const listed_
   }
   // Panels that share a list stay together.
   constexpr std::size_t half = Rows == 1 || isa::is_listed<Atom> ? 1 : 2;
-  constexpr std::size_t most = detail::listed_panels<Atom> / half;
+  constexpr std::size_t most = detail::listed_panels<Atom> < half ? 1 : detail::listed_panels<Atom> / half;
   // Many rows go through panels that stay in L1 meanwhile, one or two if need be: the rows after this one hide the latency of its
   // products. Few read every panel once.
   std::size_t together = most;
@@ -214,8 +214,8 @@ constexpr void add_up_rows(const Packed& weights, std::size_t set, const listed_
     if (count >= 8)
       while (together > 2 && together * bytes > detail::near_panel_bytes) together /= 2;
   }
-  detail::add_up_panels<Atom, Rows, (most > 0 ? most : 1)>(rows, count, distance, of, list_stride, weights.panels(),
-                                                           together, sums, stride);
+  detail::add_up_panels<Atom, Rows, most>(rows, count, distance, of, list_stride, weights.panels(), together, sums,
+                                          stride);
 }
 
 }  // namespace kernel

@@ -194,6 +194,12 @@ class conv2d {
       s = polymac::status::make(errc::unsupported, "conv2d: expected one group to take a part of, got ", groups_);
     return part_type(*this, s.ok() ? columns : column_range{0, 0}, {epilogue_, columns.begin}, s);
   }
+  /// The same without its stages, as a layer of its own: raw sums. It refers to this layer, as parts do.
+  constexpr auto raw_sums() const noexcept {
+    using raw_type =
+        conv2d<M, epilogue::identity, I, extents<dynamic, dynamic, dynamic, dynamic>, kernel::viewed_memory, P>;
+    return raw_type(*this, {0, weights_.shape().columns}, {}, status_);
+  }
   /// Tiles of rows (output pixels) in a run on x, and the row at which one of them begins: threads had better begin
   /// there.
   constexpr std::size_t row_tiles(const image_view<const activation>& x) const noexcept { return tiling(x).tiles(); }

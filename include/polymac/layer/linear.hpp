@@ -76,6 +76,11 @@ class linear {
     if (s.ok()) s = detail::check_part("linear", columns, this->columns(), column_alignment());
     return part_type(weights_, s.ok() ? columns : column_range{0, 0}, {epilogue_, columns.begin}, s, tiles_permitted_);
   }
+  /// The same without its stages, as a layer of its own: raw sums. It refers to this layer, as parts do.
+  constexpr auto raw_sums() const noexcept {
+    using raw_type = linear<M, epilogue::identity, I, extents<dynamic, dynamic>, kernel::viewed_memory, P>;
+    return raw_type(weights_, column_range{0, columns()}, {}, status_, tiles_permitted_);
+  }
   /// Bytes of packed weights and start values.
   constexpr std::size_t weight_bytes() const noexcept { return weights_.bytes(); }
 

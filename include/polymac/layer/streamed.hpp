@@ -561,8 +561,13 @@ class streamed {
         s.last_.macs += rows * sets() * columns() * real_depth();
         if (!all || !has_delta) s.dense_calls_ = calls_without_looking;
       } else {
-        if (looks_at_zeros && count < rows) fill_zero_rows(s, n);
         s.last_.rows += count;
+        if (keeps_sums() && how == way::whole && count == rows) {
+          if (auto wrong = sum_up_all(s, n, ws); !wrong.ok()) return wrong;
+          bring_up(s, n, all);
+          continue;
+        }
+        if (looks_at_zeros && count < rows) fill_zero_rows(s, n);
         with_atom([&](auto a) { cost += compute<typename decltype(a)::type>(s, n, count, how); });
       }
       if (keeps_sums()) bring_up(s, n, all);
@@ -570,6 +575,28 @@ class streamed {
     ++s.frames_;
     if (!forced && keeps_sums() && (!all || !has_delta) && cost > dense_cost() * static_cast<double>(s.last_.of_rows))
       s.dense_calls_ = calls_without_looking;
+    return {};
+  }
+  /// The sums of all rows, as the dense layer has them, and the outputs.
+  polymac::status sum_up_all(state& s, std::size_t n, workspace ws) const noexcept {
+    if constexpr (wants_sums || may_list_elements) {
+      const extent2d out = s.shape_.output;
+      const std::size_t rows = out.height * out.width, stride = sum_stride();
+      image_view<const activation> x = s.reference();
+      accumulator* const sums = s.sums_.data() + n * rows * stride;
+      const auto raw = inner_.raw_sums();
+      polymac::status result;
+      if constexpr (slides) {
+        x.data += n * x.image_stride;
+        x.batch = 1;
+        result = raw(x, {sums, 1, out.height, out.width, columns(), stride, out.width * stride, rows * stride}, ws);
+      } else {
+        result = raw({x.data, rows, in_channels(), x.pixel_stride}, {sums, rows, columns(), stride});
+      }
+      if (!result.ok()) return result;
+      finish_kept(s, n * rows, rows);
+      s.last_.macs += rows * columns() * real_depth();
+    }
     return {};
   }
   /// After a call that had better been the dense layer so many are it: all of x is transmitted, nothing is compared.
