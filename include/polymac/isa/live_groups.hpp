@@ -24,6 +24,13 @@ namespace isa {
 
 using policy::live_group;
 
+/// Are groups compared 64 bytes at a time?
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+inline constexpr bool lists_by_registers = true;
+#else
+inline constexpr bool lists_by_registers = false;
+#endif
+
 /// Entries behind a list, and bytes behind a row of differences, that may be written, too.
 inline constexpr std::size_t list_slack = 8;
 inline constexpr std::size_t difference_slack = 64;

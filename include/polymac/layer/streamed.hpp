@@ -104,8 +104,8 @@ struct row_costs {
   static constexpr double whole_row = 30, whole_line = 8;
   /// What is left of a row in the dense layer, for each panel.
   static constexpr double finished_panel = 8;
-  /// Pixels are listed.
-  static constexpr double listed_pixel = 25;
+  /// Pixels are listed: each of them, and each of their bytes, which are compared by registers or one by one.
+  static constexpr double listed_pixel = 25, listed_byte = isa::lists_by_registers ? 0.12 : 2.0;
 };
 
 }  // namespace detail
@@ -569,6 +569,7 @@ class streamed {
         }
         if (looks_at_zeros && count < rows) fill_zero_rows(s, n);
         with_atom([&](auto a) { cost += compute<typename decltype(a)::type>(s, n, count, how); });
+        if (how != way::whole) cost += listing_cost(s);
       }
       if (keeps_sums()) bring_up(s, n, all);
     }
@@ -937,8 +938,13 @@ class streamed {
       const double by_list = listed_cost(live_groups(s, of, s.pixels_[i]), entry_cost(how));
       cost += by_list < whole_cost() ? by_list : whole_cost();
     }
-    const double listing = costs::listed_pixel * static_cast<double>(s.shape_.input.height * s.shape_.input.width);
-    return cost * static_cast<double>(count) / static_cast<double>(looked_at) + listing >= 0.95 * dense;
+    return cost * static_cast<double>(count) / static_cast<double>(looked_at) + listing_cost(s) >= 0.95 * dense;
+  }
+  /// Cycles that listing all pixels takes.
+  double listing_cost(const state& s) const noexcept {
+    const double of_pixel =
+        costs::listed_pixel + costs::listed_byte * static_cast<double>(s.shape_.frame_channels * sizeof(activation));
+    return of_pixel * static_cast<double>(s.shape_.input.height * s.shape_.input.width);
   }
   /// Groups in the lists of a window's pixels.
   std::size_t live_groups(const state& s, const kernel::window_lists& of,
