@@ -10,6 +10,7 @@
 //
 // Counter x_dense: time of the dense kernel on the same weights / time of this one, the median of nine pairs, of medians
 // of nine calls each.
+#include "bench/paired.hpp"
 #include "bench/problem.hpp"
 #include "bench/report.hpp"
 #include "bench/sparsity_pixels.hpp"
@@ -17,8 +18,6 @@
 
 #include "polymac/sparsity.hpp"
 
-#include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -81,17 +80,6 @@ class product {
                          .ok()
                    : (*linear_)({x_.data(), work_.rows, work_.depth}, {y_.data(), work_.rows, work_.columns}).ok();
   }
-  /// The median of some calls in a row: what one leaves in the caches the next one finds.
-  double seconds() {
-    std::vector<double> times;
-    for (int i = 0; i < 9; ++i) {
-      const auto start = std::chrono::steady_clock::now();
-      (*this)();
-      times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    }
-    std::nth_element(times.begin(), times.begin() + 4, times.end());
-    return times[4];
-  }
   bool ok() const { return ok_; }
   const auto& sums() const { return y_; }
   std::size_t weight_bytes() const { return conv_ ? conv_->weight_bytes() : linear_->weight_bytes(); }
@@ -125,13 +113,7 @@ void add(const std::string& name, const work& w) {
     dense();
     if (!ours.ok() || !dense.ok() || ours.sums() != dense.sums())
       return state.SkipWithError("its sums are not those of the dense kernel");
-    std::vector<double> ratios;
-    for (int i = 0; i < 9; ++i) {
-      const double of_dense = dense.seconds();
-      ratios.push_back(of_dense / ours.seconds());
-    }
-    std::nth_element(ratios.begin(), ratios.begin() + 4, ratios.end());
-    state.counters["x_dense"] = ratios[4];
+    state.counters["x_dense"] = bench::times_as_fast(dense, ours);
     const auto bytes = static_cast<double>(ours.weight_bytes() + w.rows * (w.depth + 4 * w.columns));
     const std::size_t of_memory = w.rows < 16 ? ours.weight_bytes() : 0;
     bench::run(state, {bench::arithmetic::int8, w.macs(), bytes, of_memory}, ours.label(), ours);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "bench/sparsity_pixels.hpp"
 
+#include "bench/paired.hpp"
 #include "bench/report.hpp"
 
 #include "polymac/sparsity.hpp"
@@ -10,7 +11,6 @@
 #endif
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <random>
@@ -28,19 +28,6 @@ using generator = policy::chacha20;
 #else
 using generator = std::mt19937_64;
 #endif
-
-/// The median time of some calls in a row.
-template <class Call>
-double seconds(const Call& call) {
-  std::vector<double> times;
-  for (int i = 0; i < 9; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    call();
-    times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  std::nth_element(times.begin(), times.begin() + 4, times.end());
-  return times[4];
-}
 
 template <policy::pruning Form, class Stages>
 void add(const std::string& form, const std::string& ending, std::size_t outputs, Stages stages,
@@ -86,15 +73,13 @@ void add(const std::string& form, const std::string& ending, std::size_t outputs
       return state.SkipWithError("its outputs are not those of the dense layer on the masked image");
     std::vector<double> ratios, maps;
     for (int i = 0; i < 9; ++i) {
-      const double time = seconds(run_dense);
-      ratios.push_back(time / seconds(run_ours));
-      maps.push_back(seconds([&] { stream.draw(ours.pixels()); }) / time);
+      const double time = median_seconds(run_dense);
+      ratios.push_back(time / median_seconds(run_ours));
+      maps.push_back(median_seconds([&] { stream.draw(ours.pixels()); }) / time);
     }
-    std::nth_element(ratios.begin(), ratios.begin() + 4, ratios.end());
-    std::nth_element(maps.begin(), maps.begin() + 4, maps.end());
-    state.counters["x_dense"] = ratios[4];
-    state.counters["share"] = 1 / ratios[4];
-    state.counters["map"] = maps[4];
+    state.counters["x_dense"] = median(ratios);
+    state.counters["share"] = 1 / median(ratios);
+    state.counters["map"] = median(maps);
     const auto macs = static_cast<double>((9 * side * side - 12 * side + 4) * channels * outputs);
     run(state, {arithmetic::int8, macs, 0, 0}, ours.explain().c_str(), run_ours);
   });

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "bench/sparsity_streams.hpp"
 
+#include "bench/paired.hpp"
 #include "bench/report.hpp"
 
 #include "polymac/sparsity.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -19,19 +19,6 @@ namespace {
 
 namespace pm = polymac;
 namespace policy = polymac::policy;
-
-/// The median time of some calls in a row.
-template <class Call>
-double seconds(const Call& call) {
-  std::vector<double> times;
-  for (int i = 0; i < 9; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    call();
-    times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  std::nth_element(times.begin(), times.begin() + 4, times.end());
-  return times[4];
-}
 
 /// What the two images, one after the other, differ in, or what of them is not 0.
 enum class pattern { patch, changed_groups, live_groups };
@@ -66,6 +53,22 @@ struct images {
   }
 };
 
+/// Holds outputs against those of the dense layer, and sets the counters.
+template <class Stream, class Expected, class Ours, class Dense>
+void measure(benchmark::State& state, const Stream& stream, const Expected& expected, std::size_t& turn, const bool& ok,
+             const Ours& ours, const Dense& dense) {
+  for (int i = 0; i < 3; ++i) {
+    ours();
+    --turn;
+    dense();
+    if (!ok || !std::equal(expected.begin(), expected.end(), stream.output().data))
+      return state.SkipWithError("its outputs are not those of the dense layer");
+  }
+  state.counters["x_dense"] = times_as_fast(dense, ours);
+  state.counters["rows"] = static_cast<double>(stream.last().rows) / static_cast<double>(stream.last().of_rows);
+  state.counters["macs"] = static_cast<double>(stream.last().macs) / static_cast<double>(stream.last().of_macs);
+}
+
 template <class P>
 void add_convolution(const std::string& name, std::size_t side, std::size_t channels, std::size_t filters, pattern what,
                      double share) {
@@ -92,22 +95,7 @@ void add_convolution(const std::string& name, std::size_t side, std::size_t chan
     const auto run_dense = [&] {
       ok = dense(view(), {expected.data(), 1, side, side, filters}, pm::workspace(memory)).ok() && ok;
     };
-    for (int i = 0; i < 3; ++i) {
-      run_ours();
-      --turn;
-      run_dense();
-      if (!ok || !std::equal(expected.begin(), expected.end(), stream.output().data))
-        return state.SkipWithError("its outputs are not those of the dense layer");
-    }
-    std::vector<double> ratios;
-    for (int i = 0; i < 9; ++i) {
-      const double of_dense = seconds(run_dense);
-      ratios.push_back(of_dense / seconds(run_ours));
-    }
-    std::nth_element(ratios.begin(), ratios.begin() + 4, ratios.end());
-    state.counters["x_dense"] = ratios[4];
-    state.counters["rows"] = static_cast<double>(stream.last().rows) / static_cast<double>(stream.last().of_rows);
-    state.counters["macs"] = static_cast<double>(stream.last().macs) / static_cast<double>(stream.last().of_macs);
+    measure(state, stream, expected, turn, ok, run_ours, run_dense);
     const auto macs = static_cast<double>((9 * side * side - 12 * side + 4) * channels * filters);
     run(state, {arithmetic::int8, macs, 0, 0}, ours.explain().c_str(), run_ours);
   });
@@ -132,21 +120,7 @@ void add_row(const std::string& name, std::size_t columns, std::size_t depth, pa
     bool ok = true;
     const auto run_ours = [&] { ok = ours(view(), stream).ok() && ok; };
     const auto run_dense = [&] { ok = dense(view(), {expected.data(), 1, columns}).ok() && ok; };
-    for (int i = 0; i < 3; ++i) {
-      run_ours();
-      --turn;
-      run_dense();
-      if (!ok || !std::equal(expected.begin(), expected.end(), stream.output().data))
-        return state.SkipWithError("its outputs are not those of the dense layer");
-    }
-    std::vector<double> ratios;
-    for (int i = 0; i < 9; ++i) {
-      const double of_dense = seconds(run_dense);
-      ratios.push_back(of_dense / seconds(run_ours));
-    }
-    std::nth_element(ratios.begin(), ratios.begin() + 4, ratios.end());
-    state.counters["x_dense"] = ratios[4];
-    state.counters["macs"] = static_cast<double>(stream.last().macs) / static_cast<double>(stream.last().of_macs);
+    measure(state, stream, expected, turn, ok, run_ours, run_dense);
     run(state, {arithmetic::int8, static_cast<double>(columns * depth), 0, 0}, ours.explain().c_str(), run_ours);
   });
 }

@@ -3,10 +3,11 @@
 //
 //   sparse/int8/<policy>/<work>
 //
-// policy: recompute_10, recompute_25, recompute_100: policy::delta<0> (recompute, pixel) where so many % of the outputs read a
-// patch of pixels that changes from call to call; accumulate_5, _15, _25: policy::delta<0, element, accumulate> where so many % of
-// the groups of four change; zeros_5, _15, _30: policy::zero_skip where so many % of the groups are not 0.
-// Counter x_dense: time of the dense layer on the same images / time of this one, comparing and copying included.
+// policy: recompute_10, _25, _50, _100: policy::delta<0> (recompute, pixel) where so many % of the outputs read a patch of
+// pixels that changes from call to call; accumulate_5, _15, _25, _50: policy::delta<0, element, accumulate> where in so
+// many % of the groups of four an element changes; zeros_5, _15, _25, _50: policy::zero_skip where so many % of the
+// groups are not 0. Counter x_dense: time of the dense layer on the same images / time of this one, comparing and
+// copying included.
 #pragma once
 
 namespace bench {

@@ -3,9 +3,9 @@
 //
 // What an activation adds to a sum when it changes is (new - old) * w, a signed byte as a rule. The atoms of vpdpbusd
 // want unsigned activations; so here the operands change places: it is the weights that are made unsigned, as w + 128,
-// which takes a vpxord beside every load of weights (Zen 4 has the ports), and the surplus is 128 times the sum of the differences of the
-// row: one number for all columns, whoever made the list of what has changed knows it. The atoms elsewhere multiply signed
-// bytes as they are.
+// which takes a vpxord beside every load of weights (Zen 4 has the ports), and the surplus is 128 times the sum of the
+// differences of the row: one number for all columns, which whoever made the list of what has changed knows. The atoms
+// elsewhere multiply signed bytes as they are.
 #pragma once
 
 #include "polymac/isa/all.hpp"

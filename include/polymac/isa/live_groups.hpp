@@ -157,7 +157,8 @@ live_group* list_changed(const Activation* row, const Activation* before, std::s
 class byte_differences {
  public:
   /// Appends the groups of a stretch that are not what they were. Their differences are written to `to_bytes`, as signed
-  /// bytes, up to difference_slack more; of other groups nothing that counts. Null: before is 0, and the row is its own differences.
+  /// bytes, up to difference_slack more; of other groups nothing that counts. Null: before is 0, and the row is its own
+  /// differences.
   template <class Byte>
   POLYMAC_INLINE live_group* list(const Byte* row, const Byte* before, std::size_t groups, std::size_t group_depth,
                                   live_group first, std::int8_t* to_bytes, live_group* to) noexcept {

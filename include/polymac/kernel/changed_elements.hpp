@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Which activations of an image have changed, each of them once: lists of the lines of a frame, and windows as parts of them.
+// Which activations of an image have changed, each of them once: lists of the lines of a frame, windows as parts of them.
 //
 //     frame line      . . x . . x x . . . . x       list   2 5 6 11          first  0 0 0 1 1 1 2 3 3 3 3 3 4
 //     window            [ . . x x . ]                      [5 6]                    first[1] .. first[6]
@@ -21,8 +21,8 @@ POLYMAC_BEGIN
 namespace kernel {
 
 /// The list of one frame line: places of elements in it, their differences, and for each pixel (and the end) how many
-/// entries lie before it. A difference that is no signed byte has two entries. Memory of the caller's: twice the elements of the
-/// line and isa::change_slack, pixels + 1.
+/// entries lie before it. A difference that is no signed byte has two entries. Memory of the caller's: twice the elements
+/// of the line and isa::change_slack, pixels + 1.
 struct changed_line {
   std::uint16_t* places;
   std::int8_t* differences;

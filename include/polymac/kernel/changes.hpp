@@ -107,9 +107,9 @@ inline listed_pixel* list_dirty(std::uint8_t* dirty, std::size_t width, std::siz
   return to;
 }
 
-/// Appends the outputs whose windows hold a pixel that is marked. `marks`: one byte for every pixel of the frame, 0 or 1; `lines`: for
-/// every line of it, is anything marked there? `joined`: bytes of a frame line, `dirty`: of an output line, both with 8
-/// bytes more. Returns the end of the list.
+/// Appends the outputs whose windows hold a pixel that is marked. `marks`: one byte for every pixel of the frame, 0 or 1;
+/// `lines`: for every line of it, is anything marked there? `joined`: bytes of a frame line, `dirty`: of an output line,
+/// both with 8 bytes more. Returns the end of the list.
 inline listed_pixel* list_outputs(const std::uint8_t* marks, const std::uint8_t* lines, extent2d frame, const window& w,
                                   extent2d output, std::uint8_t* joined, std::uint8_t* dirty,
                                   listed_pixel* to) noexcept {

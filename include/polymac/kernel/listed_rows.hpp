@@ -6,14 +6,12 @@
 //     row 2   . . . a . . . .           3
 //
 // Lists come from the activations: those that are not 0 (policy::zero_skip), that differ from those of the last frame
-// (policy::delta), that belong to pixels which take part (policy::pixel_pruning). No two rows share a list, so a tile is one
-// row beside as many panels as its sums need to hide the latency of a product: weights are not shared by rows, and a
-// product costs a load besides. From L1 and L2 that is as fast as AVX-512 multiplies on Zen 4, where a load of 64 bytes
-// and a vpdpbusd take a cycle each. A function goes through many rows; lists that are equally long in a row cost no
-// wrong guess of a branch.
+// (policy::delta). No two rows share a list, so a tile is one row beside as many panels as its sums need to hide the
+// latency of a product: weights are not shared by rows, and a product costs a load besides. From L1 that is as fast as
+// AVX-512 multiplies on Zen 4, where a load of 64 bytes and a vpdpbusd take a cycle each; from L2 it takes two or three.
 //
-// The loop over k is this one, and not that of kernel/tile_sums.hpp, because nothing is left there to share: a tile of one row
-// has no other rows, no segments, and no groups that follow each other.
+// The loop over k is this one, and not that of kernel/tile_sums.hpp, because nothing is left there to share: a tile of
+// one row has no other rows, no segments, and no groups that follow each other.
 #pragma once
 
 #include "polymac/core/extents.hpp"
@@ -183,10 +181,10 @@ constexpr void add_up_panels(const listed_row<typename Atom::activation>* rows, 
 }  // namespace detail
 
 /// Start values plus the products of the groups in each row's list, all columns of one set of the weights; `starts`:
-/// other start values (columns filled up to whole panels), else those of the weights, in which zero points and surpluses of
-/// whole rows are folded. Rows: 2 for pairs of rows, `distance` apart, that share a list. Sums of the row with slot s begin at
-/// sums + s * Rows * stride; stride: panels x columns of the atom, at least. Groups are those of `Atom`, which is the atom
-/// that the weights are packed for, or one of the same panels. Lists are in order of k.
+/// other start values (columns filled up to whole panels), else those of the weights, in which zero points and surpluses
+/// of whole rows are folded. Rows: 2 for pairs of rows, `distance` apart, that share a list. Sums of the row with slot s
+/// begin at sums + s * Rows * stride; stride: panels x columns of the atom, at least. Groups are those of `Atom`, which
+/// is the atom that the weights are packed for, or one of the same panels. Lists are in order of k.
 template <class Atom, std::size_t Rows = 1, class Packed>
 constexpr void add_up_rows(const Packed& weights, std::size_t set, const listed_row<typename Atom::activation>* rows,
                            std::size_t count, typename Atom::accumulator* sums, std::size_t stride,
@@ -206,8 +204,8 @@ constexpr void add_up_rows(const Packed& weights, std::size_t set, const listed_
   // Panels that share a list stay together.
   constexpr std::size_t half = Rows == 1 || isa::is_listed<Atom> ? 1 : 2;
   constexpr std::size_t most = detail::listed_panels<Atom> < half ? 1 : detail::listed_panels<Atom> / half;
-  // Many rows go through panels that stay in L1 meanwhile, one or two if need be: the rows after this one hide the latency of its
-  // products. Few read every panel once.
+  // Many rows go through panels that stay in L1 meanwhile, two if need be: the rows after this one hide the latency of
+  // its products. Few read every panel once.
   std::size_t together = most;
   if constexpr (!isa::is_listed<Atom>) {
     const std::size_t bytes = weights.panel_stride() * sizeof(isa::packed_of<Atom>);

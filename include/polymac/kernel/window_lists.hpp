@@ -13,8 +13,8 @@
 POLYMAC_BEGIN
 namespace kernel {
 
-/// Where the pixels of a window are in the frame, and what the window's list adds to the entries of theirs: the list of a window
-/// is those of its pixels that have one, put together.
+/// Where the pixels of a window are in the frame, and what the window's list adds to the entries of theirs: the list of a
+/// window is those of its pixels that have one, put together.
 class window_lists {
  public:
   window_lists(const framed_windows& copy, std::size_t frame_width, std::size_t group_depth) noexcept

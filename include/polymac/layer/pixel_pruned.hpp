@@ -251,8 +251,7 @@ class pixel_engine {
 /// anew for each image (MACPruning). A pixel that does not counts as the zero point in every product that reads it.
 ///
 ///   M, E, I  as in layer::conv2d; P: policy::pixel_pruning
-///   W        a policy of weights, which the weights have to obey: the sparse kernel runs behind zero_fixed, lists multiply what
-///            pixels they name
+///   W        a policy of weights, which the weights have to obey: its kernel runs behind zero_fixed, lists multiply dense
 ///
 /// Images have the size of the importance map. rescale::unbiased: outputs are
 /// epilogue(bias + sum over important + round(sum over drawn * droppable / kept)), the sums as a layer gives them.
@@ -730,7 +729,7 @@ using pixels_of = typename policy::detail::parts_of<P>::pixels;
 }  // namespace detail
 }  // namespace layer
 
-/// Builds a layer::pixel_pruned_conv2d. See there. P: policy::pixel_pruning, or policy::both<policy of weights, pixel_pruning>.
+/// Builds a layer::pixel_pruned_conv2d. See there. P: policy::pixel_pruning, or policy::both of it and a policy of weights.
 template <Mac M, layer::detail::DrawsPixels P, Isa I = isa::native, class Weights, class Bias,
           epilogue::Stage E = epilogue::identity>
 auto conv2d(layer::first_layer_t, const layer::convolution& c, const Weights& weights, const Bias& bias, E stages,

@@ -20,6 +20,7 @@
 #include "polymac/core/text.hpp"
 #include "polymac/core/view.hpp"
 #include "polymac/kernel/convolution_windows.hpp"
+#include "polymac/layer/signature.hpp"
 #include "polymac/policy/continual.hpp"
 
 #include <cstddef>
@@ -31,28 +32,6 @@
 POLYMAC_BEGIN
 namespace layer {
 namespace detail {
-
-/// FNV-1a over values (Fowler, Noll, Vo): tells the states of one layer from those of another.
-class signature {
- public:
-  template <class T>
-  constexpr void add(const T& value) noexcept {
-    if constexpr (std::is_integral_v<T>) {
-      auto bits = static_cast<std::uint64_t>(value);
-      for (int i = 0; i < 8; ++i, bits >>= 8) add_byte(static_cast<unsigned char>(bits & 0xFF));
-    } else {
-      static_assert(std::is_trivially_copyable_v<T>);
-      unsigned char bytes[sizeof(T)];
-      std::memcpy(bytes, &value, sizeof(T));
-      for (const unsigned char b : bytes) add_byte(b);
-    }
-  }
-  constexpr std::uint64_t value() const noexcept { return hash_; }
-
- private:
-  constexpr void add_byte(unsigned char b) noexcept { hash_ = (hash_ ^ b) * 0x100000001B3u; }
-  std::uint64_t hash_ = 0xCBF29CE484222325u;
-};
 
 struct ring_access;
 

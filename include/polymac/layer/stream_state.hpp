@@ -9,6 +9,7 @@
 #include "polymac/kernel/changed_elements.hpp"
 #include "polymac/kernel/changes.hpp"
 #include "polymac/kernel/listed_rows.hpp"
+#include "polymac/layer/signature.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -30,8 +31,8 @@ template <class Inner, class P>
 class streamed;
 
 /// The state of one stream of images (or rows) in one layer: made by the layer's make_state, kept by the caller, and
-/// handed to every call. Two streams, and two places where one layer is used, need two states. It can be moved and copied, and
-/// saved and restored.
+/// handed to every call. Two streams, and two places where one layer is used, need two states. It can be moved and
+/// copied, saved and restored.
 ///
 ///   reference()   the activations that were transmitted last: what the outputs belong to
 ///   output()      the outputs of the last call, where the layer keeps them: no copy is needed to read them
@@ -119,7 +120,7 @@ class stream_state {
     if (h.bytes != own.bytes || from.size() != saved_bytes())
       return polymac::status::make(errc::short_buffer, "state: expected ", saved_bytes(), " saved bytes, got ",
                                    from.size());
-    if (h.check != hash(seed_of(h), from.data() + sizeof(h), from.size() - sizeof(h)))
+    if (h.check != check_of(h, from.subspan(sizeof(h))))
       return polymac::status::make(errc::parameter, "state: the saved bytes are damaged: their check sum differs");
     if constexpr (!std::is_integral_v<threshold_type>)
       if (!(h.threshold >= 0))
@@ -174,24 +175,23 @@ class stream_state {
     h.extents[2] = shape_.input.width;
     h.extents[3] = shape_.channels;
     h.threshold = threshold_;
-    std::uint64_t check = seed_of(h);
-    const auto add = [&](const auto* data, std::size_t count) {
-      check = hash(check, reinterpret_cast<const std::byte*>(data), count * sizeof(*data));
-    };
-    add(frames_memory_.data(), frames_size_);
-    add(sums_.data(), sums_.size());
-    add(outputs_.data(), outputs_.size());
-    h.check = check;
+    detail::signature check = header_signature(h);
+    check.add_bytes(frames_memory_.data(), frames_size_ * sizeof(Activation));
+    check.add_bytes(sums_.data(), sums_.size() * sizeof(Accumulator));
+    check.add_bytes(outputs_.data(), outputs_.size() * sizeof(Output));
+    h.check = check.value();
     return h;
   }
-  /// FNV-1a.
-  static constexpr std::uint64_t offset_ = 14695981039346656037u;
-  static std::uint64_t hash(std::uint64_t h, const std::byte* bytes, std::size_t count) noexcept {
-    for (std::size_t i = 0; i < count; ++i) h = (h ^ static_cast<std::uint64_t>(bytes[i])) * 1099511628211u;
-    return h;
+  static detail::signature header_signature(const header& h) noexcept {
+    detail::signature s;
+    s.add(h.frames);
+    s.add(h.threshold);
+    return s;
   }
-  static std::uint64_t seed_of(const header& h) noexcept {
-    return hash(offset_ ^ h.frames, reinterpret_cast<const std::byte*>(&h.threshold), sizeof(h.threshold));
+  static std::uint64_t check_of(const header& h, std::span<const std::byte> bytes) noexcept {
+    detail::signature s = header_signature(h);
+    s.add_bytes(bytes.data(), bytes.size());
+    return s.value();
   }
 
   shape_type shape_;
@@ -200,7 +200,8 @@ class stream_state {
   std::uint64_t dense_calls_ = 0;  ///< that are still to come
   threshold_type threshold_{};
   work_done last_;
-  /// Images with their padding, frames_size_ elements; where sums are kept the same once more, as before the last change.
+  /// Images with their padding, frames_size_ elements; where pairs may be needed the same once more, as before the last
+  /// change.
   buffer<Activation> frames_memory_;
   std::size_t frames_size_ = 0;
   buffer<Accumulator> sums_;

@@ -14,9 +14,10 @@
 //                                                                     +--------------+------------------+
 //                                                                      epilogue, scattered to the outputs in the state
 //
-// Without a policy of changes all outputs are looked at, and the reference is a copy of x. Which way a row goes is decided by what its
-// list costs, and gives the same sums (exact arithmetics: the same bits) in any case. A pixel's list is made once and read by
-// all windows that hold it, nine of 3 x 3; comparing windows instead took twice the time of everything else.
+// Without a policy of changes all outputs are looked at, and the reference is a copy of x. Which way a row goes is
+// decided by what its list costs, and gives the same sums (exact arithmetics: the same bits) in any case. A pixel's list
+// is made once and read by all windows that hold it, nine of 3 x 3; comparing windows took half of the time of a call.
+// Where there is code for it elements are listed instead of groups, once for a line (kernel/changed_elements.hpp).
 #pragma once
 
 #include "polymac/core/extents.hpp"
@@ -30,6 +31,8 @@
 #include "polymac/layer/conv2d.hpp"
 #include "polymac/layer/insides.hpp"
 #include "polymac/layer/linear.hpp"
+#include "polymac/layer/row_costs.hpp"
+#include "polymac/layer/signature.hpp"
 #include "polymac/layer/stream_state.hpp"
 #include "polymac/layer/view_check.hpp"
 #include "polymac/policy/both.hpp"
@@ -82,39 +85,14 @@ struct copied_rows {
   }
 };
 
-/// What rows cost, in cycles: measured on Zen 4 (bench/sparsity_streams.cpp), of other sets a model. An entry of a list is a
-/// product of one row, and loads weights that a tile loads for all of its rows.
-template <class Atom>
-struct row_costs {
-  static constexpr double products_of_cycle = [] {
-    constexpr std::size_t size = sizeof(typename Atom::activation);
-    const double bytes = isa::detail::reaches<typename Atom::isa, isa::avx512>()     ? 64
-                         : isa::detail::reaches<typename Atom::isa, isa::avx_vnni>() ? 64
-                         : isa::detail::reaches<typename Atom::isa, isa::avx2>()     ? 24
-                         : isa::detail::reaches<typename Atom::isa, isa::neon>()     ? 16
-                                                                                     : 1;
-    return bytes / static_cast<double>(size);
-  }();
-  /// Of a group of k beside one panel, in a tile of rows.
-  static constexpr double group = static_cast<double>(Atom::columns * Atom::depth) / products_of_cycle;
-  static constexpr double entry = 1.25 * group, pair = 2.25 * group;
-  /// Beside products: a list is put together, sums are added to others; of each row, and of each of its panels.
-  static constexpr double listed_row = 100, listed_panel = 12;
-  /// A window is copied, for each line of the kernel; the row goes to its output by itself.
-  static constexpr double whole_row = 30, whole_line = 8;
-  /// What is left of a row in the dense layer, for each panel.
-  static constexpr double finished_panel = 8;
-  /// Pixels are listed: each of them, and each of their bytes, which are compared by registers or one by one.
-  static constexpr double listed_pixel = 25, listed_byte = isa::lists_by_registers ? 0.12 : 2.0;
-};
-
 }  // namespace detail
 
 /// Inner: a linear or conv2d, with or without a policy of weights. P: policy::delta, policy::zero_skip, or both of them.
 /// Made by conv2d<M, P>(...) and linear<M, P>(...).
 ///
 /// A call is noexcept and allocates nothing; the state is the caller's (make_state), and calls with different states may
-/// run at once. The outputs are those of `inner()` on state.reference(), of which no element is farther from x than the threshold.
+/// run at once. The outputs are those of `inner()` on state.reference(), of which no element is farther from x than the
+/// threshold.
 template <class Inner, class P>
 class streamed {
   using parts = policy::detail::parts_of<P>;
@@ -206,8 +184,8 @@ class streamed {
   }
   constexpr extent2d output_size(extent2d input) const noexcept requires slides { return inner_.output_size(input); }
 
-  /// The state of `batch` images of that size. Throws polymac::error (or sets status()) where the window does not fit or memory
-  /// fails.
+  /// The state of `batch` images of that size. Throws polymac::error (or sets status()) where the window does not fit or
+  /// memory fails.
   state make_state(extent2d input, std::size_t batch = 1) const requires slides {
     return make_state_of(input, batch, in_channels());
   }
@@ -1189,37 +1167,22 @@ class streamed {
 
 namespace detail {
 
-/// What tells layers apart: their weights, bias and policies. FNV-1a.
-class identity_hash {
- public:
-  template <class T>
-  void add(const T& value) noexcept {
-    unsigned char bytes[sizeof(T)];
-    std::memcpy(bytes, &value, sizeof(T));
-    for (const unsigned char b : bytes) value_ = (value_ ^ b) * 1099511628211u;
-  }
-  void add_name(const char* name) noexcept {
-    for (; *name != 0; ++name) add(*name);
-  }
-  std::uint64_t value() const noexcept { return value_; }
-
- private:
-  std::uint64_t value_ = 14695981039346656037u;
-};
+/// What tells layers apart: their policies and bias; weights are added.
 template <class M, class P, class Bias>
-identity_hash identity_of(const Bias& bias) noexcept {
-  identity_hash h;
-  h.add_name(M::name);
-  h.add_name(P::name);
-  for (const auto& b : bias) h.add(b);
-  return h;
+signature identity_of(const Bias& bias) noexcept {
+  signature s;
+  s.add_text(M::name);
+  s.add_text(P::name);
+  for (const auto& b : bias) s.add(b);
+  return s;
 }
 
 }  // namespace detail
 
 }  // namespace layer
 
-/// Builds a layer::streamed around a conv2d: `conv2d<mac::uint8, policy::delta<4>>({.padding = same}, weights, bias, stages)`,
+/// Builds a layer::streamed around a conv2d:
+/// `conv2d<mac::uint8, policy::delta<4>>({.padding = same}, weights, bias, stages)`,
 /// `conv2d<mac::int8, policy::both<policy::n_of_m<2, 4>, policy::delta<4>>>(...)`.
 template <Mac M, policy::ActivationPolicy P, Isa I = isa::native, class Weights, class Bias,
           epilogue::Stage E = epilogue::identity>

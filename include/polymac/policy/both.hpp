@@ -49,10 +49,10 @@ struct one_of {
 
 }  // namespace detail
 
-/// A policy of weights and one of activations, or two of those: both<n_of_m<2, 4>, delta<4>>, both<zero_skip,
-/// delta<0>>, both<n_of_m<2, 4>, pixel_pruning<...>>, and again both of that and another one. Everything of the one is left out that the other leaves. Refused at
-/// compile time: two of a kind; pixels that are drawn anew for every call beside delta, which would find all of them changed, and
-/// beside zero_skip, whose time shows the data.
+/// A policy of weights and one of activations, or two of those: both<n_of_m<2, 4>, delta<4>>, both<zero_skip, delta<0>>,
+/// both<n_of_m<2, 4>, pixel_pruning<...>>, and again both of that and another one. Everything of the one is left out
+/// that the other leaves. Refused at compile time: two of a kind; pixels that are drawn anew for every call beside delta,
+/// which would find all of them changed, and beside zero_skip, whose time shows the data.
 template <class A, class B>
 requires((Policy<A> || ActivationPolicy<A>)&&(Policy<B> || ActivationPolicy<B>)) struct both : activation_policy {
   static constexpr bool is_both = true;

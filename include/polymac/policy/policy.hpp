@@ -25,8 +25,8 @@ concept Policy = std::derived_from<P, policy> && requires {
   { P::channel_group } -> std::convertible_to<std::size_t>;
 };
 
-/// What every policy of activations derives from. It has a `name`; a layer with one holds what it remembers between calls in
-/// a state of its own, which the caller keeps (policy/README.md).
+/// What every policy of activations derives from. It has a `name`; a layer with one holds what it remembers between calls
+/// in a state of its own, which the caller keeps (policy/README.md).
 struct activation_policy {};
 template <class P>
 concept ActivationPolicy = std::derived_from<P, activation_policy> && requires {
