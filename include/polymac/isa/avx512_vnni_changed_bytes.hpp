@@ -40,19 +40,6 @@ struct changed_bytes<avx512_vnni> {
   }
 
   template <class Byte>
-  static POLYMAC_INLINE std::uint64_t find(const Byte* a, const Byte* b, std::size_t count,
-                                           std::uint32_t threshold) noexcept {
-    const std::uint64_t valid = ~std::uint64_t{0} >> (64 - count);  // count in [1, 64]
-    const __m512i x = count == 64 ? _mm512_loadu_si512(a) : _mm512_maskz_loadu_epi8(valid, a);
-    const __m512i y = count == 64 ? _mm512_loadu_si512(b) : _mm512_maskz_loadu_epi8(valid, b);
-    if (threshold == 0) return _mm512_cmpneq_epi8_mask(x, y);
-    if (threshold > 254) return 0;
-    const __m512i distance = std::is_signed_v<Byte> ? _mm512_sub_epi8(_mm512_max_epi8(x, y), _mm512_min_epi8(x, y))
-                                                    : _mm512_sub_epi8(_mm512_max_epu8(x, y), _mm512_min_epu8(x, y));
-    return _mm512_cmpgt_epu8_mask(distance, _mm512_set1_epi8(static_cast<char>(threshold)));
-  }
-
-  template <class Byte>
   static POLYMAC_INLINE bool append(std::uint64_t bits, const Byte* a, Byte* b, std::size_t count, std::size_t place,
                                     std::uint16_t* places, std::int8_t* differences) noexcept {
     const __m512i number = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);

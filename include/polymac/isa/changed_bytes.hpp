@@ -14,7 +14,6 @@
 //     row_columns(columns)                       of a row of weights and of sums: filled up
 //     put_weight(rows, depth, columns, column, k, weight)
 //                                                rows: depth * row_columns(columns) bytes, beginning at a line of the cache
-//     find(a, b, count, threshold)               bits of up to 64 bytes that are farther apart than the threshold
 //     append(bits, a, b, count, place, places, differences)
 //                                                brings b up to a where a bit is set, lists these bytes; returns false
 //                                                where a difference does not fit a signed byte. Writes 16 entries more.

@@ -96,6 +96,36 @@ constexpr bool same(const Activation& a, const Activation& b) noexcept {
     return std::memcmp(&a, &b, sizeof(a)) == 0;
 }
 
+/// The groups that are not what they were; null: not 0.
+template <class Activation>
+POLYMAC_INLINE live_group* list_differing(const Activation* row, const Activation* before, std::size_t groups,
+                                          std::size_t group_depth, live_group first, live_group* to) noexcept {
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+  const std::size_t bytes = group_depth * sizeof(Activation);
+  const auto all = [&](auto size) POLYMAC_INLINE_LAMBDA {
+    for_each_register<size>(
+        groups * size, first, group_depth,
+        [&](std::size_t at, std::uint64_t valid, __m512i entries, __m512i next) POLYMAC_INLINE_LAMBDA {
+          const __m512i a = _mm512_maskz_loadu_epi8(valid, reinterpret_cast<const char*>(row) + at);
+          const __m512i b = before == nullptr
+                                ? _mm512_setzero_si512()
+                                : _mm512_maskz_loadu_epi8(valid, reinterpret_cast<const char*>(before) + at);
+          const auto bits = groups_that_differ<size>(a, b);
+          if (bits != 0) to = append<64 / size>(to, bits, entries, next);
+        });
+    return to;
+  };
+  if (bytes == 4) return all(std::integral_constant<std::size_t, 4>{});
+  if (bytes == 8) return all(std::integral_constant<std::size_t, 8>{});
+#endif
+  return list_groups(groups, group_depth, first, to, [&](std::size_t k) {
+    bool differs = false;
+    for (std::size_t d = k; d < k + group_depth; ++d)
+      differs |= !same(row[d], before == nullptr ? Activation{} : before[d]);
+    return differs;
+  });
+}
+
 }  // namespace detail
 
 /// Appends the groups of a stretch that are not zero in all bits; returns the end of the list. The stretch has `groups`
@@ -104,53 +134,14 @@ constexpr bool same(const Activation& a, const Activation& b) noexcept {
 template <class Activation>
 live_group* list_live(const Activation* row, std::size_t groups, std::size_t group_depth, live_group first,
                       live_group* to) noexcept {
-#if defined(__AVX512F__) && defined(__AVX512BW__)
-  const std::size_t bytes = group_depth * sizeof(Activation);
-  const auto all = [&](auto size) POLYMAC_INLINE_LAMBDA {
-    detail::for_each_register<size>(
-        groups * size, first, group_depth,
-        [&](std::size_t at, std::uint64_t valid, __m512i entries, __m512i next) POLYMAC_INLINE_LAMBDA {
-          const __m512i a = _mm512_maskz_loadu_epi8(valid, reinterpret_cast<const char*>(row) + at);
-          const auto bits = detail::groups_that_differ<size>(a, _mm512_setzero_si512());
-          if (bits != 0) to = detail::append<64 / size>(to, bits, entries, next);
-        });
-    return to;
-  };
-  if (bytes == 4) return all(std::integral_constant<std::size_t, 4>{});
-  if (bytes == 8) return all(std::integral_constant<std::size_t, 8>{});
-#endif
-  return detail::list_groups(groups, group_depth, first, to, [&](std::size_t k) {
-    bool differs = false;
-    for (std::size_t d = 0; d < group_depth; ++d) differs |= !detail::same(row[k + d], Activation{});
-    return differs;
-  });
+  return detail::list_differing(row, static_cast<const Activation*>(nullptr), groups, group_depth, first, to);
 }
 
 /// The same for groups that are not what they were.
 template <class Activation>
 live_group* list_changed(const Activation* row, const Activation* before, std::size_t groups, std::size_t group_depth,
                          live_group first, live_group* to) noexcept {
-#if defined(__AVX512F__) && defined(__AVX512BW__)
-  const std::size_t bytes = group_depth * sizeof(Activation);
-  const auto all = [&](auto size) POLYMAC_INLINE_LAMBDA {
-    detail::for_each_register<size>(
-        groups * size, first, group_depth,
-        [&](std::size_t at, std::uint64_t valid, __m512i entries, __m512i next) POLYMAC_INLINE_LAMBDA {
-          const __m512i a = _mm512_maskz_loadu_epi8(valid, reinterpret_cast<const char*>(row) + at),
-                        b = _mm512_maskz_loadu_epi8(valid, reinterpret_cast<const char*>(before) + at);
-          const auto bits = detail::groups_that_differ<size>(a, b);
-          if (bits != 0) to = detail::append<64 / size>(to, bits, entries, next);
-        });
-    return to;
-  };
-  if (bytes == 4) return all(std::integral_constant<std::size_t, 4>{});
-  if (bytes == 8) return all(std::integral_constant<std::size_t, 8>{});
-#endif
-  return detail::list_groups(groups, group_depth, first, to, [&](std::size_t k) {
-    bool differs = false;
-    for (std::size_t d = 0; d < group_depth; ++d) differs |= !detail::same(row[k + d], before[k + d]);
-    return differs;
-  });
+  return detail::list_differing(row, before, groups, group_depth, first, to);
 }
 
 /// What a row of bytes has changed by, added up over its stretches: the sum, and whether all fits signed bytes.
@@ -260,6 +251,8 @@ std::uint64_t bytes_that_differ(const Byte* a, const Byte* b, std::size_t count,
   static_assert(sizeof(Byte) == 1);
 #if defined(__AVX512F__) && defined(__AVX512BW__)
   const std::uint64_t valid = count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
+  if (threshold == 0)
+    return _mm512_cmpneq_epi8_mask(_mm512_maskz_loadu_epi8(valid, a), _mm512_maskz_loadu_epi8(valid, b));
   const __m512i top_bits = _mm512_set1_epi8(std::is_signed_v<Byte> ? -128 : 0);
   const __m512i x = _mm512_xor_si512(_mm512_maskz_loadu_epi8(valid, a), top_bits),
                 y = _mm512_xor_si512(_mm512_maskz_loadu_epi8(valid, b), top_bits);

@@ -12,6 +12,7 @@
 #include "polymac/core/window.hpp"
 #include "polymac/isa/avx512_vnni_changed_bytes.hpp"
 #include "polymac/isa/changed_bytes.hpp"
+#include "polymac/kernel/changes.hpp"
 
 #include <bit>
 #include <cstddef>
@@ -59,7 +60,7 @@ void list_changes(const Byte* x, std::size_t pixel_stride, Byte* reference, std:
   const auto look = [&](const Byte* from, Byte* old, std::size_t elements, std::size_t place) {
     for (std::size_t i = 0; i < elements; i += 64) {
       const std::size_t here = elements - i < 64 ? elements - i : 64;
-      const std::uint64_t bits = B::find(from + i, old + i, here, threshold);
+      const std::uint64_t bits = detail::changed_elements(from + i, old + i, here, threshold);
       if (bits == 0) continue;
       for (; boundary <= place + i; boundary += channels) to.first[filled++] = count;
       if (!B::append(bits, from + i, old + i, here, place + i, to.places + count, to.differences + count)) {

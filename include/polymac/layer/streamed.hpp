@@ -229,11 +229,12 @@ class streamed {
   /// Policy, the dense layer, and how rows are computed, in words.
   constexpr text<767> explain() const noexcept {
     return text<767>::join("streamed<", P::name, "> around ", inner_.explain().view(), "; ",
-                           !uses_lists()  ? (lists ? "whole rows only, as sums are gathered in 64 bits"
-                                                   : "whole rows only, as this arithmetic's kernel takes no lists")
-                           : keeps_sums() ? "rows by lists where those are shorter, sums are kept"
-                           : skips_zeros  ? "rows by lists where those are shorter"
-                                          : "whole rows",
+                           !lists                  ? "whole rows only, as this arithmetic's kernel takes no lists"
+                           : weights().wide_sums() ? "whole rows only, as sums are gathered in 64 bits"
+                           : !uses_lists()         ? "whole rows only, as groups of k are not of one pixel each"
+                           : keeps_sums()          ? "rows by lists where those are shorter, sums are kept"
+                           : skips_zeros           ? "rows by lists where those are shorter"
+                                                   : "whole rows",
                            "; a list is predicted to be faster below ", percent_of_break_even(),
                            " % of the groups, and all of it than the dense layer where less than ",
                            static_cast<std::size_t>(100 * dense_cost() / whole_cost()), " % of the rows are computed");
@@ -538,13 +539,11 @@ class streamed {
         s.last_.rows += rows;
         s.last_.macs += rows * sets() * columns() * real_depth();
         if (!all || !has_delta) s.dense_calls_ = calls_without_looking;
+      } else if (keeps_sums() && how == way::whole && count == rows) {
+        s.last_.rows += rows;
+        if (auto wrong = sum_up_all(s, n, ws); !wrong.ok()) return wrong;
       } else {
         s.last_.rows += count;
-        if (keeps_sums() && how == way::whole && count == rows) {
-          if (auto wrong = sum_up_all(s, n, ws); !wrong.ok()) return wrong;
-          bring_up(s, n, all);
-          continue;
-        }
         if (looks_at_zeros && count < rows) fill_zero_rows(s, n);
         with_atom([&](auto a) { cost += compute<typename decltype(a)::type>(s, n, count, how); });
         if (how != way::whole) cost += listing_cost(s);
@@ -615,11 +614,8 @@ class streamed {
       kernel::list_changes<changed_bytes>(x.pixel(n, y, 0), x.pixel_stride, interior(s, n, y), x.width, x.channels,
                                           all ? 0 : s.threshold_, h.padding.left, frame.width,
                                           changes_of(s, h.padding.top + y));
-    double cost = 0;
-    with_atom([&](auto a) { cost = add_elements<typename decltype(a)::type>(s, n); });
-    return cost;
+    return add_elements(s, n);
   }
-  template <class A>
   double add_elements(state& s, std::size_t n) const noexcept {
     const auto& h = s.shape_;
     const extent2d frame = s.frame_extent();
@@ -670,7 +666,7 @@ class streamed {
           ++wholes;
           copy.copy(image + (oy * w.stride.height * frame.width + at) * channels, s.whole_.data() + whole * depth);
           whole_rows[whole++] = first_row + ox;
-          if (whole == most_whole) finish_whole<A>(s, 0, whole_rows, std::exchange(whole, 0));
+          if (whole == most_whole) finish_whole(s, 0, whole_rows, std::exchange(whole, 0));
           continue;
         }
         for (std::size_t ky = 0; ky < w.kernel.height; ++ky) {
@@ -689,7 +685,7 @@ class streamed {
       }
       finish_run();
     }
-    if (whole > 0) finish_whole<A>(s, 0, whole_rows, whole);
+    if (whole > 0) finish_whole(s, 0, whole_rows, whole);
     s.last_.macs += elements * columns();
     return whole_cost() * static_cast<double>(wholes) + around * static_cast<double>(listed_rows) +
            of_element * static_cast<double>(elements * changed_bytes::row_columns(columns()) / 32);
@@ -844,6 +840,21 @@ class streamed {
       line = any;
     }
   }
+  /// Lists the groups of pixels that differ from before(pixel), null for 0, and their differences; false where one is no
+  /// signed byte.
+  template <bool Marked, class Before>
+  bool list_differences(state& s, std::size_t n, const Before& before) const noexcept requires has_differences {
+    const std::size_t depth = weights().group_depth(), held = s.shape_.frame_channels, all = held / depth;
+    bool fit = true;
+    list_pixels<Marked>(s, n, [&](const activation* at, std::size_t p, policy::live_group* to, std::int32_t& total) {
+      isa::byte_differences found;
+      to = found.list(at, before(at), all, depth, {0, 0}, s.differences_.data() + p * held, to);
+      fit = fit && found.fit();
+      total = found.sum();
+      return to;
+    });
+    return fit;
+  }
   /// Lists the groups of every pixel that are not zero points.
   way list_zeros(state& s, std::size_t n) const noexcept {
     const std::size_t depth = weights().group_depth(), all = s.shape_.frame_channels / depth;
@@ -854,18 +865,10 @@ class streamed {
       return way::ones;
     }
     if constexpr (has_differences) {
-      bool fit = true;
       const bool own = std::is_same_v<activation, std::int8_t> && has_zero_at_0();
-      const std::size_t held = s.shape_.frame_channels;
-      list_pixels<false>(s, n, [&](const activation* at, std::size_t p, policy::live_group* to, std::int32_t& total) {
-        isa::byte_differences found;
-        to = found.list(at, own ? nullptr : s.zero_pixel_.data(), all, depth, {0, 0}, s.differences_.data() + p * held,
-                        to);
-        fit = fit && found.fit();
-        total = found.sum();
-        return to;
-      });
-      if (fit) return own ? way::own_differences : way::zero_differences;
+      const activation* const before = own ? nullptr : s.zero_pixel_.data();
+      if (list_differences<false>(s, n, [&](const activation*) { return before; }))
+        return own ? way::own_differences : way::zero_differences;
     }
     return way::whole;
   }
@@ -873,18 +876,8 @@ class streamed {
   way list_changes(state& s, std::size_t n) const noexcept {
     const std::size_t depth = weights().group_depth(), all = s.shape_.frame_channels / depth;
     const auto distance = static_cast<std::ptrdiff_t>(s.frames_size_);
-    if constexpr (has_differences) {
-      bool fit = true;
-      const std::size_t held = s.shape_.frame_channels;
-      list_pixels<true>(s, n, [&](const activation* at, std::size_t p, policy::live_group* to, std::int32_t& total) {
-        isa::byte_differences found;
-        to = found.list(at, at + distance, all, depth, {0, 0}, s.differences_.data() + p * held, to);
-        fit = fit && found.fit();
-        total = found.sum();
-        return to;
-      });
-      if (fit) return way::differences;
-    }
+    if constexpr (has_differences)
+      if (list_differences<true>(s, n, [&](const activation* at) { return at + distance; })) return way::differences;
     list_pixels<true>(s, n, [&](const activation* at, std::size_t, policy::live_group* to, std::int32_t&) {
       return isa::list_changed(at, at + distance, all, depth, {0, 0}, to);
     });
@@ -971,7 +964,7 @@ class streamed {
       const auto take_whole = [&](const kernel::listed_pixel& pixel) {
         copy.copy(now + pixel.pixel * copy.pixel, s.whole_.data() + whole * depth);
         whole_rows[whole++] = first_row + pixel.row;
-        if (whole == most_whole) finish_whole<A>(s, g, whole_rows, std::exchange(whole, 0));
+        if (whole == most_whole) finish_whole(s, g, whole_rows, std::exchange(whole, 0));
       };
       if (how == way::whole) {
         for (std::size_t i = 0; i < count; ++i) take_whole(s.pixels_[i]);
@@ -993,7 +986,7 @@ class streamed {
         if (how == way::ones) by_list(one, std::type_identity<A>{}, now, basis::nothing);
         if (how == way::pairs) by_list(two, std::type_identity<A>{}, now, basis::sums);
       }
-      if (whole > 0) finish_whole<A>(s, g, whole_rows, whole);
+      if (whole > 0) finish_whole(s, g, whole_rows, whole);
     }
     return cost;
   }
@@ -1118,7 +1111,6 @@ class streamed {
                   columns() * sizeof(output));
   }
   /// Computes whole rows.
-  template <class A>
   POLYMAC_NOINLINE void finish_whole(state& s, std::size_t g, const std::size_t* rows,
                                      std::size_t count) const noexcept {
     const std::size_t depth = window_elements();
