@@ -45,21 +45,12 @@ struct changed_bytes;
 
 namespace detail {
 template <class I>
-struct find_changed_bytes : find_changed_bytes<typename I::base> {};
-template <>
-struct find_changed_bytes<void> {
-  using type = void;
-};
-template <class I>
-requires requires { sizeof(changed_bytes<I>); }
-struct find_changed_bytes<I> {
-  using type = changed_bytes<I>;
-};
+using changed_bytes_on = changed_bytes<I>;
 }  // namespace detail
 
 /// That of I or of a weaker set, `void` where there is none.
 template <Isa I>
-using best_changed_bytes = typename detail::find_changed_bytes<I>::type;
+using best_changed_bytes = typename detail::strongest<detail::changed_bytes_on, I>::type;
 
 }  // namespace isa
 POLYMAC_END

@@ -23,21 +23,15 @@ template <class T, Isa I>
 struct column_maxima;
 
 namespace detail {
-template <class T, class I>
-struct find_column_maxima : find_column_maxima<T, typename I::base> {};
 template <class T>
-struct find_column_maxima<T, void> {
-  using type = void;
-};
-template <class T, class I>
-requires requires { sizeof(column_maxima<T, I>); }
-struct find_column_maxima<T, I> {
-  using type = column_maxima<T, I>;
+struct column_maxima_of {
+  template <class I>
+  using on = column_maxima<T, I>;
 };
 }  // namespace detail
 
 template <class T, Isa I>
-using best_column_maxima = typename detail::find_column_maxima<T, I>::type;
+using best_column_maxima = typename detail::strongest<detail::column_maxima_of<T>::template on, I>::type;
 template <class T, Isa I>
 inline constexpr bool has_column_maxima = !std::is_void_v<best_column_maxima<T, I>>;
 

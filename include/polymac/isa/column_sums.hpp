@@ -19,21 +19,15 @@ template <class T, Isa I>
 struct column_sums;
 
 namespace detail {
-template <class T, class I>
-struct find_column_sums : find_column_sums<T, typename I::base> {};
 template <class T>
-struct find_column_sums<T, void> {
-  using type = void;
-};
-template <class T, class I>
-requires requires { sizeof(column_sums<T, I>); }
-struct find_column_sums<T, I> {
-  using type = column_sums<T, I>;
+struct column_sums_of {
+  template <class I>
+  using on = column_sums<T, I>;
 };
 }  // namespace detail
 
 template <class T, Isa I>
-using best_column_sums = typename detail::find_column_sums<T, I>::type;
+using best_column_sums = typename detail::strongest<detail::column_sums_of<T>::template on, I>::type;
 template <class T, Isa I>
 inline constexpr bool has_column_sums = !std::is_void_v<best_column_sums<T, I>>;
 

@@ -121,6 +121,21 @@ template <class I, class... Is>
 struct contains<I, std::tuple<Is...>> : std::bool_constant<(std::is_same_v<I, Is> || ...)> {};
 }  // namespace detail
 
+namespace detail {
+/// Written<I>, of I or of the strongest of the weaker sets for which somebody has written it; `void` where there is none.
+template <template <class> class Written, class I>
+struct strongest : strongest<Written, typename I::base> {};
+template <template <class> class Written>
+struct strongest<Written, void> {
+  using type = void;
+};
+template <template <class> class Written, class I>
+requires requires { sizeof(Written<I>); }
+struct strongest<Written, I> {
+  using type = Written<I>;
+};
+}  // namespace detail
+
 /// Rows of the largest tile of an atom.
 template <class Atom>
 inline constexpr std::size_t most_rows = [] {
@@ -186,6 +201,15 @@ inline constexpr std::size_t tile_modes_of = [] {
     return std::size_t{Atom::tile_modes};
   else
     return modes_of<Atom>;
+}();
+
+/// Groups after which an atom spills its sums, 0: never.
+template <class Atom>
+inline constexpr std::size_t chain_groups_of = [] {
+  if constexpr (requires { Atom::chain_groups; })
+    return std::size_t{Atom::chain_groups};
+  else
+    return std::size_t{0};
 }();
 
 /// Are weights encoded for the panels?

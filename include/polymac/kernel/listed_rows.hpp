@@ -67,12 +67,7 @@ struct listed_sums {
   using activation = typename Atom::activation;
   using accumulator = typename Atom::accumulator;
   static constexpr std::size_t group_size = isa::group_elements<Atom>;
-  static constexpr std::size_t chain_groups = [] {
-    if constexpr (requires { Atom::chain_groups; })
-      return std::size_t{Atom::chain_groups};
-    else
-      return std::size_t{0};
-  }();
+  static constexpr std::size_t chain_groups = isa::chain_groups_of<Atom>;
 
   static constexpr accumulator zeros[2 * Atom::columns]{};
 

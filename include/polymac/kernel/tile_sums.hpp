@@ -42,12 +42,7 @@ struct tile_sums {
   using operands = tile_operands<Atom>;
   static constexpr std::size_t group_size = isa::group_elements<Atom>;
   /// Groups after which the atom spills its sums, 0: never.
-  static constexpr std::size_t chain_groups = [] {
-    if constexpr (requires { Atom::chain_groups; })
-      return std::size_t{Atom::chain_groups};
-    else
-      return std::size_t{0};
-  }();
+  static constexpr std::size_t chain_groups = isa::chain_groups_of<Atom>;
   /// Groups of a row in a line of the cache.
   static constexpr std::size_t line_groups = 64 / sizeof(activation) / Atom::depth > 0
                                                  ? 64 / sizeof(activation) / Atom::depth
