@@ -136,6 +136,30 @@ struct score_row {
         lanes::larger(lanes::larger(most[0], most[1]), lanes::larger(most[2], most[3])));
   }
 
+  /// reals[j] = scores[j], or scores[j] * scales[j], of which the largest is returned. reals may be scores.
+  template <class Score>
+  static POLYMAC_INLINE void convert(const Score* scores, float* reals, std::size_t count) noexcept {
+    for (std::size_t j = 0; j < count; j += lanes::width) lanes::store(reals + j, load(scores + j));
+  }
+  template <class Score>
+  static POLYMAC_INLINE float scale(const Score* scores, float* reals, std::size_t count,
+                                    const float* scales) noexcept {
+    type most[2] = {lanes::broadcast(-std::numeric_limits<float>::infinity()),
+                    lanes::broadcast(-std::numeric_limits<float>::infinity())};
+    const auto take = [&](std::size_t j, type& largest) POLYMAC_INLINE_LAMBDA {
+      const type s = lanes::multiply(load(scores + j), lanes::load(scales + j));
+      lanes::store(reals + j, s);
+      largest = lanes::larger(s, largest);
+    };
+    std::size_t j = 0;
+    for (; j + 2 * lanes::width <= count; j += 2 * lanes::width) {
+      take(j, most[0]);
+      take(j + lanes::width, most[1]);
+    }
+    for (; j < count; j += lanes::width) take(j, most[0]);
+    return lanes::largest(lanes::larger(most[0], most[1]));
+  }
+
   /// scores[j] = cap * tanh(scores[j] / cap).
   static POLYMAC_INLINE void cap(float* scores, std::size_t count, float cap) noexcept {
     const type inverse = lanes::broadcast(1.0f / cap), c = lanes::broadcast(cap);

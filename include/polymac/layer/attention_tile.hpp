@@ -68,19 +68,17 @@ struct attention_types {
                 block % row::step == 0 && row::step % value_atom::depth == 0);
 };
 
-/// A block of keys and values in panels.
+/// A block of keys and values in panels, but for the keys themselves.
 template <class T>
 struct key_block {
-  const typename T::key_panels::element* keys = nullptr;  ///< the panel of the first key
-  std::size_t key_stride = 0;
   const typename T::key_start* key_starts = nullptr;  ///< of the first key; the same for all where the stride is 0
   std::size_t key_start_stride = 0;
   const typename T::value_panels::element* values = nullptr;  ///< the group of the first token, in the first panel
   std::size_t value_stride = 0;
   const float* key_scales = nullptr;    ///< for each key, or none
   float key_scale = 1.0f;               ///< of all
-  const float* value_scales = nullptr;  ///< for each token, at most 1 of the block's, or none
-  float value_scale = 1.0f;             ///< of the block
+  const float* value_scales = nullptr;  ///< for each token, or none
+  float value_scale = 1.0f;             ///< not less than any of them
 };
 
 /// A row of a tile: one query of one head.
@@ -170,6 +168,10 @@ class attention_tile {
   /// Takes in the keys [first, last) of `source`, whose number `first` is key number `number` of the sequence. Keys that
   /// the rows see are told by their numbers.
   ///   source.block(begin, count) -> key_block<T>     begin: a multiple of `granularity`; count: at most T::block
+  ///   source.keys(key), key_stride()                 the panel of a key, a multiple of `granularity` within the block
+  ///                                                  asked for last, and the distance of panels
+  ///   Source::score_atom, key_run                    the atom of those panels; keys up to a multiple of key_run are in
+  ///                                                  panels that are equally far apart
   static constexpr std::size_t granularity = T::score_atom::columns;
   template <class Source>
   void take(const Source& source, std::size_t first, std::size_t last, std::size_t number) noexcept {
@@ -247,6 +249,10 @@ class attention_tile {
     return false;
   }
 
+  /// So few rows wait for keys and values to come from memory. What a run of keys will need next is asked for before it:
+  /// their values, then the keys of the next block, for no hardware knows where those are.
+  static constexpr std::size_t rows_that_wait = 2;
+
   template <class Source>
   void take_block(const Source& source, std::size_t at, std::size_t end, std::size_t first,
                   std::size_t number) noexcept {
@@ -254,14 +260,19 @@ class attention_tile {
     const key_block<T> block = source.block(at, keys);
     const std::size_t depth = tile_memory<T>::query_depth(*of_.shape), held = tile_memory<T>::held_values(*of_.shape);
     const std::size_t tokens = polymac::detail::round_up(keys, T::value_atom::depth);
-    {
-      const matrix_view<const typename T::query_operand> queries(memory_.queries, count_, depth);
-      const matrix_view<typename T::score> scores(memory_.scores, count_, keys, width_);
-      const kernel::panel_range<typename T::score_atom> range(block.keys, block.key_stride, keys, depth,
-                                                              block.key_starts, block.key_start_stride,
-                                                              source.key_summary());
-      kernel::contract<typename T::score_atom>(range, 0, matrix_source<typename T::query_operand>{queries},
-                                               epilogue::identity{}, scores, {}, {});
+    using score_atom = typename Source::score_atom;
+    const matrix_view<const typename T::query_operand> queries(memory_.queries, count_, depth);
+    const bool fetches = Source::fetches_ahead && count_ <= rows_that_wait;
+    for (std::size_t key = at, next; key < end; key = next) {  // stretches of panels that are equally far apart
+      next = polymac::detail::smaller((key / Source::key_run + 1) * Source::key_run, end);
+      if constexpr (Source::fetches_ahead)
+        if (fetches) source.fetch_values(key, next);
+      const matrix_view<typename T::score> scores(memory_.scores + (key - at), count_, next - key, width_);
+      const kernel::panel_range<score_atom> range(source.keys(key), source.key_stride(), next - key, depth,
+                                                  block.key_starts + (key - at) / granularity * block.key_start_stride,
+                                                  block.key_start_stride, source.key_summary());
+      kernel::contract<score_atom>(range, 0, matrix_source<typename T::query_operand>{queries}, epilogue::identity{},
+                                   scores, {}, {});
     }
     for (std::size_t r = 0; r < count_; ++r) weigh_row(r, block, at, end, first, number);
     {
@@ -270,18 +281,25 @@ class attention_tile {
         operands = memory_.scores;
       else
         operands = memory_.weights;
-      const matrix_view<const typename T::weight_operand> weights(operands, count_, tokens, width_);
-      const kernel::panel_range<typename T::value_atom> range(
-          block.values, block.value_stride, held, tokens,
-          zero_starts<typename T::value_start, T::value_atom::columns>, 0, source.value_summary());
-      const matrix_source<typename T::weight_operand> rows{weights};
-      if constexpr (product::has_scales) {
-        const matrix_view<typename T::value_sum> products(memory_.products, count_, held);
-        kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{}, products, {}, {});
-        add_products(block.value_scale * (1.0f / product::template weight_limit<I>));
-      } else {
-        const kernel::running_sums<float> outputs{memory_.outputs, held};
-        kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{}, outputs, {}, {});
+      // Where the next keys are fetched meanwhile, a run of tokens at a time.
+      const std::size_t run = fetches && !product::has_scales ? polymac::detail::smaller(Source::key_run, tokens) : tokens;
+      for (std::size_t token = 0, count; token < tokens; token += count) {
+        count = polymac::detail::smaller(run, tokens - token);
+        if constexpr (Source::fetches_ahead)
+          if (fetches) source.fetch_keys(end + token, end + token + count);
+        const matrix_view<const typename T::weight_operand> weights(operands + token, count_, count, width_);
+        const kernel::panel_range<typename T::value_atom> range(
+            block.values + token / T::value_atom::depth * T::value_panels::group, block.value_stride, held, count,
+            zero_starts<typename T::value_start, T::value_atom::columns>, 0, source.value_summary());
+        const matrix_source<typename T::weight_operand> rows{weights};
+        if constexpr (product::has_scales) {
+          const matrix_view<typename T::value_sum> products(memory_.products, count_, held);
+          kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{}, products, {}, {});
+          add_products(block.value_scale * (1.0f / product::template weight_limit<I>));
+        } else {
+          const kernel::running_sums<float> outputs{memory_.outputs, held};
+          kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{}, outputs, {}, {});
+        }
       }
     }
   }
@@ -289,7 +307,6 @@ class attention_tile {
   /// Scores of row r to weights; its outputs to the new maximum.
   void weigh_row(std::size_t r, const key_block<T>& block, std::size_t at, std::size_t end, std::size_t first,
                  std::size_t number) noexcept {
-    using type = typename row_type::type;
     typename T::score* const scores = memory_.scores + r * width_;
     // Scores of integers become floats where each has a scale, or something is added: in the place where they are.
     float* const reals = reinterpret_cast<float*>(scores);
@@ -310,35 +327,31 @@ class attention_tile {
     const bool changes = o.softcap > 0.0f || !o.slopes.empty() || of_.masked;
     const float scale = of_.scale * memory_.query_scales[r] * block.key_scale;
     float factor = scale * kernel::log2_e;
+    float most;
     if (changes) {
       change_scores(r, scores, reals, block.key_scales, scale, at - first + number, from, to, held);
       factor = kernel::log2_e;
-    } else if constexpr (!std::is_same_v<typename T::score, float>) {
-      if (block.key_scales != nullptr) {
-        for (std::size_t j = 0; j < held; j += row_type::lanes::width)
-          row_type::lanes::store(reals + j, row_type::lanes::multiply(row_type::load(scores + j),
-                                                                      row_type::lanes::load(block.key_scales + j)));
-      } else if (from > 0 || to < held) {
-        for (std::size_t j = 0; j < held; j += row_type::lanes::width)
-          row_type::lanes::store(reals + j, row_type::load(scores + j));
-      } else {
-        return weigh(r, scores, weights, held, factor, block.value_scales);
-      }
     } else if (block.key_scales != nullptr) {
-      for (std::size_t j = 0; j < held; j += row_type::lanes::width) {
-        const type s = row_type::load(reals + j);
-        row_type::lanes::store(reals + j, row_type::lanes::multiply(s, row_type::lanes::load(block.key_scales + j)));
-      }
+      most = row_type::scale(scores, reals, held, block.key_scales);
+      if (from == 0 && to == held)
+        return weigh(r, reals, weights, held, factor, block.value_scales, block.value_scale, most);
+    } else if (from == 0 && to == held) {
+      return weigh(r, scores, weights, held, factor, block.value_scales, block.value_scale,
+                   row_type::largest(scores, held));
+    } else if constexpr (!std::is_same_v<typename T::score, float>) {
+      row_type::convert(scores, reals, held);
     }
     for (std::size_t j = 0; j < from; ++j) reals[j] = nothing_seen;
     for (std::size_t j = to; j < held; ++j) reals[j] = nothing_seen;
-    weigh(r, reals, weights, held, factor, block.value_scales);
+    most = row_type::largest(reals, held);
+    weigh(r, reals, weights, held, factor, block.value_scales, block.value_scale, most);
   }
 
   template <class Score>
   POLYMAC_INLINE void weigh(std::size_t r, const Score* scores, typename T::weight_operand* weights, std::size_t held,
-                            float factor, const float* value_scales) noexcept {
-    const float change = sums_[r].raise_to(row_type::largest(scores, held) * factor);
+                            float factor, const float* value_scales, [[maybe_unused]] float value_scale,
+                            float most) noexcept {
+    const float change = sums_[r].raise_to(most * factor);
     if (change != 1.0f) {
       const std::size_t values = tile_memory<T>::held_values(*of_.shape);
       float* const outputs = memory_.outputs + r * values;
@@ -349,8 +362,8 @@ class attention_tile {
     if constexpr (product::has_scales) {
       constexpr float limit = product::template weight_limit<I>;
       if (value_scales != nullptr)
-        sums_[r].sum += row_type::template weigh<precision, kernel::weight_scale::each>(scores, held, factor, reference,
-                                                                                      weights, limit, value_scales);
+        sums_[r].sum += row_type::template weigh<precision, kernel::weight_scale::each>(
+            scores, held, factor, reference, weights, value_scale > 0.0f ? limit / value_scale : 0.0f, value_scales);
       else
         sums_[r].sum += row_type::template weigh<precision, kernel::weight_scale::one>(scores, held, factor, reference,
                                                                                      weights, limit);
