@@ -113,9 +113,9 @@ class packed_head {
             const float* const from = k.at(n, j + c, head);
             key* const to = key_rows_ + c * k.size;
             if constexpr (has_scales)
-              for (std::size_t i = 0; i < k.size; ++i) to[i] = product::codes::code_of(from[i] - mean_[i], inverse);
+              kernel::to_codes<typename T::isa, true>(from, mean_, &inverse, product::codes::limit, to, k.size);
             else
-              for (std::size_t i = 0; i < k.size; ++i) to[i] = static_cast<key>(from[i]);
+              kernel::to_operands<typename T::isa>(from, to, k.size);
           }
           T::key_panels::write_columns(panel, key_rows_, k.size, count, k.size, key_summary_);
           if constexpr (has_starts) add_starts(panel, p, k.size);
@@ -174,9 +174,9 @@ class packed_head {
           const float* const from = v.at(n, j + t, head);
           value* const to = value_rows_ + t * v.size;
           if constexpr (has_scales)
-            for (std::size_t i = 0; i < v.size; ++i) to[i] = product::codes::code_of(from[i], inverses_[i]);
+            kernel::to_codes<typename T::isa, false>(from, nullptr, inverses_, product::codes::limit, to, v.size);
           else
-            for (std::size_t i = 0; i < v.size; ++i) to[i] = static_cast<value>(from[i]);
+            kernel::to_operands<typename T::isa>(from, to, v.size);
         }
         T::value_panels::write_rows(place(j), value_stride_, value_rows_, v.size, count, v.size, value_summary_);
       }

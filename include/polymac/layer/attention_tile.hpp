@@ -40,11 +40,12 @@ namespace detail {
 /// The types of attention with arithmetic M on instruction set I, and its extents that do not depend on shapes.
 template <Mac M, Isa I>
 struct attention_types {
+  using isa = I;
   using product = attention_product<M>;
   using score_mac = typename product::scores;
   using value_mac = typename product::template values<I>;
-  using score_atom = isa::best_atom<score_mac, I>;
-  using value_atom = isa::best_atom<value_mac, I>;
+  using score_atom = polymac::isa::best_atom<score_mac, I>;
+  using value_atom = polymac::isa::best_atom<value_mac, I>;
   using key_panels = operand_panels<score_atom>;
   using value_panels = operand_panels<value_atom>;
   using query_operand = typename score_mac::activation;
@@ -221,17 +222,19 @@ class attention_tile {
   void encode_query(const float* query, typename T::query_operand* to, std::size_t depth, float& scale) noexcept {
     using operand = typename T::query_operand;
     const std::size_t size = of_.shape->key_size;
-    const float sign = of_.negative ? -1.0f : 1.0f;
     if constexpr (product::has_scales) {
       using codes = typename product::codes;
       float most = 0.0f;
       for (std::size_t k = 0; k < size; ++k) most = larger_magnitude(most, query[k]);
       scale = codes::scale_of(most);
-      const float inverse = codes::inverse_of(scale) * sign;
-      for (std::size_t k = 0; k < size; ++k) to[k] = codes::code_of(query[k], inverse);
+      const float inverse = of_.negative ? -codes::inverse_of(scale) : codes::inverse_of(scale);
+      kernel::to_codes<I, true>(query, nullptr, &inverse, codes::limit, to, size);
     } else {
       scale = 1.0f;
-      for (std::size_t k = 0; k < size; ++k) to[k] = static_cast<operand>(query[k] * sign);
+      if (of_.negative)
+        for (std::size_t k = 0; k < size; ++k) to[k] = static_cast<operand>(-query[k]);
+      else
+        kernel::to_operands<I>(query, to, size);
     }
     for (std::size_t k = size; k < depth; ++k) to[k] = operand{};
   }

@@ -475,6 +475,7 @@ class kv_cache {
     if (auto e = keys_.resize(s.heads * key_panels_ * key_stride_); !e.ok()) return e;
     if (auto e = values_.resize(s.heads * value_panels_ * value_stride_); !e.ok()) return e;
     if (auto e = row_.resize(s.key_size); !e.ok()) return e;
+    if (auto e = codes_.resize(has_scales ? polymac::detail::greater(s.key_size, s.value_size) : 0); !e.ok()) return e;
     if constexpr (has_scales) {
       if (auto e = key_scales_.resize(s.heads * scale_stride_); !e.ok()) return e;
       if (auto e = value_scales_.resize(s.heads * scale_stride_); !e.ok()) return e;
@@ -606,10 +607,10 @@ class kv_cache {
       for (std::size_t k = 0; k < shape_.key_size; ++k) most = detail::larger_magnitude(most, key[k] - offset[k]);
       const float scale = codes::scale_of(most), inverse = codes::inverse_of(scale);
       std::int32_t sum = 0;
+      kernel::to_codes<I, true>(key, offset, &inverse, codes::limit, codes_.data(), shape_.key_size);
       for (std::size_t k = 0; k < shape_.key_size; ++k) {
-        const std::int8_t code = codes::code_of(key[k] - offset[k], inverse);
-        sum += code;
-        set_key(head, place, k, static_cast<saved_element>(code));
+        sum += codes_[k];
+        set_key(head, place, k, codes_[k]);
       }
       key_scales_[head * scale_stride_ + place] = scale;
       set_start(head, place, sum);
@@ -629,8 +630,8 @@ class kv_cache {
       float most = 0.0f;
       for (std::size_t k = 0; k < shape_.value_size; ++k) most = detail::larger_magnitude(most, value[k]);
       const float scale = codes::scale_of(most), inverse = codes::inverse_of(scale);
-      for (std::size_t k = 0; k < shape_.value_size; ++k)
-        set_value(head, place, k, static_cast<saved_element>(codes::code_of(value[k], inverse)));
+      kernel::to_codes<I, true>(value, nullptr, &inverse, codes::limit, codes_.data(), shape_.value_size);
+      for (std::size_t k = 0; k < shape_.value_size; ++k) set_value(head, place, k, codes_[k]);
       set_value_scale(head, place, scale);
     } else {
       for (std::size_t k = 0; k < shape_.value_size; ++k) set_value(head, place, k, static_cast<element>(value[k]));
@@ -695,6 +696,7 @@ class kv_cache {
   std::size_t places_ = 0;  ///< of tokens: the capacity, up to whole panels
   std::size_t key_panels_ = 0, value_panels_ = 0, key_stride_ = 0, value_stride_ = 0, scale_stride_ = 0;
   buffer<element> keys_, values_;
+  buffer<std::int8_t> codes_;  ///< of one key or value
   buffer<std::int32_t> starts_;
   buffer<float> key_scales_, value_scales_, largest_scales_, offset_, row_;
 };
