@@ -107,6 +107,26 @@ struct softmax_sums {
   }
 };
 
+/// The largest magnitude of from[i] - offset[i] (no offset: null); NaN where one of them is NaN or infinite.
+template <Isa I>
+POLYMAC_INLINE float largest_magnitude(const float* from, const float* offset, std::size_t count) noexcept {
+  const auto all = [&]<class Lanes>(std::type_identity<Lanes>, std::size_t& i) POLYMAC_INLINE_LAMBDA {
+    const auto zero = Lanes::broadcast(0.0f);
+    auto most = zero, poison = zero;
+    for (; i + Lanes::width <= count; i += Lanes::width) {
+      auto x = Lanes::load(from + i);
+      if (offset != nullptr) x = Lanes::subtract(x, Lanes::load(offset + i));
+      most = Lanes::larger(Lanes::larger(x, Lanes::subtract(zero, x)), most);
+      poison = Lanes::multiply_add(x, zero, poison);  // of infinities, too
+    }
+    return Lanes::largest(most) + Lanes::sum(poison);
+  };
+  std::size_t i = 0;
+  const float most = all(std::type_identity<isa::best_float_lanes<I>>{}, i);
+  const float rest = all(std::type_identity<isa::float_lanes<isa::scalar>>{}, i);
+  return most + rest != most + rest ? most + rest : most > rest ? most : rest;
+}
+
 /// to[i] = from[i] as an operand, count of them, any number.
 template <Isa I, class Operand>
 POLYMAC_INLINE void to_operands(const float* from, Operand* to, std::size_t count) noexcept {

@@ -95,10 +95,8 @@ class packed_head {
       [[maybe_unused]] float inverse = 1.0f;
       if constexpr (has_scales) {
         float most = 0.0f;
-        for (std::size_t j = b; j < end; ++j) {
-          const float* const from = k.at(n, j, head);
-          for (std::size_t i = 0; i < k.size; ++i) most = larger_magnitude(most, from[i] - mean_[i]);
-        }
+        for (std::size_t j = b; j < end; ++j)
+          most = larger_magnitude(most, kernel::largest_magnitude<typename T::isa>(k.at(n, j, head), mean_, k.size));
         const float scale = product::codes::scale_of(most);
         key_scales_[(b - first) / T::block] = scale;
         inverse = product::codes::inverse_of(scale);

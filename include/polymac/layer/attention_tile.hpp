@@ -158,12 +158,12 @@ class attention_tile {
   void begin(const attention_row* rows, std::size_t count) noexcept {
     rows_ = rows;
     count_ = count;
-    const std::size_t depth = tile_memory<T>::query_depth(*of_.shape), held = tile_memory<T>::held_values(*of_.shape);
+    const std::size_t depth = tile_memory<T>::query_depth(*of_.shape);
     for (std::size_t r = 0; r < count; ++r) {
       encode_query(rows[r].query, memory_.queries + r * depth, depth, memory_.query_scales[r]);
       sums_[r] = {};
     }
-    for (std::size_t i = 0; i < count * held; ++i) memory_.outputs[i] = 0.0f;
+    fresh_ = true;
   }
 
   /// Takes in the keys [first, last) of `source`, whose number `first` is key number `number` of the sequence. Keys that
@@ -207,14 +207,24 @@ class attention_tile {
   /// Writes the results; rows that have seen no key are zeros. value_scales: of the elements of a value, or none.
   void finish(const float* value_scales) noexcept {
     const std::size_t held = tile_memory<T>::held_values(*of_.shape), size = of_.shape->value_size;
+    if (fresh_)
+      for (std::size_t i = 0; i < count_ * held; ++i) memory_.outputs[i] = 0.0f;
+    using lanes = typename row_type::lanes;
     for (std::size_t r = 0; r < count_; ++r) {
       const float sum = sums_[r].sum, inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
       const float* const from = memory_.outputs + r * held;
       float* const to = rows_[r].output;
-      if (value_scales == nullptr)
-        for (std::size_t c = 0; c < size; ++c) to[c] = from[c] * inverse;
-      else
-        for (std::size_t c = 0; c < size; ++c) to[c] = from[c] * inverse * value_scales[c];
+      const auto all = lanes::broadcast(inverse);
+      std::size_t c = 0;
+      if (value_scales == nullptr) {
+        for (; c + lanes::width <= size; c += lanes::width)
+          lanes::store(to + c, lanes::multiply(lanes::load(from + c), all));
+        for (; c < size; ++c) to[c] = from[c] * inverse;
+      } else {
+        for (; c + lanes::width <= size; c += lanes::width)
+          lanes::store(to + c, lanes::multiply(lanes::multiply(lanes::load(from + c), all), lanes::load(value_scales + c)));
+        for (; c < size; ++c) to[c] = from[c] * inverse * value_scales[c];
+      }
     }
   }
 
@@ -224,9 +234,7 @@ class attention_tile {
     const std::size_t size = of_.shape->key_size;
     if constexpr (product::has_scales) {
       using codes = typename product::codes;
-      float most = 0.0f;
-      for (std::size_t k = 0; k < size; ++k) most = larger_magnitude(most, query[k]);
-      scale = codes::scale_of(most);
+      scale = codes::scale_of(kernel::largest_magnitude<I>(query, nullptr, size));
       const float inverse = of_.negative ? -codes::inverse_of(scale) : codes::inverse_of(scale);
       kernel::to_codes<I, true>(query, nullptr, &inverse, codes::limit, to, size);
     } else {
@@ -300,9 +308,15 @@ class attention_tile {
           kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{}, products, {}, {});
           add_products(block.value_scale * (1.0f / product::template weight_limit<I>));
         } else {
-          const kernel::running_sums<float> outputs{memory_.outputs, held};
-          kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{}, outputs, {}, {});
+          // The first products take the place of the sums; so they need not be zeros.
+          if (fresh_)
+            kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{},
+                                                     matrix_view<float>(memory_.outputs, count_, held), {}, {});
+          else
+            kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{},
+                                                     kernel::running_sums<float>{memory_.outputs, held}, {}, {});
         }
+        fresh_ = false;
       }
     }
   }
@@ -355,7 +369,7 @@ class attention_tile {
                             float factor, const float* value_scales, [[maybe_unused]] float value_scale,
                             float most) noexcept {
     const float change = sums_[r].raise_to(most * factor);
-    if (change != 1.0f) {
+    if (change != 1.0f && !fresh_) {
       const std::size_t values = tile_memory<T>::held_values(*of_.shape);
       float* const outputs = memory_.outputs + r * values;
       for (std::size_t c = 0; c < values; ++c) outputs[c] *= change;
@@ -410,12 +424,13 @@ class attention_tile {
   void add_products(float scale) noexcept {
     const std::size_t count = count_ * tile_memory<T>::held_values(*of_.shape);
     using lanes = typename row_type::lanes;
-    const auto s = lanes::broadcast(scale);
+    const auto s = lanes::broadcast(scale), zero = lanes::broadcast(0.0f);
     std::size_t i = 0;
     for (; i + lanes::width <= count; i += lanes::width)
       lanes::store(memory_.outputs + i, lanes::multiply_add(row_type::load(memory_.products + i), s,
-                                                            lanes::load(memory_.outputs + i)));
-    for (; i < count; ++i) memory_.outputs[i] += static_cast<float>(memory_.products[i]) * scale;
+                                                            fresh_ ? zero : lanes::load(memory_.outputs + i)));
+    for (; i < count; ++i)
+      memory_.outputs[i] = static_cast<float>(memory_.products[i]) * scale + (fresh_ ? 0.0f : memory_.outputs[i]);
   }
 
   const attention_problem& of_;
@@ -423,6 +438,7 @@ class attention_tile {
   std::size_t width_;
   const attention_row* rows_ = nullptr;
   std::size_t count_ = 0;
+  bool fresh_ = true;  ///< nothing has been added up
   kernel::softmax_sums sums_[most_rows];
   seen_keys seen_[most_rows];
 };

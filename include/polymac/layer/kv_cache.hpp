@@ -603,8 +603,7 @@ class kv_cache {
     if constexpr (has_scales) {
       using codes = typename format::codes;
       const float* const offset = offset_.data() + head * shape_.key_size;
-      float most = 0.0f;
-      for (std::size_t k = 0; k < shape_.key_size; ++k) most = detail::larger_magnitude(most, key[k] - offset[k]);
+      const float most = kernel::largest_magnitude<I>(key, offset, shape_.key_size);
       const float scale = codes::scale_of(most), inverse = codes::inverse_of(scale);
       std::int32_t sum = 0;
       kernel::to_codes<I, true>(key, offset, &inverse, codes::limit, codes_.data(), shape_.key_size);
@@ -627,8 +626,7 @@ class kv_cache {
   void put_value(std::size_t head, std::size_t place, const float* value) noexcept {
     if constexpr (has_scales) {
       using codes = typename format::codes;
-      float most = 0.0f;
-      for (std::size_t k = 0; k < shape_.value_size; ++k) most = detail::larger_magnitude(most, value[k]);
+      const float most = kernel::largest_magnitude<I>(value, nullptr, shape_.value_size);
       const float scale = codes::scale_of(most), inverse = codes::inverse_of(scale);
       kernel::to_codes<I, true>(value, nullptr, &inverse, codes::limit, codes_.data(), shape_.value_size);
       for (std::size_t k = 0; k < shape_.value_size; ++k) set_value(head, place, k, codes_[k]);
