@@ -142,10 +142,10 @@ struct workspace {
   constexpr workspace(std::byte* data_, std::size_t size_) noexcept : data(data_), size(size_) {}
   /// From any contiguous container of bytes (`std::array<std::byte, N>`, `std::vector<std::byte>`, `std::span`).
   template <class Container>
-  requires requires(Container& c) {
-    { c.data() } -> std::same_as<std::byte*>;
-    c.size();
-  }
+    requires requires(Container& c) {
+      { c.data() } -> std::same_as<std::byte*>;
+      c.size();
+    }
   constexpr explicit workspace(Container&& c) noexcept : data(c.data()), size(c.size()) {}
 };
 
