@@ -5,15 +5,15 @@
 //                                                        |
 //     similarity of two tokens  s_ij = h_i . h_j + c,  c = bits + 1              in [1, 2 bits + 1], never 0
 //
-//     out_i = sum over j of s_ij v_j       h_i . (sum over j of h_j v_j') + c sum over j of v_j       h_i . T[:, value] + ...
-//             ----------------------   =   ----------------------------------------------------   =   ---------------------
-//             sum over j of s_ij           h_i . (sum over j of h_j)      + c N                       h_i . T[:, last]  + ...
+//     out_i = sum over j of s_ij v_j      h_i . (sum over j of h_j v_j') + c sum over j of v_j      h_i . T[:, value] + ..
+//             ----------------------   =  ----------------------------------------------------   =  --------------------
+//             sum over j of s_ij          h_i . (sum over j of h_j)      + c N                      h_i . T[:, last]  + ..
 //
 // T, bits x (value_size + 1), is the state: its last column is the sum of the codes, and sums of values without codes
 // are one more row of it. tokens^2 similarities are never made.
 //
-// Source: Liu et al., EcoFormer: energy-saving attention with linear complexity, NeurIPS 2022 (arXiv 2209.09004), and its
-// authors' code, from which the one difference between the two comes (`bias_mode`).
+// Source: Liu et al., EcoFormer: energy-saving attention with linear complexity, NeurIPS 2022 (arXiv 2209.09004), and
+// its authors' code, from which the one difference between the two comes (`bias_mode`).
 //
 // Every step is a contraction of the loop nest (layer::product, kernel/contract.hpp), a block of tokens at a time:
 //
@@ -130,21 +130,21 @@ constexpr std::int8_t sign_code(float projection) noexcept {
 /// of tokens in any order.
 ///
 ///   qk      batch x tokens x heads x key_size floats; v of value_size; any strides (heads_view)
-///   y       float: the quotients. With int8 values also int8: quotients rounded to nearest, halves away from 0, which have
-///           the scale and zero point of v (normalised; reference_code saturates and needs zero point 0); and std::int32_t
-///           or std::int64_t: numerators, with the denominator behind them, so of value_size + 1
-///   state   batch x state_rows() rows x heads of state_columns() sums, memory of the caller: what a head has seen. Zeros
-///           are nothing; copying is saving. Rows: T, then the sums of values with the number of tokens, then (floats,
-///           normalised) the first token's value, which is subtracted from all others: so a constant value comes out as
-///           it went in, bit by bit, and a common offset costs no digits
+///   y       float: the quotients. With int8 values also int8: quotients rounded to nearest, halves away from 0, which
+///           have the scale and zero point of v (normalised; reference_code saturates and needs zero point 0); and
+///           std::int32_t or std::int64_t: numerators, with the denominator behind them, so of value_size + 1
+///   state   batch x state_rows() rows x heads of state_columns() sums, memory of the caller: what a head has seen.
+///           Zeros are nothing; copying is saving. Rows: T, then the sums of values with the number of tokens, then
+///           (floats, normalised) the first token's value, which is subtracted from all others: so a constant value
+///           comes out as it went in, bit by bit, and a common offset costs no digits
 ///   heads   which of batch x heads, counted batch by batch; queries, tokens: which of them. For the caller's threads
 ///
 /// A token of length 0 is 0, with the distance |a|^2 to an anchor. sigma is at least 1e-6: where all tokens lie on all
 /// anchors, all codes are the same. A token that is not finite has code 0: with floats everything that sees it is NaN
 /// (with spread 0: all of the head); with int8 its similarity is c to everything. At most 8,388,607 tokens in a state.
 ///
-/// Nothing given at construction needs to outlive it. Running is noexcept and allocates nothing; several threads may run
-/// on different heads or queries, each with a workspace of its own. Errors: a status, and nothing is written.
+/// Nothing given at construction needs to outlive it. Running is noexcept and allocates nothing; several threads may
+/// run on different heads or queries, each with a workspace of its own. Errors: a status, and nothing is written.
 template <class Value = float, Isa I = isa::native>
 class hashed_attention {
   using arithmetic = detail::hashed_arithmetic<Value>;
