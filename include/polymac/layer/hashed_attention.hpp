@@ -5,9 +5,9 @@
 //                                                        |
 //     similarity of two tokens  s_ij = h_i . h_j + c,  c = bits + 1              in [1, 2 bits + 1], never 0
 //
-//     out_i = sum over j of s_ij v_j      h_i . (sum over j of h_j v_j') + c sum over j of v_j      h_i . T[:, value] + ..
-//             ----------------------   =  ----------------------------------------------------   =  --------------------
-//             sum over j of s_ij          h_i . (sum over j of h_j)      + c N                      h_i . T[:, last]  + ..
+//     out_i = (sum over j of s_ij v_j)                              / (sum over j of s_ij)
+//           = (h_i . (sum over j of h_j v_j') + c sum over j of v_j) / (h_i . (sum over j of h_j) + c N)
+//           = (h_i . T[:, values]             + c sum over j of v_j) / (h_i . T[:, last]          + c N)
 //
 // T, bits x (value_size + 1), is the state: its last column is the sum of the codes, and sums of values without codes
 // are one more row of it. tokens^2 similarities are never made.

@@ -18,9 +18,9 @@
 // Gated delta networks, ICLR 2025.) The sum over j < i is a triangular system: u_i needs those before it, so it is no
 // contraction; it has C / 2 of the 3 keys + C products for each value. G and its differences are in double, and every
 // E_ij is made of one difference: nothing overflows that does not have to. With a decay for each key no E_ij would do
-// for all keys, and exp(-G) overflows; then tokens go one by one. So they do in chunks that hold what is not finite, for
-// 0 times infinity must not reach tokens before it, or a decay beyond 10^4, which stands for "forget" and would leave no
-// digits of the other differences.
+// for all keys, and exp(-G) overflows; then tokens go one by one. So they do in chunks that hold what is not finite,
+// for 0 times infinity must not reach tokens before it, or a decay beyond 10^4, which stands for "forget" and would
+// leave no digits of the other differences.
 #pragma once
 
 #include "polymac/core/affine.hpp"
