@@ -543,7 +543,7 @@ TEST_CASE("hashed attention: what is not finite is seen by those that see it") {
              clean = run({.causal = true, .spread = 0.5f}, q0, v0);
   for (std::size_t i = 0; i < n; ++i) {
     CAPTURE(i);
-    for (std::size_t c : {0, 1}) {
+    for (const std::size_t c : {std::size_t{0}, std::size_t{1}}) {
       CHECK(std::isnan(all[i * 4 + c]));
       CHECK(std::isnan(causal[i * 4 + c]) == (i >= 70));
     }

@@ -544,7 +544,8 @@ inline near_memory_job append_job(const near_memory_cache& cache, std::size_t to
 
 /// Work of one decode step, phase by phase: QKV, append, scores, context, output, up (and gate), down of each layer,
 /// then the classifier. The new token sees the `tokens` of the cache and itself. Refuses sizes that do not fit each
-/// other, the buffer or the banks. Allocates. O(rows of all banks + layers * tokens * heads) time, more for each refresh.
+/// other, the buffer or the banks. Allocates. O(rows of all banks + tokens * heads) time, and more for each
+/// refresh.
 inline result<near_memory_step> near_memory_decode(const near_memory_unit& unit, const near_memory_decoder& d,
                                                    std::size_t tokens,
                                                    value_mapping mapping = value_mapping::by_token) {
