@@ -49,9 +49,11 @@ POLYMAC_INLINE void recurrent_step_block(const recurrent_token& t, float* state,
     else
       return count;
   };
-  const auto factor = [&t](std::size_t k) noexcept {
-    return t.forget == nullptr ? 1.0f : t.forget[t.one_factor ? 0 : k];
-  };
+  // Without a branch: with one, g++ 12 keeps the sums below in memory.
+  const float one = 1.0f;
+  const float* const forget = t.forget == nullptr ? &one : t.forget;
+  const std::size_t each = t.forget == nullptr || t.one_factor ? 0 : 1;
+  const auto factor = [forget, each](std::size_t k) noexcept { return forget[k * each]; };
   float* const s = state + first;
   float write[Columns];
   if (t.retrieve != nullptr) {

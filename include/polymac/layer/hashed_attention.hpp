@@ -460,16 +460,23 @@ class hashed_attention {
     return {};
   }
 
-  /// The factor that makes a token's length 1; 0 for a token of length 0.
-  float normalising(const float* token) const noexcept {
-    double squares = 0;
-    for (std::size_t k = 0; k < shape_.key_size; ++k)
-      squares += static_cast<double>(token[k]) * static_cast<double>(token[k]);
-    const double factor = 1.0 / std::sqrt(squares);
-    // A token so short that the factor is no float counts as length 0.
-    return squares > 0 && factor > static_cast<double>(std::numeric_limits<float>::max()) ? 0.0f
-           : squares == 0                                                                 ? 0.0f
-                                                                                          : static_cast<float>(factor);
+  /// The factor that makes a token's length 1, or 0 where it is 0 (or so short that the factor is no float), and the
+  /// square of its length then.
+  struct length {
+    float factor = 0.0f, square = 0.0f;
+  };
+  length normalising(const float* token) const noexcept {
+    constexpr std::size_t lanes = 8;  // one sum after the other would wait for each addition
+    double sums[lanes] = {};
+    std::size_t k = 0;
+    for (; k + lanes <= shape_.key_size; k += lanes)
+      for (std::size_t l = 0; l < lanes; ++l)
+        sums[l] += static_cast<double>(token[k + l]) * static_cast<double>(token[k + l]);
+    for (; k < shape_.key_size; ++k) sums[0] += static_cast<double>(token[k]) * static_cast<double>(token[k]);
+    const double squares = ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+    if (squares < 1e-76) return {};
+    const auto factor = static_cast<float>(1.0 / std::sqrt(squares));
+    return {factor, static_cast<float>(static_cast<double>(factor) * static_cast<double>(factor) * squares)};
   }
   /// The mean of all distances: that of a sum of squares needs the sums of tokens and anchors only.
   float spread(std::size_t head, rows_of<const float> qk, std::size_t tokens, double* total) const noexcept {
@@ -478,12 +485,9 @@ class hashed_attention {
     double squares = 0, anchor_squares = 0, both = 0;
     for (std::size_t k = 0; k < size; ++k) total[k] = 0;
     for (std::size_t i = 0; i < tokens; ++i) {
-      const float f = normalising(qk[i]);
-      for (std::size_t k = 0; k < size; ++k) {
-        const auto q = static_cast<double>(f * qk[i][k]);
-        squares += q * q;
-        total[k] += q;
-      }
+      const length to_one = normalising(qk[i]);
+      squares += static_cast<double>(to_one.square);
+      for (std::size_t k = 0; k < size; ++k) total[k] += static_cast<double>(to_one.factor * qk[i][k]);
     }
     for (std::size_t k = 0; k < size; ++k) both += total[k] * anchor_totals_[head * size + k];
     for (std::size_t j = 0; j < shape_.anchors; ++j)
@@ -506,14 +510,9 @@ class hashed_attention {
       const std::size_t count = polymac::detail::smaller(block, part.end - first);
       for (std::size_t i = 0; i < count; ++i) {
         const float* const token = qk[first + i];
-        const float f = normalising(token);
-        float square = 0;
-        for (std::size_t k = 0; k < size; ++k) {
-          const float q = f * token[k];
-          memory.tokens[i * size + k] = q;
-          square += q * q;
-        }
-        lengths[i] = square;
+        const length to_one = normalising(token);
+        for (std::size_t k = 0; k < size; ++k) memory.tokens[i * size + k] = to_one.factor * token[k];
+        lengths[i] = to_one.square;
       }
       const matrix_view<const float> block_tokens(memory.tokens, count, size);
       auto s = product<polymac::mac::float32, I>(block_tokens, anchors, {memory.distances, count, m}, memory.product);

@@ -50,7 +50,7 @@ struct linear_attention_shape {
 struct linear_attention_options {
   update_rule rule = update_rule::gated_delta;
   float scale = 0.0f;      ///< 0: 1 / sqrt(key_size)
-  std::size_t chunk = 64;  ///< tokens of a chunk, at most 1024; below 2: token by token
+  std::size_t chunk = 32;  ///< tokens of a chunk, at most 1024; below 2: token by token
 };
 
 /// What a call reads; ONNX's inputs of batch x tokens x (heads * size) are `heads_view::by_token`.
