@@ -31,8 +31,8 @@ class packed_head {
  public:
   packed_head() noexcept = default;
 
-  template <class Take>
-  static packed_head place(const attention_shape& s, std::size_t keys, Take& take) noexcept {
+  static packed_head place(const attention_shape& s, std::size_t keys, workspace_pieces& pieces) noexcept {
+    const auto take = [&]<class X>(X*, std::size_t count) { return pieces.take<X>(count); };
     packed_head h;
     const std::size_t panels = T::key_panels::panels(keys);
     h.key_stride_ = T::key_panels::stride(s.key_size);

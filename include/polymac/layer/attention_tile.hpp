@@ -25,6 +25,7 @@
 #include "polymac/layer/attention_options.hpp"
 #include "polymac/layer/attention_panels.hpp"
 #include "polymac/layer/attention_product.hpp"
+#include "polymac/layer/heads_bounds.hpp"
 #include "polymac/layer/matrix_rows.hpp"
 
 #include <cmath>
@@ -118,9 +119,9 @@ struct tile_memory {
   static constexpr std::size_t held_values(const attention_shape& s) noexcept {
     return polymac::detail::round_up(s.value_size, T::value_atom::columns);
   }
-  /// take(type, count) lends memory for so many.
-  template <class Take>
-  static constexpr tile_memory place(const attention_shape& s, std::size_t rows, std::size_t keys, const Take& take) {
+  static tile_memory place(const attention_shape& s, std::size_t rows, std::size_t keys,
+                           workspace_pieces& pieces) noexcept {
+    const auto take = [&]<class X>(X*, std::size_t count) { return pieces.take<X>(count); };
     tile_memory m;
     const std::size_t width = block_width(keys);
     m.queries = take(m.queries, rows * query_depth(s));

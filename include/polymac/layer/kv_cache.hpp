@@ -12,6 +12,7 @@
 #include "polymac/layer/attention_panels.hpp"
 #include "polymac/layer/attention_product.hpp"
 #include "polymac/layer/attention_tile.hpp"
+#include "polymac/layer/heads_bounds.hpp"
 #include "polymac/layer/signature.hpp"
 #include "polymac/mac/bf16.hpp"
 #include "polymac/mac/bit_weights.hpp"
@@ -316,8 +317,8 @@ class kv_cache {
                                           typename T::score_atom>;
     static constexpr std::size_t key_run = together > 1 ? wide_columns : T::block;
 
-    template <class Take>
-    static reader place(const kv_cache& cache, Take& take) noexcept {
+    static reader place(const kv_cache& cache, detail::workspace_pieces& pieces) noexcept {
+      const auto take = [&]<class X>(X*, std::size_t count) { return pieces.take<X>(count); };
       reader r;
       r.cache_ = &cache;
       const kv_cache_shape& s = cache.shape_;
@@ -519,9 +520,10 @@ class kv_cache {
                                    " and values of 1 x tokens x ", s.heads, " x ", s.value_size, ", got ", k.batch,
                                    " x ", k.tokens, " x ", k.heads, " x ", k.size, " and ", v.batch, " x ", v.tokens,
                                    " x ", v.heads, " x ", v.size);
-    if (k.tokens > 0 && (k.data == nullptr || v.data == nullptr))
-      return polymac::status::make(errc::parameter, "kv_cache: the view of the ",
-                                   k.data == nullptr ? "keys" : "values", " has no data");
+    if (auto e = detail::expect_head_vectors("kv_cache", "keys", k, 1, k.tokens, k.heads, k.size, false); !e.ok())
+      return e;
+    if (auto e = detail::expect_head_vectors("kv_cache", "values", v, 1, v.tokens, v.heads, v.size, false); !e.ok())
+      return e;
     if (s.form == cache_form::growing && k.tokens > s.capacity - total_)
       return polymac::status::make(errc::short_buffer, "kv_cache: expected at most ", s.capacity - total_,
                                    " more tokens (capacity ", s.capacity, ", ", total_, " held), got ", k.tokens);
