@@ -209,7 +209,8 @@ class attention {
 
   polymac::status construct() noexcept {
     if (auto s = detail::check("attention", shape_, options_); !s.ok()) return s;
-    if (options_.scale == 0.0f) options_.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape_.key_size)));
+    if (options_.scale == 0.0f)
+      options_.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape_.key_size)));
     // A sum of codes stays within 32 bits.
     if (shape_.key_size > mac_traits<typename types::score_mac>::max_depth)
       return polymac::status::make(errc::shape, "attention: expected a key size of at most ",
@@ -280,10 +281,12 @@ class attention {
                                    shape_.key_size, " and ", shape_.value_size, ", got ", cache.heads, ", ",
                                    cache.key_size, " and ", cache.value_size);
     if (q.batch > 1)
-      return polymac::status::make(errc::shape, "attention: a cache holds one sequence, got queries of batch ", q.batch);
+      return polymac::status::make(errc::shape, "attention: a cache holds one sequence, got queries of batch ",
+                                   q.batch);
     if (options_.direction == causal::top_left)
-      return polymac::status::make(errc::unsupported, "attention: the queries of a cache are its last tokens: expected "
-                                                      "causal::bottom_right or causal::none");
+      return polymac::status::make(errc::unsupported,
+                                   "attention: the queries of a cache are its last tokens: expected "
+                                   "causal::bottom_right or causal::none");
     if (options_.direction == causal::bottom_right && q.tokens > size && cache.form != cache_form::ring)
       return polymac::status::make(errc::shape, "attention: expected at most ", size,
                                    " queries, as many as the cache has tokens, got ", q.tokens);
