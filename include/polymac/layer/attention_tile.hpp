@@ -173,6 +173,7 @@ class attention_tile {
   /// Takes in the keys [first, last) of `source`, whose number `first` is key number `number` of the sequence. Keys that
   /// the rows see are told by their numbers.
   ///   source.block(begin, count) -> key_block<T>     begin: a multiple of `granularity`; count: at most T::block
+  ///   source.near_keys()                             optional: keys that it had better be asked for at a time
   ///   Source::fetches_ahead, source.fetch_keys(begin, end), source.fetch_values(begin, end)
   ///                                                  can it ask for them to be brought near?
   static constexpr std::size_t granularity = T::score_atom::columns;
@@ -191,8 +192,12 @@ class attention_tile {
       all.begin = polymac::detail::smaller(all.begin, seen_[r].begin);
       all.end = polymac::detail::greater(all.end, seen_[r].end);
     }
+    // Few rows take what has been widened for them once, from L1.
+    std::size_t step = width_;
+    if constexpr (requires { source.near_keys(); })
+      if (count_ <= T::score_atom::max_rows) step = polymac::detail::smaller(step, source.near_keys());
     for (std::size_t at = all.begin / granularity * granularity, end; at < all.end; at = end) {
-      end = polymac::detail::smaller((at / width_ + 1) * width_, all.end);
+      end = polymac::detail::smaller((at / step + 1) * step, all.end);
       if (!of_.masked || sees_any(at, end, first, number)) take_block(source, at, end, first, number);
     }
   }
