@@ -112,20 +112,22 @@ class attention {
       held_keys.tokens = held_values.tokens = keys;
       for_each_head(part, [&](std::size_t key_head, std::size_t head, std::size_t head_end) {
         if (first < last) source.pack(held_keys, held_values, n, key_head, first, last);
-        run_head(q, y, n, head, head_end, keys, mask, part, sums, memory, source.value_scales(),
-                 [&](detail::attention_tile<M, I>& tile) {
-                   if (first < last) tile.take(source, 0, last - first, first);
-                 },
-                 // The next head's keys and values come near meanwhile, where they leave room in L2.
-                 [&, fetched = first](std::size_t done, std::size_t all) mutable {
-                   if (head_end >= polymac::detail::smaller(part.heads.end, shape_.query_heads) || first >= last ||
-                       (last - first) * (k.size + v.size) * sizeof(float) > near_bytes)
-                     return;
-                   const std::size_t to = first + (last - first) * done / all;
-                   fetch<false>(k, n, fetched, to, key_head + 1);
-                   fetch<false>(v, n, fetched, to, key_head + 1);
-                   fetched = to;
-                 });
+        run_head(
+            q, y, n, head, head_end, keys, mask, part, sums, memory, source.value_scales(),
+            [&](detail::attention_tile<M, I>& tile, const auto& between) {
+              if (first < last) tile.take(source, 0, last - first, first, between);
+            },
+            // The next head's keys and values come near meanwhile, where they leave room in L2.
+            [&, fetched = first](std::size_t done, std::size_t all) mutable {
+              if (head_end >= polymac::detail::smaller(part.heads.end, shape_.query_heads) || first >= last ||
+                  (last - first) * (k.size + v.size) * sizeof(float) > near_bytes)
+                return;
+              const std::size_t to = first + (last - first) * done / all;
+              if (to <= fetched) return;
+              fetch<false>(k, n, fetched, to, key_head + 1);
+              fetch<false>(v, n, fetched, to, key_head + 1);
+              fetched = to;
+            });
       });
     }
     return {};
@@ -150,14 +152,15 @@ class attention {
     const std::size_t last = polymac::detail::smaller(part.keys.end, keys);
     for_each_head(part, [&](std::size_t key_head, std::size_t head, std::size_t head_end) {
       source.select(key_head);
-      run_head(q, y, 0, head, head_end, keys, mask, part, sums, memory, nullptr,
-               [&](detail::attention_tile<M, I>& tile) {
-                 // At most two stretches of places: a ring goes on from its beginning.
-                 cache.for_each_stretch(first, last, [&](std::size_t place, std::size_t end, std::size_t number) {
-                   tile.take(source, place, end, number);
-                 });
-               },
-               [](std::size_t, std::size_t) {});
+      run_head(
+          q, y, 0, head, head_end, keys, mask, part, sums, memory, nullptr,
+          [&](detail::attention_tile<M, I>& tile, const auto& between) {
+            // At most two stretches of places: a ring goes on from its beginning.
+            cache.for_each_stretch(first, last, [&](std::size_t place, std::size_t end, std::size_t number) {
+              tile.take(source, place, end, number, between);
+            });
+          },
+          [](std::size_t, std::size_t) {});
     });
     return {};
   }
@@ -327,7 +330,8 @@ class attention {
   }
 
   /// All queries of the part, of the heads [head, head_end), which share a key head: tiles of queries x heads.
-  /// take(tile): the tile takes the keys; ahead(done, all): so many of the queries are done with a tile.
+  /// take(tile, between): the tile takes the keys, and calls between(row) behind each row of a block; ahead(done, all): the
+  /// share of the work that is done.
   template <class Take, class Ahead>
   void run_head(const heads_view<const float>& q, const heads_view<float>& y, std::size_t n, std::size_t head,
                 std::size_t head_end, std::size_t keys, const attention_mask& mask, const attention_part& part,
@@ -348,15 +352,23 @@ class attention {
     std::size_t count = 0;
     const std::size_t last = polymac::detail::smaller(part.queries.end, q.tokens);
     const auto flush = [&](std::size_t next) {
-      // While products keep the core busy: the next tile's queries, and where its results go.
-      const std::size_t end = polymac::detail::smaller(next + polymac::detail::divide_up(most, head_end - head), last);
-      for (std::size_t h = head; h < head_end; ++h) {
-        fetch<false>(q, n, next, end, h);
-        fetch<true>(y, n, next, end, h);
-      }
-      ahead(next - part.queries.begin, last - part.queries.begin);
       tile.begin(rows, count);
-      take(tile);
+      // Between two rows of the softmax, while products wait for nothing: the next tile's queries, where its results go, and
+      // what `ahead` has. Asked for at once they would be waited for.
+      const std::size_t heads = head_end - head, done = next - part.queries.begin, all = last - part.queries.begin;
+      bool asks = true;
+      const auto between = [&](std::size_t r) {
+        if (const std::size_t i = next + r / heads; i < last) {
+          fetch<false>(q, n, i, i + 1, head + r % heads);
+          fetch<true>(y, n, i, i + 1, head + r % heads);
+        }
+        ahead(done * count - (count - 1 - r) * polymac::detail::smaller(done, polymac::detail::divide_up(count, heads)),
+              all * count);
+      };
+      take(tile, [&](std::size_t r) {
+        if (asks) between(r);
+        asks = asks && r + 1 < count;
+      });
       for (std::size_t r = 0; r < count; ++r) {
         const auto& row = rows[r];
         if (!options.sinks.empty() && part.keys.begin == 0) tile.add_sink(r, options.sinks[row.head]);

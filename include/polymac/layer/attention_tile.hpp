@@ -173,13 +173,15 @@ class attention_tile {
 
   /// Takes in the keys [first, last) of `source`, whose number `first` is key number `number` of the sequence. Keys that
   /// the rows see are told by their numbers.
+  ///   between(row)                                   is called behind each row of a block
   ///   source.block(begin, count) -> key_block<T>     begin: a multiple of `granularity`; count: at most T::block
   ///   source.near_keys()                             optional: keys that it had better be asked for at a time
   ///   Source::fetches_ahead, source.fetch_keys(begin, end), source.fetch_values(begin, end)
   ///                                                  can it ask for them to be brought near?
   static constexpr std::size_t granularity = T::score_atom::columns;
-  template <class Source>
-  void take(const Source& source, std::size_t first, std::size_t last, std::size_t number) noexcept {
+  template <class Source, class Between>
+  void take(const Source& source, std::size_t first, std::size_t last, std::size_t number,
+            const Between& between) noexcept {
     seen_keys all{last, first};
     for (std::size_t r = 0; r < count_; ++r) {
       const seen_keys seen = keys_seen(*of_.options, rows_[r].place_query, of_.queries, of_.keys);
@@ -199,7 +201,7 @@ class attention_tile {
       if (count_ <= T::score_atom::max_rows) step = polymac::detail::smaller(step, source.near_keys());
     for (std::size_t at = all.begin / granularity * granularity, end; at < all.end; at = end) {
       end = polymac::detail::smaller((at / step + 1) * step, all.end);
-      if (!of_.masked || sees_any(at, end, first, number)) take_block(source, at, end, first, number);
+      if (!of_.masked || sees_any(at, end, first, number)) take_block(source, at, end, first, number, between);
     }
   }
 
@@ -209,7 +211,8 @@ class attention_tile {
   void add_sink(std::size_t r, float sink) noexcept {
     using one = isa::float_lanes<isa::scalar>;
     rescale(r, sums_[r].raise_to(sink * kernel::log2_e));
-    sums_[r].sum += kernel::power_of_two<kernel::exponential::single, one>(sink * kernel::log2_e - sums_[r].reference());
+    sums_[r].sum +=
+        kernel::power_of_two<kernel::exponential::single, one>(sink * kernel::log2_e - sums_[r].reference());
   }
   /// Writes the results; rows that have seen no key are zeros. value_scales: of the elements of a value, or none.
   void finish(const float* value_scales) noexcept {
@@ -272,9 +275,9 @@ class attention_tile {
   /// values, then the keys of the next block, for no hardware knows where those are.
   static constexpr std::size_t rows_that_wait = 2;
 
-  template <class Source>
-  void take_block(const Source& source, std::size_t at, std::size_t end, std::size_t first,
-                  std::size_t number) noexcept {
+  template <class Source, class Between>
+  void take_block(const Source& source, std::size_t at, std::size_t end, std::size_t first, std::size_t number,
+                  const Between& between) noexcept {
     const std::size_t keys = end - at;
     const key_block<T> block = source.block(at, keys);
     const std::size_t depth = tile_memory<T>::query_depth(*of_.shape), held = tile_memory<T>::held_values(*of_.shape);
@@ -290,7 +293,10 @@ class attention_tile {
       kernel::contract<typename T::score_atom>(range, 0, matrix_source<typename T::query_operand>{queries},
                                                epilogue::identity{}, scores, {}, {});
     }
-    for (std::size_t r = 0; r < count_; ++r) weigh_row(r, block, at, end, first, number);
+    for (std::size_t r = 0; r < count_; ++r) {
+      weigh_row(r, block, at, end, first, number);
+      between(r);
+    }
     {
       const typename T::weight_operand* operands;
       if constexpr (T::in_place)
