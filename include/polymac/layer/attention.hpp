@@ -92,7 +92,7 @@ class attention {
   ///   key_counts   how many keys of each batch count, or none: all
   ///   part         what this call computes
   ///   sums         if there are any, they are written beside y: calls on several parts of the keys are joined by them.
-  ///                Sinks belong to the part that begins with key 0
+  ///                Sinks belong to the part that begins with key 0 and is not empty
   /// Returns what does not fit, with nothing written.
   polymac::status operator()(heads_view<const float> q, heads_view<const float> k, heads_view<const float> v,
                              heads_view<float> y, workspace ws, const attention_mask& mask = {},
@@ -346,6 +346,7 @@ class attention {
     problem.negative = options.scale < 0.0f;
     problem.scale = problem.negative ? -options.scale : options.scale;
     problem.masked = mask.exists();
+    problem.reports_sums = sums.exist();
     detail::attention_tile<M, I> tile(problem, memory);
     const std::size_t most = tile_rows(part_queries(q.tokens, part));
     detail::attention_row rows[types::rows];
@@ -371,7 +372,7 @@ class attention {
       });
       for (std::size_t r = 0; r < count; ++r) {
         const auto& row = rows[r];
-        if (!options.sinks.empty() && part.keys.begin == 0) tile.add_sink(r, options.sinks[row.head]);
+        if (!options.sinks.empty() && part.keys.begin == 0 && part.keys.end > 0) tile.add_sink(r, options.sinks[row.head]);
         if (sums.exist()) sums.of[(n * q.tokens + row.place_query) * q.heads + row.head] = tile.sums(r);
       }
       tile.finish(value_scales);

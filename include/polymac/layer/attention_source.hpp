@@ -77,6 +77,13 @@ class packed_head {
     return b;
   }
   static constexpr bool fetches_ahead = false;
+  /// What all keys were packed less of, or none.
+  const float* key_offset() const noexcept {
+    if constexpr (requires { requires product::centres_keys; })
+      return mean_;
+    else
+      return nullptr;
+  }
   const auto& key_summary() const noexcept { return key_summary_; }
   const auto& value_summary() const noexcept { return value_summary_; }
   /// Of the elements of a value, or none.

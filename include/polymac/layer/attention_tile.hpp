@@ -104,6 +104,7 @@ struct attention_problem {
   float scale = 1.0f;  ///< above 0; `negative`: its sign goes to the queries
   bool negative = false;
   bool masked = false;
+  bool reports_sums = false;
 };
 
 /// The memory of a tile, in a workspace.
@@ -167,6 +168,7 @@ class attention_tile {
     for (std::size_t r = 0; r < count; ++r) {
       encode_query(rows[r].query, memory_.queries + r * depth, depth, memory_.query_scales[r]);
       sums_[r] = {};
+      shifts_[r] = 0.0f;
     }
     fresh_ = true;
   }
@@ -178,10 +180,14 @@ class attention_tile {
   ///   source.near_keys()                             optional: keys that it had better be asked for at a time
   ///   Source::fetches_ahead, source.fetch_keys(begin, end), source.fetch_values(begin, end)
   ///                                                  can it ask for them to be brought near?
+  ///   source.key_offset()                             what keys were packed less of, or null; the same for all of a row
   static constexpr std::size_t granularity = T::score_atom::columns;
   template <class Source, class Between>
   void take(const Source& source, std::size_t first, std::size_t last, std::size_t number,
             const Between& between) noexcept {
+    if (source.key_offset() != nullptr &&
+        (of_.options->softcap > 0.0f || !of_.options->sinks.empty() || of_.reports_sums))
+      for (std::size_t r = 0; r < count_; ++r) shifts_[r] = shift_of(rows_[r].query, source.key_offset());
     seen_keys all{last, first};
     for (std::size_t r = 0; r < count_; ++r) {
       const seen_keys seen = keys_seen(*of_.options, rows_[r].place_query, of_.queries, of_.keys);
@@ -206,13 +212,17 @@ class attention_tile {
   }
 
   /// The sums of row r, of everything that has been taken.
-  const kernel::softmax_sums& sums(std::size_t r) const noexcept { return sums_[r]; }
+  kernel::softmax_sums sums(std::size_t r) const noexcept {
+    kernel::softmax_sums s = sums_[r];
+    s.maximum += missing(r) * kernel::log2_e;
+    return s;
+  }
   /// Adds a logit to the sums, without a value. It may be the largest one: sums are joined with those of other parts.
   void add_sink(std::size_t r, float sink) noexcept {
     using one = isa::float_lanes<isa::scalar>;
-    rescale(r, sums_[r].raise_to(sink * kernel::log2_e));
-    sums_[r].sum +=
-        kernel::power_of_two<kernel::exponential::single, one>(sink * kernel::log2_e - sums_[r].reference());
+    const float logit = (sink - missing(r)) * kernel::log2_e;
+    rescale(r, sums_[r].raise_to(logit));
+    sums_[r].sum += kernel::power_of_two<kernel::exponential::single, one>(logit - sums_[r].reference());
   }
   /// Writes the results; rows that have seen no key are zeros. value_scales: of the elements of a value, or none.
   void finish(const float* value_scales) noexcept {
@@ -240,6 +250,17 @@ class attention_tile {
   }
 
  private:
+  /// What the scores of a query lack where keys were packed less an offset. Softmax does not see it, but a softcap, a
+  /// sink, and the sums of other parts do.
+  float shift_of(const float* query, const float* offset) const noexcept {
+    double sum = 0.0;
+    for (std::size_t k = 0; k < of_.shape->key_size; ++k)
+      sum += static_cast<double>(query[k]) * static_cast<double>(offset[k]);
+    return static_cast<float>(sum * static_cast<double>(of_.options->scale));
+  }
+  /// The same, of the scores as they were weighed: a softcap has added it.
+  float missing(std::size_t r) const noexcept { return of_.options->softcap > 0.0f ? 0.0f : shifts_[r]; }
+
   void encode_query(const float* query, typename T::query_operand* to, std::size_t depth, float& scale) noexcept {
     using operand = typename T::query_operand;
     const std::size_t size = of_.shape->key_size;
@@ -406,11 +427,11 @@ class attention_tile {
     const attention_options& o = *of_.options;
     const attention_row& row = rows_[r];
     using lanes = typename row_type::lanes;
-    const auto factor = lanes::broadcast(scale);
+    const auto factor = lanes::broadcast(scale), shift = lanes::broadcast(o.softcap > 0.0f ? shifts_[r] : 0.0f);
     for (std::size_t j = 0; j < held; j += lanes::width) {
       auto s = lanes::multiply(row_type::load(scores + j), factor);
       if (key_scales != nullptr) s = lanes::multiply(s, lanes::load(key_scales + j));
-      lanes::store(reals + j, s);
+      lanes::store(reals + j, lanes::add(s, shift));
     }
     if (o.softcap > 0.0f) row_type::cap(reals, held, o.softcap);
     if (!o.slopes.empty()) {
@@ -450,6 +471,7 @@ class attention_tile {
   std::size_t count_ = 0;
   bool fresh_ = true;  ///< nothing has been added up
   kernel::softmax_sums sums_[most_rows];
+  float shifts_[most_rows];
   seen_keys seen_[most_rows];
 };
 

@@ -153,7 +153,7 @@ class kv_cache {
   const kv_cache_shape& shape() const noexcept { return shape_; }
   std::size_t capacity() const noexcept { return shape_.capacity; }
   /// Tokens that are held.
-  std::size_t size() const noexcept { return polymac::detail::smaller(total_, shape_.capacity); }
+  std::size_t size() const noexcept { return held_; }
   /// The position of the oldest of them; the next token has position first() + size().
   std::size_t first() const noexcept { return total_ - size(); }
   /// Bytes of keys, values and scales that one token takes, and attention reads for each query.
@@ -182,7 +182,7 @@ class kv_cache {
     if (auto s = check_append(keys, values); !s.ok()) return s;
     if constexpr (has_scales)
       if (total_ == 0 && keys.tokens >= least_mean) find_offset(keys, rotation);
-    for (std::size_t t = 0; t < keys.tokens; ++t, ++total_) {
+    for (std::size_t t = 0; t < keys.tokens; ++t) {
       const std::size_t place = place_of(total_);
       for (std::size_t h = 0; h < shape_.heads; ++h) {
         const float* key = keys.at(0, t, h);
@@ -193,14 +193,14 @@ class kv_cache {
         put_key(h, place, key);
         put_value(h, place, values.at(0, t, h));
       }
-      forget_oldest();
+      count_token();
     }
     return {};
   }
 
   /// Empties it.
   void clear() noexcept {
-    total_ = 0;
+    total_ = held_ = 0;
     for (std::size_t i = 0; i < offset_.size(); ++i) offset_[i] = 0.0f;
     for (std::size_t i = 0; i < largest_scales_.size(); ++i) largest_scales_[i] = 0.0f;
     clear_values();
@@ -220,7 +220,8 @@ class kv_cache {
     constexpr std::size_t depth = value_panels::depth;
     for (std::size_t t = tokens; t < total_ && t % depth != 0; ++t)
       for (std::size_t h = 0; h < shape_.heads; ++h) erase_value(h, t);
-    total_ = tokens;
+    total_ = held_ = tokens;
+    if constexpr (has_scales) find_largest_scales();
     return {};
   }
 
@@ -279,10 +280,10 @@ class kv_cache {
     byte_reader in{from.data() + sizeof(header)};
     for (std::size_t i = 0; i < offset_.size(); ++i) in.get(offset_[i]);
     total_ = static_cast<std::size_t>(h.total) - tokens;
-    for (std::size_t t = 0; t < tokens; ++t, ++total_) {
+    for (std::size_t t = 0; t < tokens; ++t) {
       const std::size_t place = place_of(total_);
       for (std::size_t head = 0; head < shape_.heads; ++head) restore_token(head, place, in);
-      forget_oldest();
+      count_token();
     }
     return {};
   }
@@ -376,6 +377,9 @@ class kv_cache {
       for (std::size_t p = 0; p < c.value_panels_; ++p)
         fetch(c.values_.data() + (head_ * c.value_panels_ + p) * c.value_stride_ + begin * value_panels::columns,
               (end - begin) * value_panels::columns);
+    }
+    const float* key_offset() const noexcept {
+      return has_scales ? cache_->offset_.data() + head_ * cache_->shape_.key_size : nullptr;
     }
     typename target_keys::summary key_summary() const noexcept { return {}; }
     typename target_values::summary value_summary() const noexcept { return {}; }
@@ -586,10 +590,27 @@ class kv_cache {
   void erase_value(std::size_t head, std::size_t place) noexcept {
     for (std::size_t k = 0; k < shape_.value_size; ++k) set_value(head, place, k, saved_element{});
   }
-  /// A place of a ring that is neither of a token that is held nor written by the next one holds zeros.
-  void forget_oldest() noexcept {
-    if (shape_.form != cache_form::ring || places_ == shape_.capacity || total_ < shape_.capacity) return;
-    for (std::size_t h = 0; h < shape_.heads; ++h) erase_value(h, place_of(total_ - shape_.capacity));
+  /// The next token is there. A place of a ring that is neither of a token that is held nor written by the next one
+  /// holds zeros.
+  void count_token() noexcept {
+    const bool drops = held_ == shape_.capacity;
+    if (drops && places_ != shape_.capacity)
+      for (std::size_t h = 0; h < shape_.heads; ++h) erase_value(h, place_of(total_ - shape_.capacity));
+    ++total_;
+    if (!drops) ++held_;
+    if constexpr (has_scales) {
+      // NaN leaves with the token that brought it.
+      bool all_real = true;
+      for (std::size_t h = 0; h < shape_.heads; ++h) all_real = all_real && largest_scales_[h] == largest_scales_[h];
+      if (drops && !all_real) find_largest_scales();
+    }
+  }
+  void find_largest_scales() noexcept {
+    for (std::size_t h = 0; h < shape_.heads; ++h) {
+      largest_scales_[h] = 0.0f;
+      for (std::size_t t = first(); t < total_; ++t)
+        set_value_scale(h, place_of(t), value_scales_[h * scale_stride_ + place_of(t)]);
+    }
   }
 
   void put_key(std::size_t head, std::size_t place, const float* key) noexcept {
@@ -684,6 +705,7 @@ class kv_cache {
   kv_cache_shape shape_;
   polymac::status status_;
   std::size_t total_ = 0;   ///< tokens that were ever appended
+  std::size_t held_ = 0;    ///< the last of them
   std::size_t places_ = 0;  ///< of tokens: the capacity, up to whole panels
   std::size_t key_panels_ = 0, value_panels_ = 0, key_stride_ = 0, value_stride_ = 0, scale_stride_ = 0;
   buffer<element> keys_, values_;
