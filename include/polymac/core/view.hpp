@@ -86,6 +86,53 @@ struct image_view {
 template <class T>
 image_view(T*, std::size_t, std::size_t, std::size_t, std::size_t) -> image_view<T>;
 
+/// Batch x tokens x heads vectors of `size` elements: queries, keys or values of attention. The elements of a vector are
+/// contiguous; strides are distances in elements between neighbouring sequences of the batch, tokens and heads, so that
+/// [batch][token][head][size] and [batch][head][token][size] are both read where they are.
+template <class T>
+struct heads_view {
+  T* data = nullptr;
+  std::size_t batch = 0;
+  std::size_t tokens = 0;
+  std::size_t heads = 0;
+  std::size_t size = 0;
+  std::size_t batch_stride = 0;
+  std::size_t token_stride = 0;
+  std::size_t head_stride = 0;
+
+  constexpr heads_view() noexcept = default;
+  constexpr heads_view(T* data_, std::size_t batch_, std::size_t tokens_, std::size_t heads_, std::size_t size_,
+                       std::size_t batch_stride_, std::size_t token_stride_, std::size_t head_stride_) noexcept
+      : data(data_),
+        batch(batch_),
+        tokens(tokens_),
+        heads(heads_),
+        size(size_),
+        batch_stride(batch_stride_),
+        token_stride(token_stride_),
+        head_stride(head_stride_) {}
+  template <class U>
+    requires(std::is_same_v<const U, T> && !std::is_same_v<U, T>)
+  constexpr heads_view(const heads_view<U>& other) noexcept  // NOLINT: implicit by design
+      : heads_view(other.data, other.batch, other.tokens, other.heads, other.size, other.batch_stride,
+                   other.token_stride, other.head_stride) {}
+
+  /// Dense [batch][token][head][size].
+  static constexpr heads_view by_token(T* data, std::size_t batch, std::size_t tokens, std::size_t heads,
+                                       std::size_t size) noexcept {
+    return {data, batch, tokens, heads, size, tokens * heads * size, heads * size, size};
+  }
+  /// Dense [batch][head][token][size].
+  static constexpr heads_view by_head(T* data, std::size_t batch, std::size_t tokens, std::size_t heads,
+                                      std::size_t size) noexcept {
+    return {data, batch, tokens, heads, size, tokens * heads * size, size, tokens * size};
+  }
+  /// The vector of one head.
+  constexpr T* at(std::size_t b, std::size_t token, std::size_t head) const noexcept {
+    return data + b * batch_stride + token * token_stride + head * head_stride;
+  }
+};
+
 /// Memory that the caller lends to a kernel for the time of one call. Any alignment will do.
 struct workspace {
   std::byte* data = nullptr;
@@ -95,10 +142,10 @@ struct workspace {
   constexpr workspace(std::byte* data_, std::size_t size_) noexcept : data(data_), size(size_) {}
   /// From any contiguous container of bytes (`std::array<std::byte, N>`, `std::vector<std::byte>`, `std::span`).
   template <class Container>
-    requires requires(Container& c) {
-      { c.data() } -> std::same_as<std::byte*>;
-      c.size();
-    }
+  requires requires(Container& c) {
+    { c.data() } -> std::same_as<std::byte*>;
+    c.size();
+  }
   constexpr explicit workspace(Container&& c) noexcept : data(c.data()), size(c.size()) {}
 };
 

@@ -397,6 +397,12 @@ class packed_weights {
   constexpr const panel_element* panel(std::size_t set, std::size_t p) const noexcept {
     return panels_data_.data() + (set * counts_.panels + p) * panel_stride();
   }
+  /// The weight of column `column` and k as it was given, of weights of one term, read back from its panel.
+  constexpr weight read(std::size_t set, std::size_t column, std::size_t k) const noexcept
+      requires(!isa::encodes_weights<Atom> && !isa::is_listed<Atom>) {
+    const std::size_t columns = panel_columns(), depth = group_depth();
+    return panel(set, column / columns)[k / depth * counts_.group_size() + column % columns * depth + k % depth];
+  }
   constexpr const accumulator* starts(std::size_t set, std::size_t p, std::size_t chunk) const noexcept {
     return starts_.data() + (set * counts_.panels + p) * start_stride() + chunk * counts_.columns();
   }
