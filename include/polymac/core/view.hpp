@@ -87,8 +87,8 @@ template <class T>
 image_view(T*, std::size_t, std::size_t, std::size_t, std::size_t) -> image_view<T>;
 
 /// Batch x tokens x heads vectors of `size` elements: queries, keys or values of attention. The elements of a vector are
-/// contiguous; strides are distances in elements between neighbouring sequences of the batch, tokens and heads, so that
-/// [batch][token][head][size] and [batch][head][token][size] are both read where they are.
+/// contiguous; strides are distances in elements. Two dense orders have names, and both are read without a copy:
+/// `by_token` [batch][token][head][size], as a linear layer writes them, and `by_head` [batch][head][token][size].
 template <class T>
 struct heads_view {
   T* data = nullptr;
@@ -125,11 +125,11 @@ struct heads_view {
   /// Dense [batch][head][token][size].
   static constexpr heads_view by_head(T* data, std::size_t batch, std::size_t tokens, std::size_t heads,
                                       std::size_t size) noexcept {
-    return {data, batch, tokens, heads, size, tokens * heads * size, size, tokens * size};
+    return {data, batch, tokens, heads, size, heads * tokens * size, size, tokens * size};
   }
-  /// The vector of one head.
-  constexpr T* at(std::size_t b, std::size_t token, std::size_t head) const noexcept {
-    return data + b * batch_stride + token * token_stride + head * head_stride;
+
+  constexpr T* at(std::size_t n, std::size_t token, std::size_t head) const noexcept {
+    return data + n * batch_stride + token * token_stride + head * head_stride;
   }
 };
 
@@ -142,10 +142,10 @@ struct workspace {
   constexpr workspace(std::byte* data_, std::size_t size_) noexcept : data(data_), size(size_) {}
   /// From any contiguous container of bytes (`std::array<std::byte, N>`, `std::vector<std::byte>`, `std::span`).
   template <class Container>
-  requires requires(Container& c) {
-    { c.data() } -> std::same_as<std::byte*>;
-    c.size();
-  }
+    requires requires(Container& c) {
+      { c.data() } -> std::same_as<std::byte*>;
+      c.size();
+    }
   constexpr explicit workspace(Container&& c) noexcept : data(c.data()), size(c.size()) {}
 };
 
