@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT
+#include "decoder_of.hpp"
+
+namespace example {
+
+model_pointer make_fp16(const decoder_weights& w) {
+  return decoder_of<polymac::mac::fp16, polymac::mac::float32>::make(w);
+}
+
+}  // namespace example

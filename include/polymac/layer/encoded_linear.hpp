@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: MIT
+// A linear layer on real numbers in any arithmetic: operands are encoded for it, weights at construction, activations
+// row by row when it runs.
+//
+//     x (floats) --coding<M>::encode_row--> operands of M, and a scale for the row where M has codes
+//                                              |
+//                              layer::linear<M>, raw sums or real ones
+//                                              |
+//                              times the scale of the row  --> y (floats)
+#pragma once
+
+#include "polymac/core/block.hpp"
+#include "polymac/core/buffer.hpp"
+#include "polymac/layer/dynamic_range.hpp"
+#include "polymac/layer/insides.hpp"
+#include "polymac/layer/linear.hpp"
+#include "polymac/mac/bf16.hpp"
+#include "polymac/mac/bit_weights.hpp"
+#include "polymac/mac/dfp.hpp"
+#include "polymac/mac/float32.hpp"
+#include "polymac/mac/fp16.hpp"
+#include "polymac/mac/l_mul.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+POLYMAC_BEGIN
+namespace layer {
+
+/// How real numbers become operands of M. Where there is none, layer::encoded_linear does not run M.
+///
+///   code                                 one k of an activation
+///   block                                k of an element of M
+///   has_scale                            do encode_row and encode_weights give scales?
+///   encode_row(x, depth, to) -> float    `depth` reals to as many codes; what a code is a multiple of. NaN or infinity in
+///                                        a row makes the scale NaN
+///   encode_weights(reals, to, scales)    columns x depth to columns x (depth / block); scales: one for each column
+template <Mac M>
+struct coding;
+
+template <class M>
+concept Encodable = Mac<M> && requires {
+  typename coding<M>::code;
+};
+
+namespace detail {
+
+/// Numbers that are converted one by one.
+template <Mac M>
+struct word_coding {
+  using code = typename M::activation;
+  static constexpr std::size_t block = 1;
+  static constexpr bool has_scale = false;
+  static float encode_row(const float* x, std::size_t depth, code* to) noexcept {
+    for (std::size_t k = 0; k < depth; ++k) to[k] = static_cast<code>(x[k]);
+    return 1.0f;
+  }
+  static status encode_weights(matrix_view<const float> from, matrix_view<typename M::weight> to,
+                               std::span<float>) noexcept {
+    for (std::size_t c = 0; c < from.rows; ++c)
+      for (std::size_t k = 0; k < from.columns; ++k) to(c, k) = static_cast<typename M::weight>(from(c, k));
+    return {};
+  }
+};
+
+/// Codes of 8 bits, symmetric, with a scale for the row: those of layer::dynamic_range.
+struct byte_rows {
+  using code = std::int8_t;
+  static constexpr bool has_scale = true;
+  static float encode_row(const float* x, std::size_t depth, std::int8_t* to) noexcept {
+    const float most = largest_magnitude(image_view<const float>(x, 1, 1, 1, depth), 0);
+    const bool usable = most > 0.0f && polymac::detail::finite(most);
+    const symmetric_code code_of{usable ? 127.0f / most : 0.0f};
+    for (std::size_t k = 0; k < depth; ++k) to[k] = code_of(x[k]);
+    return polymac::detail::finite(most) ? most / 127.0f : std::numeric_limits<float>::quiet_NaN();
+  }
+};
+
+}  // namespace detail
+
+template <>
+struct coding<mac::float32> : detail::word_coding<mac::float32> {};
+template <>
+struct coding<mac::bf16> : detail::word_coding<mac::bf16> {};
+template <>
+struct coding<mac::fp16> : detail::word_coding<mac::fp16> {};
+
+/// A scale for each column and each row.
+template <>
+struct coding<mac::int8> : detail::byte_rows {
+  static constexpr std::size_t block = 1;
+  static status encode_weights(matrix_view<const float> from, matrix_view<std::int8_t> to,
+                               std::span<float> scales) noexcept {
+    return mac::bit_weights<8>::encode(from, to, scales);
+  }
+};
+
+/// A scale and (of more than three values) a zero point for each group of a column, a scale for each row.
+template <int Bits, class Encoding, std::size_t Group>
+requires(Group > 0) struct coding<mac::bit_weights<Bits, Encoding, Group>> : detail::byte_rows {
+  using mac_type = mac::bit_weights<Bits, Encoding, Group>;
+  static constexpr std::size_t block = Group;
+  static status encode_weights(matrix_view<const float> from, matrix_view<typename mac_type::weight> to,
+                               std::span<float> scales) noexcept {
+    for (float& s : scales) s = 1.0f;
+    return mac_type::encode(from, to, mac::code_range::asymmetric);
+  }
+};
+
+/// An exponent for each row, and one for all weights.
+template <int Shift>
+struct coding<mac::dfp<std::int16_t, Shift>> {
+  using mac_type = mac::dfp<std::int16_t, Shift>;
+  using code = std::int16_t;
+  static constexpr std::size_t block = 1;
+  static constexpr bool has_scale = true;
+  static float encode_row(const float* x, std::size_t depth, code* to) noexcept {
+    const float most = detail::largest_magnitude(image_view<const float>(x, 1, 1, 1, depth), 0);
+    if (!polymac::detail::finite(most)) {
+      std::fill_n(to, depth, code{0});
+      return std::numeric_limits<float>::quiet_NaN();
+    }
+    using format = typename mac_type::format;
+    const int exponent = format::exponent_of(most);
+    constexpr double limit = format::limit;
+    const double scale = dynamic_fixed_point::power_of_two(-exponent);
+    // Rounded to nearest even by the addition of 3/2 2^52, for magnitudes below 2^51: as format::encode, but vector code.
+    constexpr double shift = 0x1.8p52;
+    for (std::size_t k = 0; k < depth; ++k) {
+      const double code_of = (static_cast<double>(x[k]) * scale + shift) - shift;
+      to[k] = static_cast<code>(code_of > limit ? limit : code_of < -limit ? -limit : code_of);
+    }
+    return dynamic_fixed_point::product_scale(exponent, 0);
+  }
+  static status encode_weights(matrix_view<const float> from, matrix_view<code> to, std::span<float> scales) noexcept {
+    const auto exponent = mac_type::encode({from.data, from.rows * from.columns}, {to.data, to.rows * to.columns});
+    if (!exponent.ok()) return exponent.status();
+    for (float& s : scales) s = dynamic_fixed_point::product_scale(*exponent, 0);
+    return {};
+  }
+};
+
+/// Floats, rounded to the bits of mantissa that a product reads: it would cut them off, and make every product too small.
+template <int MantissaBits, int Offset, overflow Mode>
+struct coding<mac::l_mul<MantissaBits, Offset, float, Mode>> {
+  using code = float;
+  static constexpr std::size_t block = 1;
+  static constexpr bool has_scale = false;
+  /// To nearest, ties away from zero; infinities and NaN stay what they are, the largest numbers become infinite.
+  static float rounded(float x) noexcept {
+    constexpr int cut = 23 - MantissaBits;
+    if constexpr (cut == 0) return x;
+    const auto bits = std::bit_cast<std::uint32_t>(x);
+    const bool special = (bits & 0x7F800000u) == 0x7F800000u;
+    const std::uint32_t up = (bits + (std::uint32_t{1} << (cut > 0 ? cut - 1 : 0))) & ~((std::uint32_t{1} << cut) - 1);
+    return std::bit_cast<float>(special ? bits : up);
+  }
+  static float encode_row(const float* x, std::size_t depth, float* to) noexcept {
+    for (std::size_t k = 0; k < depth; ++k) to[k] = rounded(x[k]);
+    return 1.0f;
+  }
+  static status encode_weights(matrix_view<const float> from, matrix_view<float> to, std::span<float>) noexcept {
+    for (std::size_t c = 0; c < from.rows; ++c) encode_row(from.row(c), from.columns, to.row(c));
+    return {};
+  }
+};
+
+/// y = x w^T for real x, w and y, in the arithmetic M, by coding<M>.
+///
+/// Weights are given as matrices of outputs x depth, whose rows are joined: queries, keys and values of attention are one
+/// product. Where elements of M are blocks, depths are filled up with zeros. Running is noexcept and allocates nothing.
+template <Encodable M, Isa I = isa::native>
+class encoded_linear {
+  using codes = coding<M>;
+  using code = typename codes::code;
+  using weight = typename M::weight;
+  using bias = std::conditional_t<mac_traits<M>::integer, std::int32_t, float>;
+  using stage = std::conditional_t<codes::has_scale && mac_traits<M>::integer, epilogue::dequantize_stage<>,
+                                   std::conditional_t<codes::has_scale, epilogue::scale_stage<>, epilogue::identity>>;
+  static constexpr bool reads_floats = std::is_same_v<M, mac::float32>;
+  static constexpr std::size_t alignment = 64;
+
+ public:
+  using mac = M;
+  using layer_type = linear<M, stage, I>;
+
+  /// Matrices of equal depth, at least one. Throws polymac::error (or sets `status()` where exceptions are off) on shapes
+  /// that do not fit and weights that M cannot encode: NaN and infinities of codes. O(weights), on the heap.
+  explicit encoded_linear(std::span<const matrix_view<const float>> matrices) {
+    status_ = construct(matrices);
+    polymac::detail::raise_unless_ok(status_);
+  }
+  explicit encoded_linear(const matrix_view<const float>& weights)
+      : encoded_linear(std::span<const matrix_view<const float>>(&weights, 1)) {}
+
+  const polymac::status& status() const noexcept { return status_; }
+  std::size_t columns() const noexcept { return layer_ ? layer_->columns() : 0; }
+  /// Of x.
+  std::size_t depth() const noexcept { return depth_; }
+  /// Bytes of packed weights and their scales: what a call reads of them.
+  std::size_t weight_bytes() const noexcept {
+    return layer_ ? layer_->weight_bytes() + (codes::has_scale ? columns() * sizeof(float) : 0) : 0;
+  }
+  /// Bytes of workspace for so many rows, at any alignment.
+  std::size_t workspace_bytes(std::size_t rows) const noexcept {
+    return reads_floats ? 0 : codes_bytes(rows) + (codes::has_scale ? rows * sizeof(float) : 0) + alignment - 1;
+  }
+  /// Can weights be read back? Not where panels hold something else than elements of M, or elements are blocks.
+  static constexpr bool reads_back = codes::block == 1 && !isa::encodes_weights<typename layer_type::atom>;
+  /// Output `column` of the weights, as the reals that the codes stand for: depth() of them.
+  void read(std::size_t column, float* to) const noexcept requires reads_back {
+    const auto& packed = detail::insides::weights(*layer_);
+    const float scale = codes::has_scale ? scales_[column] : 1.0f;
+    for (std::size_t k = 0; k < depth_; ++k) to[k] = static_cast<float>(packed.read(0, column, k)) * scale;
+  }
+  /// The layer within, in words.
+  text<511> explain() const noexcept {
+    return layer_ ? layer_->explain() : text<511>::join("encoded_linear: no weights");
+  }
+
+  /// x: rows x depth, y: rows x columns; they do not overlap. `ws`: workspace_bytes(x.rows) bytes. Fails on views that do
+  /// not fit and a short workspace, and then leaves y untouched. NaN or infinity in a row of x makes that row of y NaN
+  /// where M has codes.
+  polymac::status operator()(matrix_view<const float> x, matrix_view<float> y, workspace ws = {}) const noexcept {
+    if (!status_.ok()) return status_;
+    if constexpr (reads_floats) {
+      return (*layer_)(x, y);
+    } else {
+      if (auto s = check_call(x, ws); !s.ok()) return s;
+      if (x.rows == 0) return {};
+      const std::size_t past = reinterpret_cast<std::uintptr_t>(ws.data) % alignment;
+      std::byte* const at = ws.data + (past > 0 ? alignment - past : 0);
+      // Trivial types: the bytes become objects by being written, before anything reads them.
+      auto* const operands = reinterpret_cast<code*>(at);
+      auto* const scales = reinterpret_cast<float*>(at + codes_bytes(x.rows));
+      const std::size_t filled = filled_depth();
+      for (std::size_t r = 0; r < x.rows; ++r) {
+        code* const to = operands + r * filled;
+        const float scale = codes::encode_row(x.row(r), depth_, to);
+        if constexpr (codes::has_scale) scales[r] = scale;
+        for (std::size_t k = depth_; k < filled; ++k) to[k] = code{};
+      }
+      using element = typename M::activation;
+      const matrix_view<const element> elements(reinterpret_cast<const element*>(operands), x.rows,
+                                                filled / codes::block);
+      if (auto s = (*layer_)(elements, y); !s.ok()) return s;
+      if constexpr (codes::has_scale) {
+        for (std::size_t r = 0; r < y.rows; ++r) {
+          float* const row = y.row(r);
+          const float scale = scales[r];
+          for (std::size_t c = 0; c < y.columns; ++c) row[c] *= scale;
+        }
+      }
+      return {};
+    }
+  }
+
+ private:
+  static_assert(codes::block == 1 || sizeof(typename M::activation) == codes::block * sizeof(code));
+
+  std::size_t filled_depth() const noexcept { return polymac::detail::round_up(depth_, codes::block); }
+  std::size_t codes_bytes(std::size_t rows) const noexcept {
+    return polymac::detail::round_up(rows * filled_depth() * sizeof(code), alignment);
+  }
+  polymac::status check_call(const matrix_view<const float>& x, const workspace& ws) const noexcept {
+    if (x.columns != depth_)
+      return polymac::status::make(errc::shape, "encoded_linear: expected x of n x ", depth_, ", got ", x.rows, " x ",
+                                   x.columns);
+    if (auto s = detail::check_memory("encoded_linear", x, x); !s.ok()) return s;
+    const std::size_t needed = workspace_bytes(x.rows);
+    if (x.rows > 0 && (ws.data == nullptr || ws.size < needed))
+      return polymac::status::make(errc::short_buffer, "encoded_linear: expected a workspace of ", needed,
+                                   " bytes, got ", ws.data == nullptr ? std::size_t{0} : ws.size);
+    return {};
+  }
+
+  polymac::status construct(std::span<const matrix_view<const float>> matrices) {
+    if (matrices.empty() || matrices[0].columns == 0)
+      return polymac::status::make(errc::shape, "encoded_linear: expected weights of at least 1 x 1");
+    depth_ = matrices[0].columns;
+    std::size_t columns = 0;
+    for (const auto& m : matrices) {
+      if (m.columns != depth_)
+        return polymac::status::make(errc::shape, "encoded_linear: expected matrices of one depth, got ", depth_,
+                                     " and ", m.columns);
+      if (auto s = detail::check_memory("encoded_linear", m, m); !s.ok()) return s;
+      columns += m.rows;
+    }
+    if (columns == 0) return polymac::status::make(errc::shape, "encoded_linear: expected weights of at least 1 x 1");
+    const std::size_t filled = filled_depth();
+    std::vector<float> joined(columns * filled, 0.0f);
+    if (auto s = scales_.resize(codes::has_scale ? columns : 0); !s.ok()) return s;
+    const std::span<float> scales(scales_.data(), scales_.size());
+    float* to = joined.data();
+    for (const auto& m : matrices)
+      for (std::size_t c = 0; c < m.rows; ++c, to += filled) std::copy_n(m.row(c), depth_, to);
+    std::vector<weight> encoded(columns * (filled / codes::block));
+    const matrix_view<weight> view(encoded.data(), columns, filled / codes::block);
+    if (auto s = codes::encode_weights({joined.data(), columns, filled}, view, scales); !s.ok()) return s;
+    const matrix_view<const weight> given = view;
+    if constexpr (std::is_same_v<stage, epilogue::identity>)
+      layer_.emplace(given, std::span<const bias>{});
+    else
+      layer_.emplace(given, std::span<const bias>{}, stage(std::span<const float>(scales)));
+    return layer_->status();
+  }
+
+  std::optional<layer_type> layer_;
+  buffer<float> scales_;  ///< of the columns, where there are any
+  std::size_t depth_ = 0;
+  polymac::status status_;
+};
+
+}  // namespace layer
+POLYMAC_END
