@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Operator cases of ONNX (data/onnx_node): convolutions, matrix products, pooling, softmax, activations.
+// Operator cases of ONNX (data/onnx_node): convolutions, matrix products, pooling, softmax, activations, norms, rotary
+// embedding, gated units.
 //
 // The operator chooses the layer; a case that polymac can run must agree (integers exactly, floats to 1e-5), others are
 // counted with the reason.
 #include "catch.hpp"
 #include "support/data.hpp"
 #include "support/onnx_products.hpp"
+#include "support/onnx_transformer.hpp"
 
 #include <polymac/epilogue/activation.hpp>
 #include <polymac/layer/map.hpp>
@@ -118,6 +120,17 @@ std::string run(const onnx_case& c) {
   if (n.op == "Softmax" && float32) return run_softmax(c, n), "";
   if (n.op == "Relu" && float32) return run_activation(c, n, polymac::relu), "";
   if (n.op == "LeakyRelu" && float32) return run_activation(c, n, polymac::leaky_relu(n.real("alpha", 0.01f))), "";
+  namespace activation = polymac::activation;
+  if (n.op == "Sigmoid" && float32) return run_function(c, n, activation::sigmoid{}), "";
+  if (n.op == "Tanh" && float32) return run_function(c, n, activation::tanh{}), "";
+  if (n.op == "Swish" && float32) return run_function(c, n, activation::silu{n.real("alpha", 1.0f)}), "";
+  if (n.op == "Gelu" && float32)
+    return n.text("approximate", "none") == "tanh" ? (run_function(c, n, activation::gelu_tanh{}), "")
+                                                   : (run_function(c, n, activation::gelu{}), "");
+  if (n.op == "RotaryEmbedding" && float32) return run_rotary_embedding(c, n), "";
+  if (n.op == "RMSNormalization" && float32) return run_normalization<rms_norm>(c, n), "";
+  if (n.op == "LayerNormalization" && float32) return run_normalization<layer_norm>(c, n), "";
+  if (n.op == "SwiGLU" && float32) return run_swiglu(c, n), "";
   return n.op + (conv || average || largest ? " of " + type : "");
 }
 

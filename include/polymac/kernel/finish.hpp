@@ -6,13 +6,15 @@
 //
 // Where the instruction set has blocks of sums (isa/lanes.hpp) and every stage takes them, 64 sums are finished at a
 // time: 4 x 16, 2 x 32 or 1 x 64, because packing to bytes costs the same for one register as for four. Else the scalar
-// stages run in loops of constant length that compilers turn into vector code.
+// stages run in loops of constant length that compilers turn into vector code. Stages that join pairs of columns have a
+// way of their own (kernel/finish_pairs.hpp).
 #pragma once
 
 #include "polymac/core/extents.hpp"
 #include "polymac/core/view.hpp"
 #include "polymac/epilogue/epilogue.hpp"
 #include "polymac/isa/all.hpp"
+#include "polymac/kernel/finish_pairs.hpp"
 
 #include <cstddef>
 #include <type_traits>
@@ -155,11 +157,20 @@ struct finisher {
 template <Isa I, class Sum, class Epilogue, class Output>
 constexpr void finish(const Epilogue& epilogue, const Output& output, const Sum* sums, std::size_t stride,
                       const output_block& place) noexcept {
-  const detail::finisher<I, Sum, Epilogue, Output> f{epilogue, output, sums, stride, place};
-  if constexpr (detail::finishes_in_lanes<I, Sum, Epilogue>()) {
-    if (!std::is_constant_evaluated()) return f.in_lanes();
+  if constexpr (epilogue::PairStage<Epilogue>) {
+    const detail::pair_finisher<Epilogue, Sum, Output> f{
+        epilogue, output, sums, stride, place.row, place.rows, (place.offset + place.column) / 2, place.columns / 2};
+    if constexpr (epilogue::JoinsMany<Epilogue, Sum>)
+      f.many();
+    else
+      f.one_by_one();
+  } else {
+    const detail::finisher<I, Sum, Epilogue, Output> f{epilogue, output, sums, stride, place};
+    if constexpr (detail::finishes_in_lanes<I, Sum, Epilogue>()) {
+      if (!std::is_constant_evaluated()) return f.in_lanes();
+    }
+    f.one_by_one();
   }
-  f.one_by_one();
 }
 
 }  // namespace kernel

@@ -25,6 +25,11 @@ struct insides {
   static constexpr auto zero_point(const Layer& l) noexcept {
     return l.zero_point_;
   }
+  /// Of a linear: may it use matrix registers?
+  template <class Layer>
+  static constexpr bool tiles_permitted(const Layer& l) noexcept {
+    return l.tiles_permitted_;
+  }
   /// Of a convolution: polymac::window, groups, and input channels of a group.
   template <class Layer>
   static constexpr const auto& taps(const Layer& l) noexcept {
