@@ -62,6 +62,21 @@ struct atom<M, scalar> {
       }
   }
 
+  /// Takes up sums that `store` has left.
+  template <std::size_t Rows, std::size_t Panels>
+  static constexpr void resume(tile<Rows, Panels>& t, const accumulator* sums,
+                               std::size_t stride = Panels * columns) noexcept {
+    for (std::size_t r = 0; r < Rows; ++r)
+      for (std::size_t c = 0; c < columns; ++c) {
+        if constexpr (in_chains) {
+          t.spilled.of[r][c] = sums[r * stride + c];
+          t.sums[r][c] = sum_of_steps{};
+        } else {
+          t.sums[r][c] = sums[r * stride + c];
+        }
+      }
+  }
+
   template <std::size_t Rows, std::size_t Panels, class Places>
   static constexpr void step(tile<Rows, Panels>& t, const Places& rows, std::size_t offset, const weight* weights,
                              std::size_t) noexcept {

@@ -229,6 +229,9 @@ class loop_nest {
   static constexpr bool hands_on_sums =
       std::is_same_v<Epilogue, epilogue::identity> && std::is_same_v<sum, accumulator> &&
       std::is_same_v<std::remove_cvref_t<decltype(*std::declval<const Output&>().row(0))>, accumulator>;
+  /// Does the output hold sums that the products are added to? (kernel/panel_range.hpp)
+  static constexpr bool goes_on = requires { requires Output::adds_to_sums; };
+  static_assert(!goes_on || hands_on_sums, "polymac: sums are added to where they are handed on as they are");
   /// Is the accumulator something else than what the epilogue takes?
   static constexpr bool has_totals = requires(const accumulator& c) { M::total(c); };
   /// Is it that as a float?
@@ -296,7 +299,8 @@ class loop_nest {
 
  public:
   /// May sums need 64 bits?
-  static constexpr bool may_be_wide = traits::integer && (!is_narrow || Packed::may_be_narrow_and_wide);
+  static constexpr bool may_be_wide =
+      traits::integer && (!is_narrow || Packed::may_be_narrow_and_wide) && !requires { requires Packed::never_wide; };
 
   const Packed& weights;
   std::size_t set;
@@ -591,14 +595,17 @@ class loop_nest {
       }
     }
     if constexpr (hands_on_sums) {
-      if (!leaves_out && stores_in_place(tiles.rows, row, rows, part)) {
+      if (goes_on || (!leaves_out && stores_in_place(tiles.rows, row, rows, part))) {
         // Nothing of the nest is asked between two tiles: they may have changed it, as far as the compiler knows.
         const std::size_t columns = weights.shape().columns, stride = row_stride(output);
         auto* to = output.row(row) + set * columns + panel * Atom::columns;
         const std::size_t last = polymac::detail::smaller(columns - (panel_end - 1) * Atom::columns, Atom::columns);
         return for_each_tile(tiles, panel_end - panel, of, [&](const auto& t, bool is_last) POLYMAC_INLINE_LAMBDA {
           of.last_columns = is_last ? last : Atom::columns;
-          t.sums(rows, of, k_source, to, stride);
+          if constexpr (goes_on)
+            t.more_sums(rows, of, k_source, to, stride);
+          else
+            t.sums(rows, of, k_source, to, stride);
           to += t.panels * Atom::columns;
         });
       }
@@ -877,9 +884,9 @@ struct tile_table {
   template <std::size_t Rows, std::size_t Panels>
   static constexpr void add_panels(tiles_of_height& of, std::size_t at) {
     of.of[at].panels = Panels;
-    of.of[at].sums = &Nest::sums_of_tile::template run<Rows, Panels>;
-    if constexpr (Nest::prepares) of.of[at].more_sums = &Nest::sums_of_tile::template go_on<Rows, Panels>;
-    of.of[at].finish = &Nest::template finish_tile<Rows, Panels>;
+    if constexpr (!Nest::goes_on) of.of[at].sums = &Nest::sums_of_tile::template run<Rows, Panels>;
+    if constexpr (Nest::prepares || Nest::goes_on) of.of[at].more_sums = &Nest::sums_of_tile::template go_on<Rows, Panels>;
+    if constexpr (!Nest::goes_on) of.of[at].finish = &Nest::template finish_tile<Rows, Panels>;
     if constexpr (Panels > 1) add_panels<Rows, Nest::fewer_panels(Panels)>(of, at + 1);
   }
   template <std::size_t Rows>

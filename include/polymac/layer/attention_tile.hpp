@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: MIT
+// One tile of attention: some rows (queries x heads of a group) against all keys that one of them sees.
+//
+//     for each block of keys                                        in panels, from a source
+//       scores  = queries x keys                                    kernel/contract.hpp
+//       weights = 2^(scores - maximum), sums, factors               kernel/online_softmax.hpp, row by row
+//       outputs = outputs * factor + weights x values               kernel/contract.hpp, added to what is there
+//     result = outputs / sums
+//
+//                        keys of a block                     values
+//                     +--------------------+              +----------+
+//     queries  rows   | scores -> weights  |   x tokens   |          |   = outputs
+//                     +--------------------+              +----------+
+//
+// Blocks that no row sees are not touched, and of others no more than what is between the first and the last key that
+// some row sees. Scores of a tile lie in L2 at most; queries, and outputs as floats, in L1.
+#pragma once
+
+#include "polymac/core/extents.hpp"
+#include "polymac/core/view.hpp"
+#include "polymac/epilogue/epilogue.hpp"
+#include "polymac/kernel/contract.hpp"
+#include "polymac/kernel/online_softmax.hpp"
+#include "polymac/kernel/panel_range.hpp"
+#include "polymac/layer/attention_options.hpp"
+#include "polymac/layer/attention_panels.hpp"
+#include "polymac/layer/attention_product.hpp"
+#include "polymac/layer/matrix_rows.hpp"
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+POLYMAC_BEGIN
+namespace layer {
+namespace detail {
+
+/// The types of attention with arithmetic M on instruction set I, and its extents that do not depend on shapes.
+template <Mac M, Isa I>
+struct attention_types {
+  using product = attention_product<M>;
+  using score_mac = typename product::scores;
+  using value_mac = typename product::template values<I>;
+  using score_atom = isa::best_atom<score_mac, I>;
+  using value_atom = isa::best_atom<value_mac, I>;
+  using key_panels = operand_panels<score_atom>;
+  using value_panels = operand_panels<value_atom>;
+  using query_operand = typename score_mac::activation;
+  using weight_operand = typename value_mac::activation;
+  using score = typename mac_traits<score_mac>::sum;
+  using value_sum = typename mac_traits<value_mac>::sum;
+  using key_start = typename mac_traits<score_mac>::accumulator;
+  using value_start = typename mac_traits<value_mac>::accumulator;
+  using row = kernel::score_row<I>;
+  static_assert(sizeof(score) == sizeof(float) && sizeof(value_sum) == sizeof(float));
+  static_assert(std::is_same_v<key_start, score> && std::is_same_v<value_start, value_sum>);
+  /// Weights take the place of their scores.
+  static constexpr bool in_place = std::is_same_v<weight_operand, float>;
+
+  /// Rows of a tile: whole tiles of both atoms where they agree.
+  static constexpr std::size_t rows = score_atom::max_rows >= 48 ? score_atom::max_rows : 48 / score_atom::max_rows * score_atom::max_rows;
+  /// Keys of a block: a multiple of the columns of a panel and of the depth of a group. What a row costs beside its
+  /// products is paid once for a block.
+  static constexpr std::size_t block = sizeof(query_operand) < 4 ? 512 : 256;
+  static_assert(block % score_atom::columns == 0 && score_atom::columns % value_atom::depth == 0 &&
+                block % row::step == 0 && row::step % value_atom::depth == 0);
+};
+
+/// A block of keys and values in panels.
+template <class T>
+struct key_block {
+  const typename T::key_panels::element* keys = nullptr;  ///< the panel of the first key
+  std::size_t key_stride = 0;
+  const typename T::key_start* key_starts = nullptr;  ///< of the first key; the same for all where the stride is 0
+  std::size_t key_start_stride = 0;
+  const typename T::value_panels::element* values = nullptr;  ///< the group of the first token, in the first panel
+  std::size_t value_stride = 0;
+  const float* key_scales = nullptr;    ///< for each key, or none
+  float key_scale = 1.0f;               ///< of all
+  const float* value_scales = nullptr;  ///< for each token, at most 1 of the block's, or none
+  float value_scale = 1.0f;             ///< of the block
+};
+
+/// A row of a tile: one query of one head.
+struct attention_row {
+  const float* query = nullptr;
+  float* output = nullptr;
+  std::size_t head = 0;
+  std::size_t place_query = 0;  ///< the number of the query
+  const float* added = nullptr;
+  const bool* kept = nullptr;
+};
+
+/// What a tile needs to know of the call.
+struct attention_problem {
+  const attention_options* options = nullptr;
+  const attention_shape* shape = nullptr;
+  std::size_t queries = 0, keys = 0;
+  float scale = 1.0f;  ///< above 0; `negative`: its sign goes to the queries
+  bool negative = false;
+  bool masked = false;
+};
+
+/// The memory of a tile, in a workspace.
+template <class T>
+struct tile_memory {
+  typename T::query_operand* queries = nullptr;  ///< rows x query_depth
+  typename T::score* scores = nullptr;           ///< rows x block
+  typename T::weight_operand* weights = nullptr;
+  float* outputs = nullptr;                  ///< rows x held values
+  typename T::value_sum* products = nullptr;  ///< the same, where operands have scales
+  float* query_scales = nullptr;
+
+  static constexpr std::size_t query_depth(const attention_shape& s) noexcept {
+    return polymac::detail::round_up(s.key_size, T::score_atom::depth);
+  }
+  static constexpr std::size_t held_values(const attention_shape& s) noexcept {
+    return polymac::detail::round_up(s.value_size, T::value_atom::columns);
+  }
+  /// take(type, count) lends memory for so many.
+  template <class Take>
+  static constexpr tile_memory place(const attention_shape& s, std::size_t rows, std::size_t keys, const Take& take) {
+    tile_memory m;
+    const std::size_t width = block_width(keys);
+    m.queries = take(m.queries, rows * query_depth(s));
+    m.scores = take(m.scores, rows * width);
+    m.outputs = take(m.outputs, rows * held_values(s));
+    m.query_scales = take(m.query_scales, rows);
+    if constexpr (!T::in_place) m.weights = take(m.weights, rows * width);
+    if constexpr (T::product::has_scales) m.products = take(m.products, rows * held_values(s));
+    return m;
+  }
+  /// Keys of a block where there are so many at all.
+  static constexpr std::size_t block_width(std::size_t keys) noexcept {
+    constexpr std::size_t step = T::row::step > T::score_atom::columns ? T::row::step : T::score_atom::columns;
+    return polymac::detail::smaller(T::block, polymac::detail::round_up(keys > 0 ? keys : 1, step));
+  }
+};
+
+/// Zeros that sums start from.
+template <class Start, std::size_t Columns>
+inline constexpr Start zero_starts[Columns]{};
+
+template <Mac M, Isa I>
+class attention_tile {
+  using T = attention_types<M, I>;
+  using product = typename T::product;
+  using row_type = typename T::row;
+  static constexpr std::size_t most_rows = T::rows;
+  static constexpr float nothing_seen = -std::numeric_limits<float>::infinity();
+
+ public:
+  attention_tile(const attention_problem& of, const tile_memory<T>& memory) noexcept
+      : of_(of), memory_(memory), width_(tile_memory<T>::block_width(of.keys)) {}
+
+  /// Begins with `count` rows, at most T::rows.
+  void begin(const attention_row* rows, std::size_t count) noexcept {
+    rows_ = rows;
+    count_ = count;
+    const std::size_t depth = tile_memory<T>::query_depth(*of_.shape), held = tile_memory<T>::held_values(*of_.shape);
+    for (std::size_t r = 0; r < count; ++r) {
+      encode_query(rows[r].query, memory_.queries + r * depth, depth, memory_.query_scales[r]);
+      sums_[r] = {};
+    }
+    for (std::size_t i = 0; i < count * held; ++i) memory_.outputs[i] = 0.0f;
+  }
+
+  /// Takes in the keys [first, last) of `source`, whose number `first` is key number `number` of the sequence. Keys that
+  /// the rows see are told by their numbers.
+  ///   source.block(begin, count) -> key_block<T>     begin: a multiple of `granularity`; count: at most T::block
+  static constexpr std::size_t granularity = T::score_atom::columns;
+  template <class Source>
+  void take(const Source& source, std::size_t first, std::size_t last, std::size_t number) noexcept {
+    seen_keys all{last, first};
+    for (std::size_t r = 0; r < count_; ++r) {
+      const seen_keys seen = keys_seen(*of_.options, rows_[r].place_query, of_.queries, of_.keys);
+      // From numbers to places in the source.
+      seen_[r].begin = polymac::detail::greater(seen.begin, number) - number + first;
+      seen_[r].end = polymac::detail::smaller(seen.end > number ? seen.end - number + first : first, last);
+      if (seen_[r].begin >= seen_[r].end) {
+        seen_[r] = {first, first};
+        continue;
+      }
+      all.begin = polymac::detail::smaller(all.begin, seen_[r].begin);
+      all.end = polymac::detail::greater(all.end, seen_[r].end);
+    }
+    for (std::size_t at = all.begin / granularity * granularity, end; at < all.end; at = end) {
+      end = polymac::detail::smaller((at / width_ + 1) * width_, all.end);
+      if (!of_.masked || sees_any(at, end, first, number)) take_block(source, at, end, first, number);
+    }
+  }
+
+  /// The sums of row r, of everything that has been taken.
+  const kernel::softmax_sums& sums(std::size_t r) const noexcept { return sums_[r]; }
+  /// Adds a logit to the sums, without a value.
+  void add_sink(std::size_t r, float sink) noexcept {
+    using one = isa::float_lanes<isa::scalar>;
+    const float above = sink * kernel::log2_e - sums_[r].reference();
+    sums_[r].sum += above < 127.0f ? kernel::power_of_two<kernel::exponential::single, one>(above)
+                                   : std::numeric_limits<float>::infinity();
+  }
+  /// Writes the results; rows that have seen no key are zeros. value_scales: of the elements of a value, or none.
+  void finish(const float* value_scales) noexcept {
+    const std::size_t held = tile_memory<T>::held_values(*of_.shape), size = of_.shape->value_size;
+    for (std::size_t r = 0; r < count_; ++r) {
+      const float sum = sums_[r].sum, inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
+      const float* const from = memory_.outputs + r * held;
+      float* const to = rows_[r].output;
+      if (value_scales == nullptr)
+        for (std::size_t c = 0; c < size; ++c) to[c] = from[c] * inverse;
+      else
+        for (std::size_t c = 0; c < size; ++c) to[c] = from[c] * inverse * value_scales[c];
+    }
+  }
+
+ private:
+  void encode_query(const float* query, typename T::query_operand* to, std::size_t depth, float& scale) noexcept {
+    using operand = typename T::query_operand;
+    const std::size_t size = of_.shape->key_size;
+    const float sign = of_.negative ? -1.0f : 1.0f;
+    if constexpr (product::has_scales) {
+      using codes = typename product::codes;
+      float most = 0.0f;
+      for (std::size_t k = 0; k < size; ++k) most = larger_magnitude(most, query[k]);
+      scale = codes::scale_of(most);
+      const float inverse = codes::inverse_of(scale) * sign;
+      for (std::size_t k = 0; k < size; ++k) to[k] = codes::code_of(query[k], inverse);
+    } else {
+      scale = 1.0f;
+      for (std::size_t k = 0; k < size; ++k) to[k] = static_cast<operand>(query[k] * sign);
+    }
+    for (std::size_t k = size; k < depth; ++k) to[k] = operand{};
+  }
+
+  /// Does the mask leave any key of [at, end) to a row?
+  bool sees_any(std::size_t at, std::size_t end, std::size_t first, std::size_t number) const noexcept {
+    for (std::size_t r = 0; r < count_; ++r) {
+      const std::size_t from = polymac::detail::greater(at, seen_[r].begin);
+      const std::size_t to = polymac::detail::smaller(end, seen_[r].end);
+      for (std::size_t j = from; j < to; ++j) {
+        const std::size_t key = j - first + number;
+        if (rows_[r].kept != nullptr ? rows_[r].kept[key] : rows_[r].added[key] != nothing_seen) return true;
+      }
+    }
+    return false;
+  }
+
+  template <class Source>
+  void take_block(const Source& source, std::size_t at, std::size_t end, std::size_t first,
+                  std::size_t number) noexcept {
+    const std::size_t keys = end - at;
+    const key_block<T> block = source.block(at, keys);
+    const std::size_t depth = tile_memory<T>::query_depth(*of_.shape), held = tile_memory<T>::held_values(*of_.shape);
+    const std::size_t tokens = polymac::detail::round_up(keys, T::value_atom::depth);
+    {
+      const matrix_view<const typename T::query_operand> queries(memory_.queries, count_, depth);
+      const matrix_view<typename T::score> scores(memory_.scores, count_, keys, width_);
+      const kernel::panel_range<typename T::score_atom> range(block.keys, block.key_stride, keys, depth,
+                                                              block.key_starts, block.key_start_stride,
+                                                              source.key_summary());
+      kernel::contract<typename T::score_atom>(range, 0, matrix_source<typename T::query_operand>{queries},
+                                               epilogue::identity{}, scores, {}, {});
+    }
+    for (std::size_t r = 0; r < count_; ++r) weigh_row(r, block, at, end, first, number);
+    {
+      const typename T::weight_operand* operands;
+      if constexpr (T::in_place)
+        operands = memory_.scores;
+      else
+        operands = memory_.weights;
+      const matrix_view<const typename T::weight_operand> weights(operands, count_, tokens, width_);
+      const kernel::panel_range<typename T::value_atom> range(
+          block.values, block.value_stride, held, tokens,
+          zero_starts<typename T::value_start, T::value_atom::columns>, 0, source.value_summary());
+      const matrix_source<typename T::weight_operand> rows{weights};
+      if constexpr (product::has_scales) {
+        const matrix_view<typename T::value_sum> products(memory_.products, count_, held);
+        kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{}, products, {}, {});
+        add_products(block.value_scale * (1.0f / product::template weight_limit<I>));
+      } else {
+        const kernel::running_sums<float> outputs{memory_.outputs, held};
+        kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{}, outputs, {}, {});
+      }
+    }
+  }
+
+  /// Scores of row r to weights; its outputs to the new maximum.
+  void weigh_row(std::size_t r, const key_block<T>& block, std::size_t at, std::size_t end, std::size_t first,
+                 std::size_t number) noexcept {
+    using type = typename row_type::type;
+    typename T::score* const scores = memory_.scores + r * width_;
+    // Scores of integers become floats where each has a scale, or something is added: in the place where they are.
+    float* const reals = reinterpret_cast<float*>(scores);
+    const std::size_t held = polymac::detail::round_up(end - at, row_type::step);
+    const std::size_t from = polymac::detail::smaller(polymac::detail::greater(at, seen_[r].begin), end) - at;
+    const std::size_t to = polymac::detail::smaller(polymac::detail::greater(at, seen_[r].end), end) - at;
+    typename T::weight_operand* const weights = [&] {
+      if constexpr (T::in_place)
+        return reals;
+      else
+        return memory_.weights + r * width_;
+    }();
+    if (from >= to) {
+      for (std::size_t j = 0; j < held; ++j) weights[j] = typename T::weight_operand{};
+      return;
+    }
+    const attention_options& o = *of_.options;
+    const bool changes = o.softcap > 0.0f || !o.slopes.empty() || of_.masked;
+    const float scale = of_.scale * memory_.query_scales[r] * block.key_scale;
+    float factor = scale * kernel::log2_e;
+    if (changes) {
+      change_scores(r, scores, reals, block.key_scales, scale, at - first + number, from, to, held);
+      factor = kernel::log2_e;
+    } else if constexpr (!std::is_same_v<typename T::score, float>) {
+      if (block.key_scales != nullptr) {
+        for (std::size_t j = 0; j < held; j += row_type::lanes::width)
+          row_type::lanes::store(reals + j, row_type::lanes::multiply(row_type::load(scores + j),
+                                                                      row_type::lanes::load(block.key_scales + j)));
+      } else if (from > 0 || to < held) {
+        for (std::size_t j = 0; j < held; j += row_type::lanes::width)
+          row_type::lanes::store(reals + j, row_type::load(scores + j));
+      } else {
+        return weigh(r, scores, weights, held, factor, block.value_scales);
+      }
+    } else if (block.key_scales != nullptr) {
+      for (std::size_t j = 0; j < held; j += row_type::lanes::width) {
+        const type s = row_type::load(reals + j);
+        row_type::lanes::store(reals + j, row_type::lanes::multiply(s, row_type::lanes::load(block.key_scales + j)));
+      }
+    }
+    for (std::size_t j = 0; j < from; ++j) reals[j] = nothing_seen;
+    for (std::size_t j = to; j < held; ++j) reals[j] = nothing_seen;
+    weigh(r, reals, weights, held, factor, block.value_scales);
+  }
+
+  template <class Score>
+  POLYMAC_INLINE void weigh(std::size_t r, const Score* scores, typename T::weight_operand* weights, std::size_t held,
+                            float factor, const float* value_scales) noexcept {
+    const float change = sums_[r].raise_to(row_type::largest(scores, held) * factor);
+    if (change != 1.0f) {
+      const std::size_t values = tile_memory<T>::held_values(*of_.shape);
+      float* const outputs = memory_.outputs + r * values;
+      for (std::size_t c = 0; c < values; ++c) outputs[c] *= change;
+    }
+    constexpr kernel::exponential precision = product::precision;
+    const float reference = sums_[r].reference();
+    if constexpr (product::has_scales) {
+      constexpr float limit = product::template weight_limit<I>;
+      if (value_scales != nullptr)
+        sums_[r].sum += row_type::template weigh<precision, kernel::weight_scale::each>(scores, held, factor, reference,
+                                                                                      weights, limit, value_scales);
+      else
+        sums_[r].sum += row_type::template weigh<precision, kernel::weight_scale::one>(scores, held, factor, reference,
+                                                                                     weights, limit);
+    } else {
+      static_cast<void>(value_scales);
+      sums_[r].sum += row_type::template weigh<precision>(scores, held, factor, reference, weights);
+    }
+  }
+
+  /// Scale, softcap, slopes and masks, in this order; reals in units of 1.
+  POLYMAC_NOINLINE void change_scores(std::size_t r, const typename T::score* scores, float* reals,
+                                      const float* key_scales, float scale, std::size_t key, std::size_t from,
+                                      std::size_t to, std::size_t held) noexcept {
+    const attention_options& o = *of_.options;
+    const attention_row& row = rows_[r];
+    using lanes = typename row_type::lanes;
+    const auto factor = lanes::broadcast(scale);
+    for (std::size_t j = 0; j < held; j += lanes::width) {
+      auto s = lanes::multiply(row_type::load(scores + j), factor);
+      if (key_scales != nullptr) s = lanes::multiply(s, lanes::load(key_scales + j));
+      lanes::store(reals + j, s);
+    }
+    if (o.softcap > 0.0f) row_type::cap(reals, held, o.softcap);
+    if (!o.slopes.empty()) {
+      const float slope = o.slopes[row.head];
+      const bool from_end = o.direction != causal::top_left;
+      const double place = static_cast<double>(row.place_query) +
+                           (from_end ? static_cast<double>(of_.keys) - static_cast<double>(of_.queries) : 0.0);
+      const auto begin = static_cast<float>(static_cast<double>(key) - place);
+      for (std::size_t j = from; j < to; ++j) {
+        const float distance = begin + static_cast<float>(j);
+        reals[j] -= slope * (distance < 0.0f ? -distance : distance);
+      }
+    }
+    if (row.added != nullptr)
+      for (std::size_t j = from; j < to; ++j) reals[j] += row.added[key + j];
+    if (row.kept != nullptr)
+      for (std::size_t j = from; j < to; ++j) reals[j] = row.kept[key + j] ? reals[j] : nothing_seen;
+  }
+
+  void add_products(float scale) noexcept {
+    const std::size_t count = count_ * tile_memory<T>::held_values(*of_.shape);
+    using lanes = typename row_type::lanes;
+    const auto s = lanes::broadcast(scale);
+    std::size_t i = 0;
+    for (; i + lanes::width <= count; i += lanes::width)
+      lanes::store(memory_.outputs + i, lanes::multiply_add(row_type::load(memory_.products + i), s,
+                                                            lanes::load(memory_.outputs + i)));
+    for (; i < count; ++i) memory_.outputs[i] += static_cast<float>(memory_.products[i]) * scale;
+  }
+
+  const attention_problem& of_;
+  tile_memory<T> memory_;
+  std::size_t width_;
+  const attention_row* rows_ = nullptr;
+  std::size_t count_ = 0;
+  kernel::softmax_sums sums_[most_rows];
+  seen_keys seen_[most_rows];
+};
+
+}  // namespace detail
+}  // namespace layer
+POLYMAC_END
