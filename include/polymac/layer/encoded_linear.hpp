@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// A linear layer on real numbers in any arithmetic: operands are encoded for it, weights at construction, activations
+// Linear and gated layers on real numbers in any arithmetic: operands are encoded for it, weights at construction, activations
 // row by row when it runs.
 //
 //     x (floats) --coding<M>::encode_row--> operands of M, and a scale for the row where M has codes
 //                                              |
-//                              layer::linear<M>, raw sums or real ones
+//                              layer::linear<M>, layer::gated<M>
 //                                              |
 //                              times the scale of the row  --> y (floats)
 #pragma once
@@ -12,6 +12,7 @@
 #include "polymac/core/block.hpp"
 #include "polymac/core/buffer.hpp"
 #include "polymac/layer/dynamic_range.hpp"
+#include "polymac/layer/gated.hpp"
 #include "polymac/layer/insides.hpp"
 #include "polymac/layer/linear.hpp"
 #include "polymac/mac/bf16.hpp"
@@ -30,6 +31,7 @@
 #include <optional>
 #include <span>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 POLYMAC_BEGIN
@@ -173,6 +175,115 @@ struct coding<mac::l_mul<MantissaBits, Offset, float, Mode>> {
   }
 };
 
+namespace detail {
+
+/// Real weights as operands of M: joined matrices of outputs x depth, filled up to whole elements.
+template <Encodable M>
+class encoded_weights {
+  using codes = coding<M>;
+
+ public:
+  using weight = typename M::weight;
+
+  /// Refuses matrices of different depths and weights that M cannot encode.
+  polymac::status encode(const char* who, std::span<const matrix_view<const float>> matrices) {
+    if (matrices.empty() || matrices[0].columns == 0)
+      return polymac::status::make(errc::shape, who, ": expected weights of at least 1 x 1");
+    depth_ = matrices[0].columns;
+    std::size_t columns = 0;
+    for (const auto& m : matrices) {
+      if (m.columns != depth_)
+        return polymac::status::make(errc::shape, who, ": expected matrices of one depth, got ", depth_, " and ",
+                                     m.columns);
+      if (auto s = check_memory(who, m, m); !s.ok()) return s;
+      columns += m.rows;
+    }
+    if (columns == 0) return polymac::status::make(errc::shape, who, ": expected weights of at least 1 x 1");
+    const std::size_t filled = polymac::detail::round_up(depth_, codes::block);
+    std::vector<float> joined(columns * filled, 0.0f);
+    if (auto s = scales_.resize(codes::has_scale ? columns : 0); !s.ok()) return s;
+    float* to = joined.data();
+    for (const auto& m : matrices)
+      for (std::size_t c = 0; c < m.rows; ++c, to += filled) std::copy_n(m.row(c), depth_, to);
+    elements_.resize(columns * (filled / codes::block));
+    columns_ = columns;
+    return codes::encode_weights({joined.data(), columns, filled}, {elements_.data(), columns, filled / codes::block},
+                                 {scales_.data(), scales_.size()});
+  }
+  std::size_t depth() const noexcept { return depth_; }
+  /// columns x elements, of the columns [begin, end).
+  matrix_view<const weight> view(std::size_t begin, std::size_t end) const noexcept {
+    const std::size_t deep = elements_.size() / columns_;
+    return {elements_.data() + begin * deep, end - begin, deep};
+  }
+  matrix_view<const weight> view() const noexcept { return view(0, columns_); }
+  std::size_t columns() const noexcept { return columns_; }
+  std::span<const float> scales() const noexcept { return {scales_.data(), scales_.size()}; }
+  buffer<float>&& take_scales() noexcept { return std::move(scales_); }
+
+ private:
+  std::vector<weight> elements_;
+  buffer<float> scales_;
+  std::size_t depth_ = 0, columns_ = 0;
+};
+
+/// Rows of reals as operands of M, in a workspace.
+template <Encodable M>
+class encoded_rows {
+  using codes = coding<M>;
+  using code = typename codes::code;
+  static constexpr std::size_t alignment = 64;
+  static_assert(codes::block == 1 || sizeof(typename M::activation) == codes::block * sizeof(code));
+
+ public:
+  /// Do rows need no encoding?
+  static constexpr bool are_reals = std::is_same_v<M, mac::float32>;
+  using element = typename M::activation;
+
+  matrix_view<const element> elements;
+  std::span<const float> scales;  ///< of the rows, where M has codes
+
+  static std::size_t workspace_bytes(std::size_t rows, std::size_t depth) noexcept {
+    return are_reals ? 0 : codes_bytes(rows, depth) + (codes::has_scale ? rows * sizeof(float) : 0) + alignment - 1;
+  }
+  polymac::status encode(const char* who, const matrix_view<const float>& x, std::size_t depth,
+                         const workspace& ws) noexcept {
+    if (x.columns != depth)
+      return polymac::status::make(errc::shape, who, ": expected x of n x ", depth, ", got ", x.rows, " x ", x.columns);
+    if (x.rows == 0) return {};
+    if constexpr (are_reals) {
+      elements = x;
+    } else {
+      if (auto s = check_memory(who, x, x); !s.ok()) return s;
+      const std::size_t needed = workspace_bytes(x.rows, depth);
+      if (ws.data == nullptr || ws.size < needed)
+        return polymac::status::make(errc::short_buffer, who, ": expected a workspace of ", needed, " bytes, got ",
+                                     ws.data == nullptr ? std::size_t{0} : ws.size);
+      const std::size_t past = reinterpret_cast<std::uintptr_t>(ws.data) % alignment;
+      std::byte* const at = ws.data + (past > 0 ? alignment - past : 0);
+      // Trivial types: the bytes become objects by being written, before anything reads them.
+      auto* const to = reinterpret_cast<code*>(at);
+      auto* const row_scales = reinterpret_cast<float*>(at + codes_bytes(x.rows, depth));
+      const std::size_t filled = polymac::detail::round_up(depth, codes::block);
+      for (std::size_t r = 0; r < x.rows; ++r) {
+        const float scale = codes::encode_row(x.row(r), depth, to + r * filled);
+        if constexpr (codes::has_scale) row_scales[r] = scale;
+        for (std::size_t k = depth; k < filled; ++k) to[r * filled + k] = code{};
+      }
+      elements = {reinterpret_cast<const element*>(to), x.rows, filled / codes::block};
+      if constexpr (codes::has_scale) scales = {row_scales, x.rows};
+    }
+    return {};
+  }
+
+ private:
+  static std::size_t codes_bytes(std::size_t rows, std::size_t depth) noexcept {
+    return polymac::detail::round_up(rows * polymac::detail::round_up(depth, codes::block) * sizeof(code), alignment);
+  }
+};
+
+}  // namespace detail
+
 /// y = x w^T for real x, w and y, in the arithmetic M, by coding<M>.
 ///
 /// Weights are given as matrices of outputs x depth, whose rows are joined: queries, keys and values of attention are one
@@ -180,13 +291,10 @@ struct coding<mac::l_mul<MantissaBits, Offset, float, Mode>> {
 template <Encodable M, Isa I = isa::native>
 class encoded_linear {
   using codes = coding<M>;
-  using code = typename codes::code;
-  using weight = typename M::weight;
+  using rows = detail::encoded_rows<M>;
   using bias = std::conditional_t<mac_traits<M>::integer, std::int32_t, float>;
   using stage = std::conditional_t<codes::has_scale && mac_traits<M>::integer, epilogue::dequantize_stage<>,
                                    std::conditional_t<codes::has_scale, epilogue::scale_stage<>, epilogue::identity>>;
-  static constexpr bool reads_floats = std::is_same_v<M, mac::float32>;
-  static constexpr std::size_t alignment = 64;
 
  public:
   using mac = M;
@@ -210,9 +318,7 @@ class encoded_linear {
     return layer_ ? layer_->weight_bytes() + (codes::has_scale ? columns() * sizeof(float) : 0) : 0;
   }
   /// Bytes of workspace for so many rows, at any alignment.
-  std::size_t workspace_bytes(std::size_t rows) const noexcept {
-    return reads_floats ? 0 : codes_bytes(rows) + (codes::has_scale ? rows * sizeof(float) : 0) + alignment - 1;
-  }
+  std::size_t workspace_bytes(std::size_t count) const noexcept { return rows::workspace_bytes(count, depth_); }
   /// Can weights be read back? Not where panels hold something else than elements of M, or elements are blocks.
   static constexpr bool reads_back = codes::block == 1 && !isa::encodes_weights<typename layer_type::atom>;
   /// Output `column` of the weights, as the reals that the codes stand for: depth() of them.
@@ -231,90 +337,90 @@ class encoded_linear {
   /// where M has codes.
   polymac::status operator()(matrix_view<const float> x, matrix_view<float> y, workspace ws = {}) const noexcept {
     if (!status_.ok()) return status_;
-    if constexpr (reads_floats) {
-      return (*layer_)(x, y);
-    } else {
-      if (auto s = check_call(x, ws); !s.ok()) return s;
-      if (x.rows == 0) return {};
-      const std::size_t past = reinterpret_cast<std::uintptr_t>(ws.data) % alignment;
-      std::byte* const at = ws.data + (past > 0 ? alignment - past : 0);
-      // Trivial types: the bytes become objects by being written, before anything reads them.
-      auto* const operands = reinterpret_cast<code*>(at);
-      auto* const scales = reinterpret_cast<float*>(at + codes_bytes(x.rows));
-      const std::size_t filled = filled_depth();
-      for (std::size_t r = 0; r < x.rows; ++r) {
-        code* const to = operands + r * filled;
-        const float scale = codes::encode_row(x.row(r), depth_, to);
-        if constexpr (codes::has_scale) scales[r] = scale;
-        for (std::size_t k = depth_; k < filled; ++k) to[k] = code{};
+    if constexpr (rows::are_reals) return (*layer_)(x, y);
+    rows encoded;
+    if (auto s = encoded.encode("encoded_linear", x, depth_, ws); !s.ok() || x.rows == 0) return s;
+    if (auto s = (*layer_)(encoded.elements, y); !s.ok()) return s;
+    if constexpr (codes::has_scale)
+      for (std::size_t r = 0; r < y.rows; ++r) {
+        float* const row = y.row(r);
+        const float scale = encoded.scales[r];
+        for (std::size_t c = 0; c < y.columns; ++c) row[c] *= scale;
       }
-      using element = typename M::activation;
-      const matrix_view<const element> elements(reinterpret_cast<const element*>(operands), x.rows,
-                                                filled / codes::block);
-      if (auto s = (*layer_)(elements, y); !s.ok()) return s;
-      if constexpr (codes::has_scale) {
-        for (std::size_t r = 0; r < y.rows; ++r) {
-          float* const row = y.row(r);
-          const float scale = scales[r];
-          for (std::size_t c = 0; c < y.columns; ++c) row[c] *= scale;
-        }
-      }
-      return {};
-    }
-  }
-
- private:
-  static_assert(codes::block == 1 || sizeof(typename M::activation) == codes::block * sizeof(code));
-
-  std::size_t filled_depth() const noexcept { return polymac::detail::round_up(depth_, codes::block); }
-  std::size_t codes_bytes(std::size_t rows) const noexcept {
-    return polymac::detail::round_up(rows * filled_depth() * sizeof(code), alignment);
-  }
-  polymac::status check_call(const matrix_view<const float>& x, const workspace& ws) const noexcept {
-    if (x.columns != depth_)
-      return polymac::status::make(errc::shape, "encoded_linear: expected x of n x ", depth_, ", got ", x.rows, " x ",
-                                   x.columns);
-    if (auto s = detail::check_memory("encoded_linear", x, x); !s.ok()) return s;
-    const std::size_t needed = workspace_bytes(x.rows);
-    if (x.rows > 0 && (ws.data == nullptr || ws.size < needed))
-      return polymac::status::make(errc::short_buffer, "encoded_linear: expected a workspace of ", needed,
-                                   " bytes, got ", ws.data == nullptr ? std::size_t{0} : ws.size);
     return {};
   }
 
+ private:
   polymac::status construct(std::span<const matrix_view<const float>> matrices) {
-    if (matrices.empty() || matrices[0].columns == 0)
-      return polymac::status::make(errc::shape, "encoded_linear: expected weights of at least 1 x 1");
-    depth_ = matrices[0].columns;
-    std::size_t columns = 0;
-    for (const auto& m : matrices) {
-      if (m.columns != depth_)
-        return polymac::status::make(errc::shape, "encoded_linear: expected matrices of one depth, got ", depth_,
-                                     " and ", m.columns);
-      if (auto s = detail::check_memory("encoded_linear", m, m); !s.ok()) return s;
-      columns += m.rows;
-    }
-    if (columns == 0) return polymac::status::make(errc::shape, "encoded_linear: expected weights of at least 1 x 1");
-    const std::size_t filled = filled_depth();
-    std::vector<float> joined(columns * filled, 0.0f);
-    if (auto s = scales_.resize(codes::has_scale ? columns : 0); !s.ok()) return s;
-    const std::span<float> scales(scales_.data(), scales_.size());
-    float* to = joined.data();
-    for (const auto& m : matrices)
-      for (std::size_t c = 0; c < m.rows; ++c, to += filled) std::copy_n(m.row(c), depth_, to);
-    std::vector<weight> encoded(columns * (filled / codes::block));
-    const matrix_view<weight> view(encoded.data(), columns, filled / codes::block);
-    if (auto s = codes::encode_weights({joined.data(), columns, filled}, view, scales); !s.ok()) return s;
-    const matrix_view<const weight> given = view;
+    detail::encoded_weights<M> w;
+    if (auto s = w.encode("encoded_linear", matrices); !s.ok()) return s;
+    depth_ = w.depth();
     if constexpr (std::is_same_v<stage, epilogue::identity>)
-      layer_.emplace(given, std::span<const bias>{});
+      layer_.emplace(w.view(), std::span<const bias>{});
     else
-      layer_.emplace(given, std::span<const bias>{}, stage(std::span<const float>(scales)));
+      layer_.emplace(w.view(), std::span<const bias>{}, stage(w.scales()));
+    scales_ = w.take_scales();
     return layer_->status();
   }
 
   std::optional<layer_type> layer_;
   buffer<float> scales_;  ///< of the columns, where there are any
+  std::size_t depth_ = 0;
+  polymac::status status_;
+};
+
+/// y = activation(x gate^T) * (x up^T) for real x, weights and y, in the arithmetic M: layer::gated of operands that are
+/// encoded by coding<M>. Running is noexcept and allocates nothing.
+template <Encodable M, class Activation, Isa I = isa::native>
+class encoded_gated {
+  using codes = coding<M>;
+  using rows = detail::encoded_rows<M>;
+
+ public:
+  using mac = M;
+  using layer_type = gated<M, Activation, I, float, codes::has_scale>;
+
+  /// Both: columns x depth. Throws as encoded_linear does.
+  encoded_gated(const matrix_view<const float>& gate, const matrix_view<const float>& up) {
+    status_ = construct(gate, up);
+    polymac::detail::raise_unless_ok(status_);
+  }
+
+  const polymac::status& status() const noexcept { return status_; }
+  std::size_t columns() const noexcept { return layer_ ? layer_->columns() : 0; }
+  std::size_t depth() const noexcept { return depth_; }
+  /// Bytes of packed weights and their scales.
+  std::size_t weight_bytes() const noexcept { return layer_ ? layer_->weight_bytes() : 0; }
+  std::size_t workspace_bytes(std::size_t count) const noexcept { return rows::workspace_bytes(count, depth_); }
+
+  /// As encoded_linear.
+  polymac::status operator()(matrix_view<const float> x, matrix_view<float> y, workspace ws = {}) const noexcept {
+    if (!status_.ok()) return status_;
+    rows encoded;
+    if (auto s = encoded.encode("encoded_gated", x, depth_, ws); !s.ok() || x.rows == 0) return s;
+    if constexpr (codes::has_scale)
+      return (*layer_)(encoded.elements, encoded.scales, y);
+    else
+      return (*layer_)(encoded.elements, y);
+  }
+
+ private:
+  polymac::status construct(const matrix_view<const float>& gate, const matrix_view<const float>& up) {
+    if (gate.rows != up.rows)
+      return polymac::status::make(errc::shape, "encoded_gated: expected two matrices of one shape, got ", gate.rows,
+                                   " x ", gate.columns, " and ", up.rows, " x ", up.columns);
+    const matrix_view<const float> both[] = {up, gate};
+    detail::encoded_weights<M> w;
+    if (auto s = w.encode("encoded_gated", both); !s.ok()) return s;
+    depth_ = w.depth();
+    const std::size_t half = gate.rows;
+    gated_parameters p;
+    if constexpr (codes::has_scale) p.scales = w.scales().first(half), p.gate_scales = w.scales().last(half);
+    layer_.emplace(w.view(0, half), w.view(half, 2 * half), p);
+    return layer_->status();
+  }
+
+  std::optional<layer_type> layer_;
   std::size_t depth_ = 0;
   polymac::status status_;
 };

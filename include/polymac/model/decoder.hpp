@@ -6,7 +6,7 @@
 //       q, k, v = rms_norm(x) Wqkv^T                                  one product of joined rows
 //       append rope(k), v to the cache of the layer; rope(q)
 //       x += attention(q, cache) Wo^T
-//       x += (silu(h W1^T) * (h W3^T)) W2^T,  h = rms_norm(x)         W1 and W3: one product
+//       x += (silu(h W1^T) * (h W3^T)) W2^T,  h = rms_norm(x)         the gate in the epilogue of one product
 //     logits = rms_norm(x) C^T                                        C: the embedding itself, where they are tied
 //
 // Decoding is a block of one token: the same layers, the same instantiations.
@@ -15,7 +15,7 @@
 #include "polymac/core/buffer.hpp"
 #include "polymac/core/error.hpp"
 #include "polymac/core/view.hpp"
-#include "polymac/kernel/exp.hpp"
+#include "polymac/kernel/functions.hpp"
 #include "polymac/layer/attention.hpp"
 #include "polymac/layer/embedding.hpp"
 #include "polymac/layer/encoded_linear.hpp"
@@ -60,12 +60,6 @@ requires(Group > 0 && Bits < 8) struct table_arithmetic<mac::bit_weights<Bits, E
 template <Mac M>
 using row_element = std::conditional_t<layer::detail::TableElement<typename M::weight>, typename M::weight, float>;
 
-/// y = silu(a) * b, silu(a) = a / (1 + exp(-a)); y may be a. The gate of SwiGLU (Shazeer, 2020, arXiv 2002.05202).
-inline void gate_row(const float* a, const float* b, float* y, float* scratch, std::size_t count) noexcept {
-  kernel::exp_of(a, scratch, count, 0.0f, -1.0f);
-  for (std::size_t i = 0; i < count; ++i) y[i] = a[i] / (1.0f + scratch[i]) * b[i];
-}
-
 }  // namespace detail
 
 /// The arithmetic of the embedding and the classifier where nothing else is said: M, and mac::int8 for weights of fewer
@@ -78,7 +72,7 @@ using table_of = typename detail::table_arithmetic<M>::type;
 ///   M       the arithmetic of the products with weights, one that layer::coding knows: mac::float32, bf16, fp16, int8 (a
 ///           scale for each column, activations of 8 bits with a scale for each token), bit_weights in groups (with zero
 ///           points; the same activations), dfp<int16>, l_mul
-///   Cache   how keys and values are kept
+///   Cache   how keys and values are kept, which decides about the arithmetic of attention
 ///   Table   the arithmetic of the embedding and the classifier
 ///
 /// Normalisations, rotations, softmax and the gate are float32. Weights are encoded and packed once, at construction;
@@ -89,7 +83,9 @@ template <Mac M, Mac Cache = mac::float32, Isa I = isa::native, Mac Table = tabl
 class decoder {
   using product = layer::encoded_linear<M, I>;
   using table_product = layer::encoded_linear<Table, I>;
+  using gated_product = layer::encoded_gated<M, activation::silu, I>;
   using cache = layer::kv_cache<Cache, I>;
+  using attention = layer::attention<typename layer::detail::cache_format<Cache>::computed_as, I>;
 
  public:
   /// Nothing of `weights` is kept. Throws polymac::error (or sets `status()` where exceptions are off) on what does not
@@ -161,7 +157,7 @@ class decoder {
   static constexpr std::size_t alignment = 64;
 
   /// What lies in the workspace, in the order of the plan.
-  enum tensor : std::size_t { residual, normed, joined, attended, added, gates, scratch, operands, tensors };
+  enum tensor : std::size_t { residual, normed, joined, attended, added, gates, operands, tensors };
   struct memory {
     std::byte* begin;
     const arena_plan* plan;
@@ -172,7 +168,9 @@ class decoder {
   };
 
   struct parts {
-    product joined, output, gates, down;
+    product joined, output;
+    gated_product gates;
+    product down;
     layer::rms_norm attention_norm, feed_forward_norm;
     cache held;
   };
@@ -193,8 +191,7 @@ class decoder {
     layers_.reserve(shape_.layers);
     for (const auto& l : w.layers) {
       const std::array<matrix_view<const float>, 3> qkv{l.query, l.key, l.value};
-      const std::array<matrix_view<const float>, 2> gated{l.gate, l.up};
-      layers_.push_back({product(qkv), product(l.output), product(gated), product(l.down),
+      layers_.push_back({product(qkv), product(l.output), gated_product(l.gate, l.up), product(l.down),
                          layer::rms_norm(l.attention_norm, shape_.epsilon),
                          layer::rms_norm(l.feed_forward_norm, shape_.epsilon),
                          cache({shape_.key_heads, size, size, capacity_})});
@@ -206,7 +203,7 @@ class decoder {
     final_norm_.emplace(w.final_norm, shape_.epsilon);
     rope_.emplace(size, capacity_, layer::rope_options{.base = static_cast<double>(shape_.rope_base)});
     attention_.emplace(layer::attention_shape{shape_.heads, shape_.key_heads, size, size},
-                       layer::attention_options{.mask = layer::causal::bottom_right});
+                       layer::attention_options{.direction = layer::causal::bottom_right});
     classifier_.emplace(w.classifier);
     for (const auto* s : {&final_norm_->status(), &rope_->status(), &attention_->status(), &classifier_->status()})
       if (!s->ok()) return *s;
@@ -269,24 +266,23 @@ class decoder {
   }
 
   /// Lives of what lies in the workspace, in steps of a layer: 0 joined product, 1 attention, 2 output, 3 norm, 4 gates,
-  /// 5 gate, 6 down, 7 norm.
+  /// 5 down, 6 norm.
   polymac::status plan() {
     const auto bytes = [&](std::size_t width) { return block_ * width * sizeof(float); };
     const parts& p = layers_[0];
     std::array<arena_request, tensors> requests{};
-    requests[residual] = {bytes(shape_.width), 0, 7};
-    requests[normed] = {bytes(shape_.width), 0, 7};
+    requests[residual] = {bytes(shape_.width), 0, 6};
+    requests[normed] = {bytes(shape_.width), 0, 6};
     requests[joined] = {bytes(shape_.width + 2 * shape_.key_width()), 0, 1};
     requests[attended] = {bytes(shape_.width), 1, 2};
-    requests[added] = {bytes(shape_.width), 2, 7};
-    requests[gates] = {bytes(2 * shape_.hidden), 4, 6};
-    requests[scratch] = {shape_.hidden * sizeof(float), 5, 5};
-    std::size_t most = attention_->workspace_bytes(block_, capacity_);
+    requests[added] = {bytes(shape_.width), 2, 6};
+    requests[gates] = {bytes(shape_.hidden), 4, 5};
+    std::size_t most = attention_->workspace_bytes(block_, p.held);
     for (const std::size_t b :
          {p.joined.workspace_bytes(block_), p.output.workspace_bytes(block_), p.gates.workspace_bytes(block_),
           p.down.workspace_bytes(block_), classifier_->workspace_bytes(block_)})
       most = polymac::detail::greater(most, b);
-    requests[operands] = {most + alignment, 0, 7};
+    requests[operands] = {most + alignment, 0, 6};
     auto planned = plan_arena(requests, alignment);
     if (!planned.ok()) return planned.status();
     plan_ = std::move(*planned);
@@ -321,7 +317,7 @@ class decoder {
     const std::size_t keys = shape_.key_width(), hidden = shape_.hidden, row = width + 2 * keys;
     const matrix_view<float> x(at.floats(residual), count, width), h(at.floats(normed), count, width);
     const matrix_view<float> qkv(at.floats(joined), count, row), a(at.floats(attended), count, width);
-    const matrix_view<float> more(at.floats(added), count, width), gate(at.floats(gates), count, 2 * hidden);
+    const matrix_view<float> more(at.floats(added), count, width), gate(at.floats(gates), count, hidden);
     const auto heads = [&](float* data, std::size_t number) {
       return heads_view<float>(data, 1, count, number, size, count * row, row, size);
     };
@@ -340,10 +336,7 @@ class decoder {
       if (s.ok()) s = p.output(a, more, ws);
       if (s.ok()) s = p.feed_forward_norm.add(x, more, h);
       if (s.ok()) s = p.gates(h, gate, ws);
-      if (!s.ok()) break;
-      for (std::size_t t = 0; t < count; ++t)
-        detail::gate_row(gate.row(t), gate.row(t) + hidden, gate.row(t), at.floats(scratch), hidden);
-      s = p.down(matrix_view<const float>(gate.data, count, hidden, gate.stride), more, ws);
+      if (s.ok()) s = p.down(gate, more, ws);
       const auto& next = l + 1 < layers_.size() ? layers_[l + 1].attention_norm : *final_norm_;
       if (s.ok()) s = next.add(x, more, h);
     }
@@ -361,7 +354,7 @@ class decoder {
   std::vector<parts> layers_;
   std::optional<layer::rms_norm> final_norm_;
   std::optional<layer::rope> rope_;
-  std::optional<layer::attention<Cache, I>> attention_;
+  std::optional<attention> attention_;
   std::optional<table_product> classifier_;
   std::optional<layer::embedding<detail::row_element<Table>>> embedding_;
   arena_plan plan_;
