@@ -11,6 +11,8 @@
 
 #include "polymac/core/block.hpp"
 #include "polymac/core/buffer.hpp"
+#include "polymac/epilogue/dequantize.hpp"
+#include "polymac/epilogue/scale.hpp"
 #include "polymac/layer/dynamic_range.hpp"
 #include "polymac/layer/gated.hpp"
 #include "polymac/layer/insides.hpp"
