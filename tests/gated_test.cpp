@@ -92,7 +92,7 @@ TEMPLATE_TEST_CASE("the epilogue of pairs is its scalar form, wherever a pair st
   for (std::size_t c = 0; c < stride; ++c) scales.push_back(0.5f + random.unit()), biases.push_back(random.unit());
   for (std::size_t r = 0; r < rows; ++r) row_scales.push_back(random.unit() * 0.01f);
   const kernel::scaled_gate<activation::gelu, TestType> scaled{activation::gelu{}, scales.data(), biases.data(),
-                                                               row_scales.data(), 2};
+                                                               row_scales.data()};
   std::vector<float> sums(rows * stride);
   std::vector<std::int32_t> codes(rows * stride);
   for (float& s : sums) s = 8.0f * random.unit() - 4.0f;
@@ -124,8 +124,9 @@ TEMPLATE_TEST_CASE("the epilogue of pairs is its scalar form, wherever a pair st
   };
   check(plain, sums);
   check(scaled, codes);
-  static_assert(polymac::epilogue::PairStage<decltype(plain)> && polymac::epilogue::JoinsMany<decltype(plain), float> &&
-                polymac::epilogue::JoinsMany<decltype(scaled), std::int32_t>);
+  using polymac::epilogue::JoinsMany;
+  static_assert(polymac::epilogue::PairStage<decltype(plain)> && JoinsMany<decltype(plain), float, TestType> &&
+                JoinsMany<decltype(scaled), std::int32_t, TestType>);
 }
 
 namespace {

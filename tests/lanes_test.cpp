@@ -8,6 +8,7 @@
 #include "polymac/epilogue/dequantize.hpp"
 #include "polymac/epilogue/requantize.hpp"
 #include "polymac/isa/all.hpp"
+#include "polymac/kernel/gate.hpp"
 #include "support/random.hpp"
 
 #include <array>
@@ -229,4 +230,27 @@ TEST_CASE("a float form that is proved equals the integers for every sum") {
   }
   INFO(proved << " of " << all << " columns proved");
   CHECK(proved * 100 >= all * 95);
+}
+
+TEST_CASE("pairs of columns are joined as the scalar form says") {
+  random_source random(9);
+  const std::vector<float> sums = polymac_test::uniform<float>(random, 160);
+  const std::vector<float> scales = polymac_test::uniform<float>(random, 160);
+  std::vector<std::int32_t> codes(sums.size());
+  for (auto& c : codes) c = static_cast<std::int32_t>(random.integer(-30000, 30000));
+  const float row_scale = 0.01f;
+  // No function: both forms have the same bits.
+  const pm::kernel::gate<pm::activation::linear> plain{{}};
+  const pm::kernel::scaled_gate<pm::activation::linear> scaled{{}, scales.data(), sums.data(), &row_scale};
+  std::size_t wrong = 0;
+  for (std::size_t count = 1; count <= 40; ++count) {
+    std::vector<float> y(41, 77.0f), z(41, 77.0f);
+    plain.many(sums.data() + 3, count, 0, 0, y.data());
+    scaled.many(codes.data() + 5, count, 0, 2, z.data());
+    for (std::size_t i = 0; i < count; ++i)
+      wrong += y[i] != plain(sums[3 + 2 * i], sums[4 + 2 * i], 0, i) ||
+               z[i] != scaled(codes[5 + 2 * i], codes[6 + 2 * i], 0, 2 + i);
+    wrong += y[count] != 77.0f || z[count] != 77.0f;
+  }
+  CHECK(wrong == 0);
 }

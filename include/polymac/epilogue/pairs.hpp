@@ -16,25 +16,20 @@ namespace epilogue {
 ///   check(columns) noexcept -> status                      of the columns of sums
 ///   operator()(first, second, row, column) noexcept        the sums of the columns 2 c and 2 c + 1; column: c
 ///
-/// A stage may do the same on many pairs, in three steps that the kernel calls on arrays in L1:
-///   reals(sums, count, row, column, to) noexcept           what `count` sums from column `column` on stand for, floats
-///   join(first, second, count) noexcept                    first[i] = result of first[i] and second[i]; both can be
-///                                                          read and written up to the next multiple of 16
-///   round(value) noexcept                                  float -> output
-/// Both forms agree but for the last bits of functions like exp.
+/// A stage may do the same on many pairs side by side, in registers:
+///   many(sums, count, row, column, to) noexcept            to[i] = the output of column `column` + i, for `count` pairs
+///                                                          of one row; nothing beyond them is read or written
+/// Both forms agree but for the last bits of functions like exp; in the second, a value does not depend on where its
+/// pair stands.
 struct pair_stage : stage {};
 
 template <class S>
 concept PairStage = Stage<S> && std::derived_from<std::remove_cvref_t<S>, pair_stage>;
 
-/// Does S have the three steps, for sums of type V?
-template <class S, class V>
-concept JoinsMany = requires(const S& s, const V* sums, float* first, float* second, std::size_t n) {
-  { s.reals(sums, n, n, n, first) }
-  noexcept;
-  { s.join(first, second, n) }
-  noexcept;
-  { s.round(*first) }
+/// Does S have that form, for sums of type V and outputs of type Out?
+template <class S, class V, class Out>
+concept JoinsMany = requires(const S& s, const V* sums, Out* to, std::size_t n) {
+  { s.many(sums, n, n, n, to) }
   noexcept;
 };
 

@@ -6,15 +6,15 @@
 //
 // Where the instruction set has blocks of sums (isa/lanes.hpp) and every stage takes them, 64 sums are finished at a
 // time: 4 x 16, 2 x 32 or 1 x 64, because packing to bytes costs the same for one register as for four. Else the scalar
-// stages run in loops of constant length that compilers turn into vector code. Stages that join pairs of columns have a
-// way of their own (kernel/finish_pairs.hpp).
+// stages run in loops of constant length that compilers turn into vector code. Stages that join pairs of columns
+// (epilogue/pairs.hpp) finish a row of a tile at a time, and write half as many columns.
 #pragma once
 
 #include "polymac/core/extents.hpp"
 #include "polymac/core/view.hpp"
 #include "polymac/epilogue/epilogue.hpp"
+#include "polymac/epilogue/pairs.hpp"
 #include "polymac/isa/all.hpp"
-#include "polymac/kernel/finish_pairs.hpp"
 
 #include <cstddef>
 #include <type_traits>
@@ -150,6 +150,21 @@ struct finisher {
   }
 };
 
+/// Pairs of sums through a stage that joins them.
+template <class Epilogue, class Sum, class Output>
+constexpr void finish_pairs(const Epilogue& epilogue, const Output& output, const Sum* sums, std::size_t stride,
+                            const output_block& place) noexcept {
+  const std::size_t column = (place.offset + place.column) / 2, pairs = place.columns / 2;
+  for (std::size_t r = 0; r < place.rows; ++r, sums += stride) {
+    auto* const out = output.row(place.row + r) + column;
+    if constexpr (epilogue::JoinsMany<Epilogue, Sum, std::remove_pointer_t<decltype(output.row(0))>>)
+      epilogue.many(sums, pairs, place.row + r, column, out);
+    else
+      for (std::size_t c = 0; c < pairs; ++c)
+        out[c] = epilogue(sums[2 * c], sums[2 * c + 1], place.row + r, column + c);
+  }
+}
+
 }  // namespace detail
 
 /// output[row][column] = epilogue(sums[row][column]) for the elements of `place`. `sums` can be read up to the end of
@@ -158,12 +173,7 @@ template <Isa I, class Sum, class Epilogue, class Output>
 constexpr void finish(const Epilogue& epilogue, const Output& output, const Sum* sums, std::size_t stride,
                       const output_block& place) noexcept {
   if constexpr (epilogue::PairStage<Epilogue>) {
-    const detail::pair_finisher<Epilogue, Sum, Output> f{
-        epilogue, output, sums, stride, place.row, place.rows, (place.offset + place.column) / 2, place.columns / 2};
-    if constexpr (epilogue::JoinsMany<Epilogue, Sum>)
-      f.many();
-    else
-      f.one_by_one();
+    detail::finish_pairs(epilogue, output, sums, stride, place);
   } else {
     const detail::finisher<I, Sum, Epilogue, Output> f{epilogue, output, sums, stride, place};
     if constexpr (detail::finishes_in_lanes<I, Sum, Epilogue>()) {

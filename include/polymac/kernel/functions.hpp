@@ -38,7 +38,6 @@ inline constexpr std::size_t function_lanes = float_register::size;
 #else
 inline constexpr std::size_t function_lanes = 1;
 #endif
-static_assert(16 % function_lanes == 0);
 
 inline float exp_of_value(float x) noexcept { return std::exp(x); }
 inline float tanh_of_value(float x) noexcept { return std::tanh(x); }
@@ -72,18 +71,6 @@ void apply(const Function& f, const float* x, float* y, std::size_t count) noexc
   }
 #else
   for (std::size_t i = 0; i < count; ++i) y[i] = f(x[i]);
-#endif
-}
-
-/// first[i] *= f(second[i]). Both can be read, and `first` be written, up to the next multiple of 16.
-template <class Function>
-void multiply_by(const Function& f, float* first, float* second, std::size_t count) noexcept {
-#if POLYMAC_HAS_XSIMD
-  using type = detail::float_register;
-  for (std::size_t i = 0; i < count; i += detail::function_lanes)
-    (type::load_unaligned(first + i) * f(type::load_unaligned(second + i))).store_unaligned(first + i);
-#else
-  for (std::size_t i = 0; i < count; ++i) first[i] *= f(second[i]);
 #endif
 }
 

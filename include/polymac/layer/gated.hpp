@@ -65,7 +65,7 @@ struct interleaved_rows {
 ///   OnCodes     are the sums codes with scales? By default where activations of M are integers or blocks of them
 ///
 /// One product of 2 columns x depth weights: those of w and v alternate in the panels, so an output is made of two sums
-/// that lie side by side in a tile, and half as many columns are written as are added up (kernel/finish_pairs.hpp). The
+/// that lie side by side in a tile, and half as many columns are written as are added up (kernel/gate.hpp). The
 /// sums themselves never leave L1.
 ///
 /// Of codes, sums become reals first, with a scale for each column and one for each row of x, and the biases are added
@@ -138,7 +138,7 @@ class gated {
       s = polymac::status::make(errc::shape, "gated: expected a scale for each of ", x.rows, " rows or none, got ",
                                 row_scales.size());
     if (!s.ok() || x.rows == 0) return s;
-    multiply(x, stages(row_scales.empty() ? nullptr : row_scales.data(), 0), y, rows);
+    multiply(x, stages(row_scales.empty() ? nullptr : row_scales.data()), y, rows);
     return {};
   }
   /// Floats that are quantised row by row, the largest magnitude of a row being 127 (layer::dynamic_range); a row with
@@ -160,7 +160,7 @@ class gated {
     // The codes as rows of x, of which only those of the range are there.
     const matrix_view<const activation> q(codes, count, depth());
     const matrix_view<Out> part(y.row(rows.begin), count, y.columns, y.stride);
-    multiply(q, stages(scales, 0), part, {});
+    multiply(q, stages(scales), part, {});
     return {};
   }
   /// Bytes of workspace for so many rows of floats: a code for each element, and a scale for each row. The largest
@@ -183,8 +183,8 @@ class gated {
   std::size_t code_bytes(std::size_t rows) const noexcept {
     return (rows * depth() * sizeof(activation) + alignment - 1) / alignment * alignment;
   }
-  kernel::scaled_gate<Activation, Out> stages(const float* row_scales, std::size_t first_row) const noexcept {
-    return {activation_, scales_.data(), biases_.data(), row_scales, first_row};
+  kernel::scaled_gate<Activation, Out> stages(const float* row_scales) const noexcept {
+    return {activation_, scales_.data(), biases_.data(), row_scales};
   }
   template <class Stages>
   void multiply(const matrix_view<const activation>& x, const Stages& stages, const matrix_view<Out>& y,
