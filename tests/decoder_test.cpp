@@ -125,7 +125,7 @@ struct running {
 };
 
 constexpr decoder_shape small{12, 10, 2, 6, 3, 11, 24};
-const ids text{1, 5, 10, 0, 7, 7, 3, 2, 9, 4, 8, 6, 1, 0, 5, 3, 10, 2, 2, 6};
+const ids sequence{1, 5, 10, 0, 7, 7, 3, 2, 9, 4, 8, 6, 1, 0, 5, 3, 10, 2, 2, 6};
 
 double largest_difference(const std::vector<float>& got, const std::vector<row>& expected) {
   const std::size_t columns = expected[0].size();
@@ -145,7 +145,7 @@ TEST_CASE("logits are those of plain loops in double") {
     for (const bool tied : {true, false}) {
       INFO(shape.width << ", tied: " << tied);
       const decoder_weights w = seeded(shape, tied);
-      ids tokens = text;
+      ids tokens = sequence;
       for (std::int32_t& t : tokens) t %= static_cast<std::int32_t>(shape.vocabulary);
       const std::vector<row> expected = reference(w, tokens);
       double scale = 0;
@@ -160,7 +160,7 @@ TEST_CASE("blocks of tokens give what tokens one by one give") {
   const decoder_weights w = seeded(small, true);
   running alone(w, {.block = 1});
   std::vector<float> expected;
-  for (const std::int32_t t : text) {
+  for (const std::int32_t t : sequence) {
     const auto logits = alone({t}, 1);
     expected.insert(expected.end(), logits.begin(), logits.end());
   }
@@ -173,30 +173,30 @@ TEST_CASE("blocks of tokens give what tokens one by one give") {
   for (const std::size_t block : {2u, 5u, 16u, 64u}) {
     INFO(block);
     running r(w, {.block = block});
-    CHECK(close(r(text, text.size())));
+    CHECK(close(r(sequence, sequence.size())));
     // Logits of the last tokens only, which begin within a block.
     for (const std::size_t last : {1u, 3u, 9u}) {
       r.of.clear();
       CHECK(r.of.tokens() == 0);
-      CHECK(close(r(text, last)));
+      CHECK(close(r(sequence, last)));
     }
     // A prompt, none of whose logits are wanted, and the rest one by one.
     r.of.clear();
-    r(ids(text.begin(), text.end() - 4), 0);
-    for (std::size_t i = 4; i > 1; --i) r({text[text.size() - i]}, 0);
-    CHECK(close(r({text.back()}, 1)));
+    r(ids(sequence.begin(), sequence.end() - 4), 0);
+    for (std::size_t i = 4; i > 1; --i) r({sequence[sequence.size() - i]}, 0);
+    CHECK(close(r({sequence.back()}, 1)));
   }
 }
 
 TEST_CASE("a sequence can be cut off and go on") {
   const decoder_weights w = seeded(small, true);
   running r(w);
-  const auto whole = r(text, 1);
+  const auto whole = r(sequence, 1);
   REQUIRE(r.of.truncate(13).ok());
   CHECK(r.of.tokens() == 13);
   r({1, 2, 3}, 0);
   REQUIRE(r.of.truncate(13).ok());
-  CHECK(r(ids(text.begin() + 13, text.end()), 1) == whole);
+  CHECK(r(ids(sequence.begin() + 13, sequence.end()), 1) == whole);
   CHECK(r.of.truncate(21).text() == "decoder: expected at most the 20 tokens that are held, got 21");
   CHECK(r.of.tokens() == 20);
 }
@@ -209,9 +209,9 @@ TEST_CASE("a token takes no heap") {
   bool good = true;
   {
     const polymac_test::no_allocation none;
-    good = d(std::span(text).first(9), {}, workspace(memory)).ok();
-    for (std::size_t i = 9; i < text.size(); ++i)
-      good = good && d(std::span(text).subspan(i, 1), {logits.data(), 1, small.vocabulary}, workspace(memory)).ok();
+    good = d(std::span(sequence).first(9), {}, workspace(memory)).ok();
+    for (std::size_t i = 9; i < sequence.size(); ++i)
+      good = good && d(std::span(sequence).subspan(i, 1), {logits.data(), 1, small.vocabulary}, workspace(memory)).ok();
     d.clear();
   }
   CHECK(good);
@@ -220,7 +220,7 @@ TEST_CASE("a token takes no heap") {
 TEST_CASE("what does not fit is refused, and nothing is lost") {
   const decoder_weights w = seeded(small, true);
   running r(w);
-  r(ids(text.begin(), text.begin() + 18), 0);
+  r(ids(sequence.begin(), sequence.begin() + 18), 0);
   std::vector<float> logits(30 * small.vocabulary, -1.0F);
   const matrix_view<float> one(logits.data(), 1, small.vocabulary);
   const workspace ws(r.memory);
@@ -239,14 +239,14 @@ TEST_CASE("what does not fit is refused, and nothing is lost") {
   refused({1}, {logits.data(), 2, 11}, ws, "expected logits of at most 1 x 11, got 2 x 11");
   refused({1}, {logits.data(), 1, 10}, ws, "got 1 x 10");
   refused({1}, {nullptr, 1, 11}, ws, "has no data");
-  refused({1}, {logits.data(), 1, 11, 3}, ws, "strides");
+  refused({1, 2}, {logits.data(), 2, 11, 3}, ws, "strides");
   refused({1}, one, {}, "expected a workspace of");
   refused({1}, one, {r.memory.data(), r.of.workspace_bytes() - 1}, "expected a workspace of");
   CHECK(r.of({}, {nullptr, 0, 0}, {}).ok());  // nothing to do
   // It goes on as if nothing had been asked.
   running other(w);
-  const auto expected = other(text, 1);
-  const auto got = r({text[18], text[19]}, 1);
+  const auto expected = other(sequence, 1);
+  const auto got = r({sequence[18], sequence[19]}, 1);
   for (std::size_t i = 0; i < got.size(); ++i) CHECK(std::abs(got[i] - expected[i]) < 2e-5F);
   r(ids(4, 0), 0);  // full
   CHECK(r.of(ids{0}, {}, ws).code() == errc::short_buffer);

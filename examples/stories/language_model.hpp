@@ -41,7 +41,7 @@ std::span<const arithmetic> all_arithmetics();
 /// Null where there is none of that name.
 const arithmetic* find_arithmetic(std::string_view name);
 
-// Each in a translation unit of its own, or with those that share steps.
+// Those that share steps are in one translation unit: what keys and values need is compiled once for them.
 model_pointer make_float32(const decoder_weights& w);
 model_pointer make_bf16(const decoder_weights& w);
 model_pointer make_fp16(const decoder_weights& w);
