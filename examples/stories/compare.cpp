@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "compare.hpp"
+#include "bandwidth.hpp"
 #include "examples/mlperf_tiny/progress.hpp"
 #include "examples/streaming/timing.hpp"
 #include "polymac/model/sampling.hpp"
@@ -49,32 +50,6 @@ double loss_of(std::span<const float> logits, std::span<const std::int32_t> toke
   return sum / static_cast<double>(tokens.size());
 }
 
-/// Bytes a second of the fastest of some passes of a loop that does nothing but read.
-double read_bandwidth(std::size_t bytes) {
-  constexpr std::size_t streams = 4;
-  const std::size_t words = std::max<std::size_t>(bytes / sizeof(std::uint64_t) / streams, 1);
-  std::vector<std::uint64_t> memory(streams * words, 1);
-  volatile std::uint64_t kept = 0;
-  double best = 0;
-  for (int trial = 0; trial < 50; ++trial) {
-    constexpr int repeats = 20;
-    stopwatch clock;
-    for (int i = 0; i < repeats; ++i) {
-      const std::uint64_t* const from = memory.data();
-      std::uint64_t a = 0, b = 0, c = 0, d = 0;
-      for (std::size_t k = 0; k < words; ++k) {
-        a += from[k];
-        b += from[words + k];
-        c += from[2 * words + k];
-        d += from[3 * words + k];
-      }
-      kept = kept + a + b + c + d;
-    }
-    best = std::max(best, static_cast<double>(repeats * streams * words * sizeof(std::uint64_t)) / clock.lap());
-  }
-  return best;
-}
-
 /// Tokens a second of prefill and of decoding the golden text.
 status measure(language_model& model, std::span<const std::int32_t> input, std::size_t vocabulary, std::size_t passes,
                compared& row) {
@@ -98,7 +73,9 @@ status measure(language_model& model, std::span<const std::int32_t> input, std::
   row.prefill = tokens / median(prefill);
   row.decode = tokens / median(decode);
   row.bandwidth = read_bandwidth(row.weight_bytes);
-  row.share = row.decode * static_cast<double>(row.weight_bytes) / row.bandwidth;
+  // A token reads all weights once, and what the cache holds of the tokens up to it.
+  const double read = static_cast<double>(row.weight_bytes) + static_cast<double>(row.cache_bytes) * (tokens + 1) / 2;
+  row.share = row.decode * read / row.bandwidth;
   return {};
 }
 

@@ -20,7 +20,7 @@ struct compared {
   double loss = 0;                 ///< negative log-likelihood of a token of the golden text
   double prefill = 0, decode = 0;  ///< tokens a second
   double bandwidth = 0;            ///< bytes a second, of a loop that reads as many bytes as there are weights
-  double share = 0;                ///< of that bandwidth that reading the weights takes in decoding
+  double share = 0;                ///< of that bandwidth that decoding makes use of
 };
 
 struct comparison {

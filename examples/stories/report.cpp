@@ -41,8 +41,8 @@ equal        tokens of the greedy text before the first that is not the golden o
 loss         negative log-likelihood of a token of the golden text, each after the right ones
 prefill      tokens a second of the golden text in blocks of 16
 decode       the same one by one
-bandwidth    share of the read bandwidth that the weights take in decoding; the bandwidth is that of a loop that reads as
-             many bytes, in GB/s behind it
+bandwidth    share of the read bandwidth in decoding: bytes of weights and of the cache that a token reads, in its time; the
+             bandwidth, in GB/s behind it, is that of a loop that reads as many bytes as there are weights
 )";
 
 }  // namespace
