@@ -9,6 +9,7 @@
 //                                                                         `bandwidth`: of what this core reads from as
 //                                                                         many bytes as the cache has
 #include "bench/attention_problem.hpp"
+#include "bench/huge_pages.hpp"
 #include "bench/peers.hpp"
 #include "bench/report.hpp"
 #if POLYMAC_PEER_ONEDNN

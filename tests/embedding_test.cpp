@@ -133,7 +133,8 @@ TEST_CASE("embeddings say what is wrong") {
   }
   const std::vector<std::int32_t> good = {0, 3, 1};
   CHECK(layer(good, out).text() == "embedding: expected y of 3 x 3, got 2 x 3");
-  CHECK(layer(good, matrix_view<float>(nullptr, 3, 3)).code() == polymac::errc::parameter);
+  CHECK(layer(good, matrix_view<float>(nullptr, 3, 3)).text() == "embedding: the view y has no data");
+  CHECK(layer(good, matrix_view<float>(y.data(), 3, 3, 2)).code() == polymac::errc::shape);
   CHECK(y == std::vector<float>(6, 7.0f));
   CHECK(layer({}, matrix_view<float>(nullptr, 0, 3)).ok());
   CHECK(tied.classify(matrix_view<const float>(table.data(), 4, 2), matrix_view<float>(y.data(), 1, 4)).code() ==
@@ -147,7 +148,8 @@ TEST_CASE("embeddings say what is wrong") {
   const std::vector<float> scales = {1, 1, 0, 1};
   CHECK(complaint([&] { embedding<std::int8_t>(i8(codes.data(), 4, 3), scales); }) ==
         "embedding: expected finite scales above 0, row 2");
-  CHECK(complaint([&] { embedding<float>(matrix_view<const float>(nullptr, 4, 3)); }) != "");
+  CHECK(complaint([&] { embedding<float>(matrix_view<const float>(nullptr, 4, 3)); }) ==
+        "embedding: the table has no data");
   CHECK(complaint([&] { embedding<float>(matrix_view<const float>(table.data(), 0, 3)); }) != "");
   CHECK(complaint([&] { tied_embedding<polymac::mac::float32>(matrix_view<const float>(table.data(), 4, 0)); }) != "");
 }

@@ -156,6 +156,8 @@ TEMPLATE_TEST_CASE("norms say what is wrong", "", rms_norm, layer_norm) {
   CHECK(layer(view(x, 3, 4), matrix_view<float>(nullptr, 3, 4)).text() == name + ": the view y has no data");
   CHECK(layer.add(view(x, 3, 4), view(x, 2, 4), view(y, 3, 4)).text() ==
         name + ": expected x and addend of n x 4, got 3 x 4 and 2 x 4");
+  CHECK(layer.add(view(x, 3, 4), matrix_view<const float>(nullptr, 3, 4), view(y, 3, 4)).text() ==
+        name + ": the view addend has no data");
   CHECK(x == std::vector<float>(12, 1.0f));
   CHECK(y == std::vector<float>(12, 7.0f));
   CHECK(layer(matrix_view<const float>(nullptr, 0, 4), matrix_view<float>(nullptr, 0, 4)).ok());

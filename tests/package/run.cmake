@@ -33,7 +33,8 @@ elseif(CASE STREQUAL "pkg_config")
 
 else()
   run("${CMAKE_COMMAND}" -G "${GENERATOR}" -S "${SOURCE}/tests/package/${CASE}" -B "${build}"
-      "-DCMAKE_CXX_COMPILER=${COMPILER}" -DCMAKE_BUILD_TYPE=Release "-DCMAKE_PREFIX_PATH=${installed}"
+      "-DCMAKE_CXX_COMPILER=${COMPILER}" -DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG"
+      "-DCMAKE_PREFIX_PATH=${installed}"
       "-DPOLYMAC_SOURCE=${SOURCE}")
   run("${CMAKE_COMMAND}" --build "${build}")
   run("${build}/app")

@@ -166,12 +166,19 @@
 #define POLYMAC_INLINE_LAMBDA
 #define POLYMAC_UNROLL
 #else
+#if defined(POLYMAC_INLINE_AS_CALLS)
+// Only for polymac's own tests at -O0, where copies of a function in all its callers are most of what g++ does. They are
+// one program with the flags of one instruction set, so untagged functions may be symbols there.
+#define POLYMAC_INLINE inline
+#define POLYMAC_INLINE_LAMBDA
+#else
 /// Inlines always: register tiles must not pass through memory, and untagged functions must not become symbols.
 #define POLYMAC_INLINE inline __attribute__((always_inline))
+/// The same for a lambda, behind its parameters.
+#define POLYMAC_INLINE_LAMBDA __attribute__((always_inline))
+#endif
 /// Inlines never: a tile has the registers for itself, and what surrounds it cannot push its pointers to the stack.
 #define POLYMAC_NOINLINE __attribute__((noinline))
-/// The same as POLYMAC_INLINE for a lambda, behind its parameters.
-#define POLYMAC_INLINE_LAMBDA __attribute__((always_inline))
 #if defined(__clang__)
 #define POLYMAC_UNROLL _Pragma("clang loop unroll(full)")
 #else

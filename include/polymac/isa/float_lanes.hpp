@@ -45,7 +45,7 @@ POLYMAC_INLINE T rounded_to(float v) noexcept {
 ///
 ///   load, store, from_int(integers), broadcast, add, subtract, multiply, multiply_add(a, b, c) = a b + c
 ///   store(T* to, v)            rounded to T: bfloat16, float16, std::uint8_t, std::int8_t, std::int16_t
-///   larger(a, b)               the larger one; b where one of them is NaN
+///   larger(a, b), smaller(a, b) of the two; b where one of them is NaN
 ///   power_of_two(raised)       2^n of the float n + 127 + 1.5 * 2^23, n in [-127, 127]; 0 for -127
 ///   tanh(v)
 ///   largest(v), sum(v)         over the lanes
@@ -69,6 +69,7 @@ struct float_lanes {
   static POLYMAC_INLINE type power_of_two(type raised) noexcept {
     return std::bit_cast<float>(std::bit_cast<std::uint32_t>(raised) << 23);
   }
+  static POLYMAC_INLINE type smaller(type a, type b) noexcept { return a < b ? a : b; }
   static POLYMAC_INLINE type tanh(type v) noexcept { return std::tanh(v); }
   static POLYMAC_INLINE float largest(type v) noexcept { return v; }
   static POLYMAC_INLINE float sum(type v) noexcept { return v; }
@@ -106,6 +107,13 @@ struct xsimd_lanes {
     return xsimd::select(a > b, a, b);  // vmaxq hands NaN on from both sides
 #else
     return xsimd::max(a, b);
+#endif
+  }
+  static POLYMAC_INLINE type smaller(const type& a, const type& b) noexcept {
+#if defined(__ARM_NEON)
+    return xsimd::select(a < b, a, b);
+#else
+    return xsimd::min(a, b);
 #endif
   }
   static POLYMAC_INLINE type power_of_two(const type& raised) noexcept {

@@ -48,25 +48,19 @@ struct attention_product {
 
 namespace detail {
 
-/// Codes of reals in [-Limit, Limit] with a scale from the largest of them, rounded half away from zero. All zero: codes
+/// Codes of reals in [-Limit, Limit] with a scale from the largest of them, rounded to the nearest, ties to even. All zero: codes
 /// 0, scale 0. NaN or infinity: the scale is NaN, which carries it into every result.
 template <class Code, std::int32_t Limit>
 struct attention_codes {
+  static constexpr float limit = static_cast<float>(Limit);
   static constexpr float scale_of(float largest) noexcept {
-    return largest <= std::numeric_limits<float>::max() ? largest / static_cast<float>(Limit)
+    return largest <= std::numeric_limits<float>::max() ? largest / limit
                                                         : std::numeric_limits<float>::quiet_NaN();
   }
   /// 1 / scale, or 0 where there is none.
   static constexpr float inverse_of(float scale) noexcept {
     const float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
     return inverse <= std::numeric_limits<float>::max() ? inverse : 0.0f;
-  }
-  static constexpr Code code_of(float value, float inverse) noexcept {
-    const float scaled = value * inverse;
-    const float number = scaled == scaled ? scaled : 0.0f;
-    constexpr auto limit = static_cast<float>(Limit);
-    const float bounded = number < -limit ? -limit : number > limit ? limit : number;
-    return static_cast<Code>(static_cast<std::int32_t>(bounded < 0.0f ? bounded - 0.5f : bounded + 0.5f));
   }
 };
 

@@ -63,8 +63,6 @@ class packed_head {
 
   key_block<T> block(std::size_t begin, std::size_t) const noexcept {
     key_block<T> b;
-    b.keys = keys_ + begin / columns * key_stride_;
-    b.key_stride = key_stride_;
     if constexpr (has_starts) {
       b.key_starts = starts_ + begin;
       b.key_start_stride = columns;
@@ -76,8 +74,13 @@ class packed_head {
     if constexpr (has_scales) b.key_scale = key_scales_[begin / T::block];
     return b;
   }
-  /// Scales hold for blocks that begin at multiples of this.
-  static constexpr std::size_t scale_block = T::block;
+  using score_atom = typename T::score_atom;
+  static constexpr bool fetches_ahead = false;
+  static constexpr std::size_t key_run = T::block;
+  const typename T::key_panels::element* keys(std::size_t number) const noexcept {
+    return keys_ + number / columns * key_stride_;
+  }
+  std::size_t key_stride() const noexcept { return key_stride_; }
   const auto& key_summary() const noexcept { return key_summary_; }
   const auto& value_summary() const noexcept { return value_summary_; }
   /// Of the elements of a value, or none.
@@ -92,10 +95,8 @@ class packed_head {
       [[maybe_unused]] float inverse = 1.0f;
       if constexpr (has_scales) {
         float most = 0.0f;
-        for (std::size_t j = b; j < end; ++j) {
-          const float* const from = k.at(n, j, head);
-          for (std::size_t i = 0; i < k.size; ++i) most = larger_magnitude(most, from[i] - mean_[i]);
-        }
+        for (std::size_t j = b; j < end; ++j)
+          most = larger_magnitude(most, kernel::largest_magnitude<typename T::isa>(k.at(n, j, head), mean_, k.size));
         const float scale = product::codes::scale_of(most);
         key_scales_[(b - first) / T::block] = scale;
         inverse = product::codes::inverse_of(scale);
@@ -110,9 +111,9 @@ class packed_head {
             const float* const from = k.at(n, j + c, head);
             key* const to = key_rows_ + c * k.size;
             if constexpr (has_scales)
-              for (std::size_t i = 0; i < k.size; ++i) to[i] = product::codes::code_of(from[i] - mean_[i], inverse);
+              kernel::to_codes<typename T::isa, true>(from, mean_, &inverse, product::codes::limit, to, k.size);
             else
-              for (std::size_t i = 0; i < k.size; ++i) to[i] = static_cast<key>(from[i]);
+              kernel::to_operands<typename T::isa>(from, to, k.size);
           }
           T::key_panels::write_columns(panel, key_rows_, k.size, count, k.size, key_summary_);
           if constexpr (has_starts) add_starts(panel, p, k.size);
@@ -171,9 +172,9 @@ class packed_head {
           const float* const from = v.at(n, j + t, head);
           value* const to = value_rows_ + t * v.size;
           if constexpr (has_scales)
-            for (std::size_t i = 0; i < v.size; ++i) to[i] = product::codes::code_of(from[i], inverses_[i]);
+            kernel::to_codes<typename T::isa, false>(from, nullptr, inverses_, product::codes::limit, to, v.size);
           else
-            for (std::size_t i = 0; i < v.size; ++i) to[i] = static_cast<value>(from[i]);
+            kernel::to_operands<typename T::isa>(from, to, v.size);
         }
         T::value_panels::write_rows(place(j), value_stride_, value_rows_, v.size, count, v.size, value_summary_);
       }

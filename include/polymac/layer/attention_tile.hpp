@@ -40,11 +40,12 @@ namespace detail {
 /// The types of attention with arithmetic M on instruction set I, and its extents that do not depend on shapes.
 template <Mac M, Isa I>
 struct attention_types {
+  using isa = I;
   using product = attention_product<M>;
   using score_mac = typename product::scores;
   using value_mac = typename product::template values<I>;
-  using score_atom = isa::best_atom<score_mac, I>;
-  using value_atom = isa::best_atom<value_mac, I>;
+  using score_atom = polymac::isa::best_atom<score_mac, I>;
+  using value_atom = polymac::isa::best_atom<value_mac, I>;
   using key_panels = operand_panels<score_atom>;
   using value_panels = operand_panels<value_atom>;
   using query_operand = typename score_mac::activation;
@@ -68,19 +69,17 @@ struct attention_types {
                 block % row::step == 0 && row::step % value_atom::depth == 0);
 };
 
-/// A block of keys and values in panels.
+/// A block of keys and values in panels, but for the keys themselves.
 template <class T>
 struct key_block {
-  const typename T::key_panels::element* keys = nullptr;  ///< the panel of the first key
-  std::size_t key_stride = 0;
   const typename T::key_start* key_starts = nullptr;  ///< of the first key; the same for all where the stride is 0
   std::size_t key_start_stride = 0;
   const typename T::value_panels::element* values = nullptr;  ///< the group of the first token, in the first panel
   std::size_t value_stride = 0;
   const float* key_scales = nullptr;    ///< for each key, or none
   float key_scale = 1.0f;               ///< of all
-  const float* value_scales = nullptr;  ///< for each token, at most 1 of the block's, or none
-  float value_scale = 1.0f;             ///< of the block
+  const float* value_scales = nullptr;  ///< for each token, or none
+  float value_scale = 1.0f;             ///< not less than any of them
 };
 
 /// A row of a tile: one query of one head.
@@ -159,17 +158,21 @@ class attention_tile {
   void begin(const attention_row* rows, std::size_t count) noexcept {
     rows_ = rows;
     count_ = count;
-    const std::size_t depth = tile_memory<T>::query_depth(*of_.shape), held = tile_memory<T>::held_values(*of_.shape);
+    const std::size_t depth = tile_memory<T>::query_depth(*of_.shape);
     for (std::size_t r = 0; r < count; ++r) {
       encode_query(rows[r].query, memory_.queries + r * depth, depth, memory_.query_scales[r]);
       sums_[r] = {};
     }
-    for (std::size_t i = 0; i < count * held; ++i) memory_.outputs[i] = 0.0f;
+    fresh_ = true;
   }
 
   /// Takes in the keys [first, last) of `source`, whose number `first` is key number `number` of the sequence. Keys that
   /// the rows see are told by their numbers.
   ///   source.block(begin, count) -> key_block<T>     begin: a multiple of `granularity`; count: at most T::block
+  ///   source.keys(key), key_stride()                 the panel of a key, a multiple of `granularity` within the block
+  ///                                                  asked for last, and the distance of panels
+  ///   Source::score_atom, key_run                    the atom of those panels; keys up to a multiple of key_run are in
+  ///                                                  panels that are equally far apart
   static constexpr std::size_t granularity = T::score_atom::columns;
   template <class Source>
   void take(const Source& source, std::size_t first, std::size_t last, std::size_t number) noexcept {
@@ -204,14 +207,24 @@ class attention_tile {
   /// Writes the results; rows that have seen no key are zeros. value_scales: of the elements of a value, or none.
   void finish(const float* value_scales) noexcept {
     const std::size_t held = tile_memory<T>::held_values(*of_.shape), size = of_.shape->value_size;
+    if (fresh_)
+      for (std::size_t i = 0; i < count_ * held; ++i) memory_.outputs[i] = 0.0f;
+    using lanes = typename row_type::lanes;
     for (std::size_t r = 0; r < count_; ++r) {
       const float sum = sums_[r].sum, inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
       const float* const from = memory_.outputs + r * held;
       float* const to = rows_[r].output;
-      if (value_scales == nullptr)
-        for (std::size_t c = 0; c < size; ++c) to[c] = from[c] * inverse;
-      else
-        for (std::size_t c = 0; c < size; ++c) to[c] = from[c] * inverse * value_scales[c];
+      const auto all = lanes::broadcast(inverse);
+      std::size_t c = 0;
+      if (value_scales == nullptr) {
+        for (; c + lanes::width <= size; c += lanes::width)
+          lanes::store(to + c, lanes::multiply(lanes::load(from + c), all));
+        for (; c < size; ++c) to[c] = from[c] * inverse;
+      } else {
+        for (; c + lanes::width <= size; c += lanes::width)
+          lanes::store(to + c, lanes::multiply(lanes::multiply(lanes::load(from + c), all), lanes::load(value_scales + c)));
+        for (; c < size; ++c) to[c] = from[c] * inverse * value_scales[c];
+      }
     }
   }
 
@@ -219,17 +232,17 @@ class attention_tile {
   void encode_query(const float* query, typename T::query_operand* to, std::size_t depth, float& scale) noexcept {
     using operand = typename T::query_operand;
     const std::size_t size = of_.shape->key_size;
-    const float sign = of_.negative ? -1.0f : 1.0f;
     if constexpr (product::has_scales) {
       using codes = typename product::codes;
-      float most = 0.0f;
-      for (std::size_t k = 0; k < size; ++k) most = larger_magnitude(most, query[k]);
-      scale = codes::scale_of(most);
-      const float inverse = codes::inverse_of(scale) * sign;
-      for (std::size_t k = 0; k < size; ++k) to[k] = codes::code_of(query[k], inverse);
+      scale = codes::scale_of(kernel::largest_magnitude<I>(query, nullptr, size));
+      const float inverse = of_.negative ? -codes::inverse_of(scale) : codes::inverse_of(scale);
+      kernel::to_codes<I, true>(query, nullptr, &inverse, codes::limit, to, size);
     } else {
       scale = 1.0f;
-      for (std::size_t k = 0; k < size; ++k) to[k] = static_cast<operand>(query[k] * sign);
+      if (of_.negative)
+        for (std::size_t k = 0; k < size; ++k) to[k] = static_cast<operand>(-query[k]);
+      else
+        kernel::to_operands<I>(query, to, size);
     }
     for (std::size_t k = size; k < depth; ++k) to[k] = operand{};
   }
@@ -247,6 +260,10 @@ class attention_tile {
     return false;
   }
 
+  /// So few rows wait for keys and values to come from memory. What a run of keys will need next is asked for before it:
+  /// their values, then the keys of the next block, for no hardware knows where those are.
+  static constexpr std::size_t rows_that_wait = 2;
+
   template <class Source>
   void take_block(const Source& source, std::size_t at, std::size_t end, std::size_t first,
                   std::size_t number) noexcept {
@@ -254,14 +271,19 @@ class attention_tile {
     const key_block<T> block = source.block(at, keys);
     const std::size_t depth = tile_memory<T>::query_depth(*of_.shape), held = tile_memory<T>::held_values(*of_.shape);
     const std::size_t tokens = polymac::detail::round_up(keys, T::value_atom::depth);
-    {
-      const matrix_view<const typename T::query_operand> queries(memory_.queries, count_, depth);
-      const matrix_view<typename T::score> scores(memory_.scores, count_, keys, width_);
-      const kernel::panel_range<typename T::score_atom> range(block.keys, block.key_stride, keys, depth,
-                                                              block.key_starts, block.key_start_stride,
-                                                              source.key_summary());
-      kernel::contract<typename T::score_atom>(range, 0, matrix_source<typename T::query_operand>{queries},
-                                               epilogue::identity{}, scores, {}, {});
+    using score_atom = typename Source::score_atom;
+    const matrix_view<const typename T::query_operand> queries(memory_.queries, count_, depth);
+    const bool fetches = Source::fetches_ahead && count_ <= rows_that_wait;
+    for (std::size_t key = at, next; key < end; key = next) {  // stretches of panels that are equally far apart
+      next = polymac::detail::smaller((key / Source::key_run + 1) * Source::key_run, end);
+      if constexpr (Source::fetches_ahead)
+        if (fetches) source.fetch_values(key, next);
+      const matrix_view<typename T::score> scores(memory_.scores + (key - at), count_, next - key, width_);
+      const kernel::panel_range<score_atom> range(source.keys(key), source.key_stride(), next - key, depth,
+                                                  block.key_starts + (key - at) / granularity * block.key_start_stride,
+                                                  block.key_start_stride, source.key_summary());
+      kernel::contract<score_atom>(range, 0, matrix_source<typename T::query_operand>{queries}, epilogue::identity{},
+                                   scores, {}, {});
     }
     for (std::size_t r = 0; r < count_; ++r) weigh_row(r, block, at, end, first, number);
     {
@@ -270,18 +292,31 @@ class attention_tile {
         operands = memory_.scores;
       else
         operands = memory_.weights;
-      const matrix_view<const typename T::weight_operand> weights(operands, count_, tokens, width_);
-      const kernel::panel_range<typename T::value_atom> range(
-          block.values, block.value_stride, held, tokens,
-          zero_starts<typename T::value_start, T::value_atom::columns>, 0, source.value_summary());
-      const matrix_source<typename T::weight_operand> rows{weights};
-      if constexpr (product::has_scales) {
-        const matrix_view<typename T::value_sum> products(memory_.products, count_, held);
-        kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{}, products, {}, {});
-        add_products(block.value_scale * (1.0f / product::template weight_limit<I>));
-      } else {
-        const kernel::running_sums<float> outputs{memory_.outputs, held};
-        kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{}, outputs, {}, {});
+      // Where the next keys are fetched meanwhile, a run of tokens at a time.
+      const std::size_t run = fetches && !product::has_scales ? polymac::detail::smaller(Source::key_run, tokens) : tokens;
+      for (std::size_t token = 0, count; token < tokens; token += count) {
+        count = polymac::detail::smaller(run, tokens - token);
+        if constexpr (Source::fetches_ahead)
+          if (fetches) source.fetch_keys(end + token, end + token + count);
+        const matrix_view<const typename T::weight_operand> weights(operands + token, count_, count, width_);
+        const kernel::panel_range<typename T::value_atom> range(
+            block.values + token / T::value_atom::depth * T::value_panels::group, block.value_stride, held, count,
+            zero_starts<typename T::value_start, T::value_atom::columns>, 0, source.value_summary());
+        const matrix_source<typename T::weight_operand> rows{weights};
+        if constexpr (product::has_scales) {
+          const matrix_view<typename T::value_sum> products(memory_.products, count_, held);
+          kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{}, products, {}, {});
+          add_products(block.value_scale * (1.0f / product::template weight_limit<I>));
+        } else {
+          // The first products take the place of the sums; so they need not be zeros.
+          if (fresh_)
+            kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{},
+                                                     matrix_view<float>(memory_.outputs, count_, held), {}, {});
+          else
+            kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{},
+                                                     kernel::running_sums<float>{memory_.outputs, held}, {}, {});
+        }
+        fresh_ = false;
       }
     }
   }
@@ -289,7 +324,6 @@ class attention_tile {
   /// Scores of row r to weights; its outputs to the new maximum.
   void weigh_row(std::size_t r, const key_block<T>& block, std::size_t at, std::size_t end, std::size_t first,
                  std::size_t number) noexcept {
-    using type = typename row_type::type;
     typename T::score* const scores = memory_.scores + r * width_;
     // Scores of integers become floats where each has a scale, or something is added: in the place where they are.
     float* const reals = reinterpret_cast<float*>(scores);
@@ -310,36 +344,32 @@ class attention_tile {
     const bool changes = o.softcap > 0.0f || !o.slopes.empty() || of_.masked;
     const float scale = of_.scale * memory_.query_scales[r] * block.key_scale;
     float factor = scale * kernel::log2_e;
+    float most;
     if (changes) {
       change_scores(r, scores, reals, block.key_scales, scale, at - first + number, from, to, held);
       factor = kernel::log2_e;
-    } else if constexpr (!std::is_same_v<typename T::score, float>) {
-      if (block.key_scales != nullptr) {
-        for (std::size_t j = 0; j < held; j += row_type::lanes::width)
-          row_type::lanes::store(reals + j, row_type::lanes::multiply(row_type::load(scores + j),
-                                                                      row_type::lanes::load(block.key_scales + j)));
-      } else if (from > 0 || to < held) {
-        for (std::size_t j = 0; j < held; j += row_type::lanes::width)
-          row_type::lanes::store(reals + j, row_type::load(scores + j));
-      } else {
-        return weigh(r, scores, weights, held, factor, block.value_scales);
-      }
     } else if (block.key_scales != nullptr) {
-      for (std::size_t j = 0; j < held; j += row_type::lanes::width) {
-        const type s = row_type::load(reals + j);
-        row_type::lanes::store(reals + j, row_type::lanes::multiply(s, row_type::lanes::load(block.key_scales + j)));
-      }
+      most = row_type::scale(scores, reals, held, block.key_scales);
+      if (from == 0 && to == held)
+        return weigh(r, reals, weights, held, factor, block.value_scales, block.value_scale, most);
+    } else if (from == 0 && to == held) {
+      return weigh(r, scores, weights, held, factor, block.value_scales, block.value_scale,
+                   row_type::largest(scores, held));
+    } else if constexpr (!std::is_same_v<typename T::score, float>) {
+      row_type::convert(scores, reals, held);
     }
     for (std::size_t j = 0; j < from; ++j) reals[j] = nothing_seen;
     for (std::size_t j = to; j < held; ++j) reals[j] = nothing_seen;
-    weigh(r, reals, weights, held, factor, block.value_scales);
+    most = row_type::largest(reals, held);
+    weigh(r, reals, weights, held, factor, block.value_scales, block.value_scale, most);
   }
 
   template <class Score>
   POLYMAC_INLINE void weigh(std::size_t r, const Score* scores, typename T::weight_operand* weights, std::size_t held,
-                            float factor, const float* value_scales) noexcept {
-    const float change = sums_[r].raise_to(row_type::largest(scores, held) * factor);
-    if (change != 1.0f) {
+                            float factor, const float* value_scales, [[maybe_unused]] float value_scale,
+                            float most) noexcept {
+    const float change = sums_[r].raise_to(most * factor);
+    if (change != 1.0f && !fresh_) {
       const std::size_t values = tile_memory<T>::held_values(*of_.shape);
       float* const outputs = memory_.outputs + r * values;
       for (std::size_t c = 0; c < values; ++c) outputs[c] *= change;
@@ -349,8 +379,8 @@ class attention_tile {
     if constexpr (product::has_scales) {
       constexpr float limit = product::template weight_limit<I>;
       if (value_scales != nullptr)
-        sums_[r].sum += row_type::template weigh<precision, kernel::weight_scale::each>(scores, held, factor, reference,
-                                                                                      weights, limit, value_scales);
+        sums_[r].sum += row_type::template weigh<precision, kernel::weight_scale::each>(
+            scores, held, factor, reference, weights, value_scale > 0.0f ? limit / value_scale : 0.0f, value_scales);
       else
         sums_[r].sum += row_type::template weigh<precision, kernel::weight_scale::one>(scores, held, factor, reference,
                                                                                      weights, limit);
@@ -394,12 +424,13 @@ class attention_tile {
   void add_products(float scale) noexcept {
     const std::size_t count = count_ * tile_memory<T>::held_values(*of_.shape);
     using lanes = typename row_type::lanes;
-    const auto s = lanes::broadcast(scale);
+    const auto s = lanes::broadcast(scale), zero = lanes::broadcast(0.0f);
     std::size_t i = 0;
     for (; i + lanes::width <= count; i += lanes::width)
       lanes::store(memory_.outputs + i, lanes::multiply_add(row_type::load(memory_.products + i), s,
-                                                            lanes::load(memory_.outputs + i)));
-    for (; i < count; ++i) memory_.outputs[i] += static_cast<float>(memory_.products[i]) * scale;
+                                                            fresh_ ? zero : lanes::load(memory_.outputs + i)));
+    for (; i < count; ++i)
+      memory_.outputs[i] = static_cast<float>(memory_.products[i]) * scale + (fresh_ ? 0.0f : memory_.outputs[i]);
   }
 
   const attention_problem& of_;
@@ -407,6 +438,7 @@ class attention_tile {
   std::size_t width_;
   const attention_row* rows_ = nullptr;
   std::size_t count_ = 0;
+  bool fresh_ = true;  ///< nothing has been added up
   kernel::softmax_sums sums_[most_rows];
   seen_keys seen_[most_rows];
 };

@@ -30,7 +30,10 @@ status look_up(const char* who, std::size_t tokens, std::size_t size, std::span<
     return status::make(errc::shape, who, ": expected y of ", ids.size(), " x ", size, ", got ", y.rows, " x ",
                         y.columns);
   if (ids.empty()) return {};
-  if (const auto s = check_memory(who, y, y); !s.ok()) return s;
+  if (!has_data(y.data) || !strides_fit(y))
+    return status::make(
+        has_data(y.data) ? errc::shape : errc::parameter, who, ": the view y has ",
+        has_data(y.data) ? "a stride smaller than its columns, or leads out of the address space" : "no data");
   for (std::size_t i = 0; i < ids.size(); ++i)
     if (ids[i] < 0 || static_cast<std::size_t>(ids[i]) >= tokens)
       return status::make(errc::parameter, who, ": expected token ids in [0, ", tokens, "), got ", ids[i], " at ", i);
@@ -44,7 +47,10 @@ status check_table(const char* who, const matrix_view<const T>& table, std::span
   if (table.rows == 0 || table.columns == 0 || table.rows > std::size_t{0x7FFFFFFF})
     return status::make(errc::shape, who, ": expected a table of 1 to 2^31 - 1 tokens x at least 1, got ", table.rows,
                         " x ", table.columns);
-  if (const auto s = check_memory(who, table, table); !s.ok()) return s;
+  if (!has_data(table.data) || !strides_fit(table))
+    return status::make(
+        has_data(table.data) ? errc::shape : errc::parameter, who, ": the table has ",
+        has_data(table.data) ? "a stride smaller than its columns, or leads out of the address space" : "no data");
   if (scales.size() != (std::same_as<T, std::int8_t> ? table.rows : std::size_t{0}))
     return status::make(errc::shape, who, ": expected ", std::same_as<T, std::int8_t> ? "a scale" : "no scales",
                         " for each of ", table.rows, " rows of this type, got ", scales.size());

@@ -8,6 +8,7 @@
 #include "polymac/core/extents.hpp"
 #include "polymac/core/float16.hpp"
 #include "polymac/core/view.hpp"
+#include "polymac/isa/interleaved.hpp"
 #include "polymac/layer/attention_panels.hpp"
 #include "polymac/layer/attention_product.hpp"
 #include "polymac/layer/attention_tile.hpp"
@@ -134,6 +135,10 @@ class kv_cache {
   static constexpr std::size_t columns = key_panels::columns;
   static constexpr bool has_starts = has_scales && types::score_atom::activation_offset != 0;
   static constexpr std::size_t least_mean = 16;
+  /// Panels of keys side by side: as many as one row reads at a time. Where they are widened, one after the other.
+  static constexpr bool in_place = std::is_same_v<typename format::element, typename key_panels::element>;
+  static constexpr std::size_t together = in_place && types::score_atom::max_panels <= 8 ? 8 : 1;
+  static constexpr std::size_t wide_columns = together * columns;
 
  public:
   using mac = M;
@@ -199,6 +204,7 @@ class kv_cache {
   void clear() noexcept {
     total_ = 0;
     for (std::size_t i = 0; i < offset_.size(); ++i) offset_[i] = 0.0f;
+    for (std::size_t i = 0; i < largest_scales_.size(); ++i) largest_scales_[i] = 0.0f;
     clear_values();
   }
   /// Keeps the first `tokens` tokens of a growing cache and forgets the others: another continuation of a prompt.
@@ -304,16 +310,18 @@ class kv_cache {
                   "polymac: attention over a cache reads what the cache keeps: attention<mac::float32> over "
                   "mac::float32 or mac::fp16, attention<mac::fp16> the same, attention<mac::bf16> over mac::bf16, "
                   "attention<mac::int8> over mac::int8 or mac::bit_weights<4>");
-    static constexpr bool in_place = std::is_same_v<element, typename key_panels::element>;
 
    public:
+    using score_atom = std::conditional_t<(together > 1), isa::interleaved<typename T::score_atom, together>,
+                                          typename T::score_atom>;
+    static constexpr std::size_t key_run = together > 1 ? wide_columns : T::block;
+
     template <class Take>
     static reader place(const kv_cache& cache, Take& take) noexcept {
       reader r;
       r.cache_ = &cache;
       const kv_cache_shape& s = cache.shape_;
       const std::size_t width = tile_width(s.capacity);
-      if constexpr (has_scales) r.relative_ = take(r.relative_, width + T::row::step);
       if constexpr (!in_place) {
         r.keys_ = take(r.keys_, (width / columns + 1) * target_keys::stride(s.key_size));
         r.values_ = take(r.values_, target_values::panels(s.value_size) * target_values::stride(width + columns));
@@ -325,18 +333,15 @@ class kv_cache {
     detail::key_block<T> block(std::size_t begin, std::size_t count) const noexcept {
       const kv_cache& c = *cache_;
       detail::key_block<T> b;
-      const element* const keys = c.keys_.data() + (head_ * c.key_panels_ + begin / columns) * c.key_stride_;
       const element* const values =
           c.values_.data() + head_ * c.value_panels_ * c.value_stride_ +
           stored(begin / value_panels::depth * value_panels::group);
-      b.key_stride = target_keys::stride(c.shape_.key_size);
       if constexpr (in_place) {
-        b.keys = keys;
         b.values = values;
         b.value_stride = c.value_stride_;
       } else {
-        widen(keys, values, count, b.key_stride);
-        b.keys = keys_;
+        begin_ = begin;
+        widen(c.keys_.data() + (head_ * c.key_panels_ + begin / columns) * c.key_stride_, values, count, key_stride());
         b.values = values_;
         b.value_stride = target_values::stride(tile_width(c.shape_.capacity) + columns);
       }
@@ -348,27 +353,48 @@ class kv_cache {
       }
       if constexpr (has_scales) {
         b.key_scales = c.key_scales_.data() + head_ * c.scale_stride_ + begin;
-        scale_values(c.value_scales_.data() + head_ * c.scale_stride_ + begin, count, b);
+        b.value_scales = c.value_scales_.data() + head_ * c.scale_stride_ + begin;
+        b.value_scale = c.largest_scales_[head_];
       }
       return b;
+    }
+    const typename target_keys::element* keys(std::size_t key) const noexcept {
+      const kv_cache& c = *cache_;
+      if constexpr (in_place)
+        return c.keys_.data() + (head_ * c.key_panels_ + key / wide_columns) * c.key_stride_ +
+               key % wide_columns / columns * key_panels::group;
+      else
+        return keys_ + (key - begin_) / columns * key_stride();
+    }
+    static constexpr bool fetches_ahead = in_place && together > 1;
+    /// Asks for the keys, or the values, of the tokens [begin, end), as far as there are places for them.
+    void fetch_keys(std::size_t begin, std::size_t end) const noexcept {
+      const kv_cache& c = *cache_;
+      end = polymac::detail::smaller(end, c.places_);
+      if (begin >= end) return;
+      const element* const from = c.keys_.data() + (head_ * c.key_panels_ + begin / wide_columns) * c.key_stride_;
+      fetch(from + begin % wide_columns * c.shape_.key_size, (end - begin) * c.shape_.key_size);
+    }
+    void fetch_values(std::size_t begin, std::size_t end) const noexcept {
+      const kv_cache& c = *cache_;
+      for (std::size_t p = 0; p < c.value_panels_; ++p)
+        fetch(c.values_.data() + (head_ * c.value_panels_ + p) * c.value_stride_ + begin * value_panels::columns,
+              (end - begin) * value_panels::columns);
+    }
+    std::size_t key_stride() const noexcept {
+      return together > 1 ? key_panels::group : target_keys::stride(cache_->shape_.key_size);
     }
     typename target_keys::summary key_summary() const noexcept { return {}; }
     typename target_values::summary value_summary() const noexcept { return {}; }
 
    private:
+    /// Into L2: a block is more than L1 holds.
+    static void fetch(const element* from, std::size_t count) noexcept {
+      constexpr std::size_t line = 64 / sizeof(element);
+      for (std::size_t i = 0; i < count; i += line) __builtin_prefetch(from + i, 0, 2);
+    }
     static constexpr std::size_t tile_width(std::size_t keys) noexcept {
       return detail::tile_memory<T>::block_width(keys);
-    }
-    /// Scales of the block relative to the largest of them, which go into the weights.
-    void scale_values(const float* scales, std::size_t count, detail::key_block<T>& b) const noexcept {
-      float most = 0.0f;
-      for (std::size_t i = 0; i < count; ++i) most = detail::larger_magnitude(most, scales[i]);
-      const float inverse = most > 0.0f ? 1.0f / most : 0.0f;  // NaN: weights are 0, and the scale carries it
-      const std::size_t held = polymac::detail::round_up(count, T::row::step);
-      for (std::size_t i = 0; i < count; ++i) relative_[i] = scales[i] * inverse;
-      for (std::size_t i = count; i < held; ++i) relative_[i] = 0.0f;
-      b.value_scales = relative_;
-      b.value_scale = most;
     }
     void widen(const element* keys, const element* values, std::size_t count, std::size_t key_stride) const noexcept {
       const kv_cache& c = *cache_;
@@ -390,7 +416,7 @@ class kv_cache {
 
     const kv_cache* cache_ = nullptr;
     std::size_t head_ = 0;
-    float* relative_ = nullptr;
+    mutable std::size_t begin_ = 0;  ///< of the block that is widened
     typename key_panels::element* keys_ = nullptr;
     typename value_panels::element* values_ = nullptr;
   };
@@ -432,10 +458,11 @@ class kv_cache {
                                    s.heads, " heads, sizes ", s.key_size, " and ", s.value_size, ", capacity ",
                                    s.capacity);
     // Whole runs of codes, too.
-    places_ = polymac::detail::round_up(s.capacity, columns);
-    key_panels_ = places_ / columns;
+    places_ = polymac::detail::round_up(s.capacity, wide_columns);
+    key_panels_ = places_ / wide_columns;
     value_panels_ = value_panels::panels(s.value_size);
-    key_stride_ = stride_of<key_panels>(s.key_size);
+    key_stride_ = together > 1 ? together * polymac::detail::divide_up(s.key_size, key_panels::depth) * key_panels::group
+                               : stride_of<key_panels>(s.key_size);
     value_stride_ = stride_of<value_panels>(places_);
     scale_stride_ = places_ + types::row::step;
     const auto fits = [](std::size_t a, std::size_t b, std::size_t c) {
@@ -448,11 +475,14 @@ class kv_cache {
     if (auto e = keys_.resize(s.heads * key_panels_ * key_stride_); !e.ok()) return e;
     if (auto e = values_.resize(s.heads * value_panels_ * value_stride_); !e.ok()) return e;
     if (auto e = row_.resize(s.key_size); !e.ok()) return e;
+    if (auto e = codes_.resize(has_scales ? polymac::detail::greater(s.key_size, s.value_size) : 0); !e.ok()) return e;
     if constexpr (has_scales) {
       if (auto e = key_scales_.resize(s.heads * scale_stride_); !e.ok()) return e;
       if (auto e = value_scales_.resize(s.heads * scale_stride_); !e.ok()) return e;
       if (auto e = offset_.resize(s.heads * s.key_size); !e.ok()) return e;
     }
+    if constexpr (has_scales)
+      if (auto e = largest_scales_.resize(s.heads); !e.ok()) return e;
     if constexpr (has_starts)
       if (auto e = starts_.resize(s.heads * scale_stride_); !e.ok()) return e;
     clear_values();
@@ -519,11 +549,13 @@ class kv_cache {
     }
   }
 
-  static constexpr std::size_t key_index(std::size_t lane, std::size_t k) noexcept {
-    return k / key_panels::depth * columns * key_panels::depth + lane * key_panels::depth + k % key_panels::depth;
+  /// Where element k of a key stands from the beginning of the panels that lie side by side.
+  static constexpr std::size_t key_index(std::size_t place, std::size_t k) noexcept {
+    constexpr std::size_t depth = key_panels::depth;
+    return (k / depth * wide_columns + place % wide_columns) * depth + k % depth;
   }
   element* key_panel(std::size_t head, std::size_t place) noexcept {
-    return keys_.data() + (head * key_panels_ + place / columns) * key_stride_;
+    return keys_.data() + (head * key_panels_ + place / wide_columns) * key_stride_;
   }
   element* value_panel(std::size_t head, std::size_t k) noexcept {
     return values_.data() + (head * value_panels_ + k / value_panels::columns) * value_stride_;
@@ -535,9 +567,9 @@ class kv_cache {
   saved_element key_at(std::size_t head, std::size_t place, std::size_t k) const noexcept {
     const element* const panel = const_cast<kv_cache*>(this)->key_panel(head, place);
     if constexpr (packs)
-      return detail::packed_codes::get(panel, key_index(place % columns, k));
+      return detail::packed_codes::get(panel, key_index(place, k));
     else
-      return panel[key_index(place % columns, k)];
+      return panel[key_index(place, k)];
   }
   saved_element value_at(std::size_t head, std::size_t place, std::size_t k) const noexcept {
     const element* const panel = const_cast<kv_cache*>(this)->value_panel(head, k);
@@ -548,9 +580,9 @@ class kv_cache {
   }
   void set_key(std::size_t head, std::size_t place, std::size_t k, saved_element e) noexcept {
     if constexpr (packs)
-      detail::packed_codes::put(key_panel(head, place), key_index(place % columns, k), e);
+      detail::packed_codes::put(key_panel(head, place), key_index(place, k), e);
     else
-      key_panel(head, place)[key_index(place % columns, k)] = e;
+      key_panel(head, place)[key_index(place, k)] = e;
   }
   void set_value(std::size_t head, std::size_t place, std::size_t k, saved_element e) noexcept {
     if constexpr (packs)
@@ -571,14 +603,13 @@ class kv_cache {
     if constexpr (has_scales) {
       using codes = typename format::codes;
       const float* const offset = offset_.data() + head * shape_.key_size;
-      float most = 0.0f;
-      for (std::size_t k = 0; k < shape_.key_size; ++k) most = detail::larger_magnitude(most, key[k] - offset[k]);
+      const float most = kernel::largest_magnitude<I>(key, offset, shape_.key_size);
       const float scale = codes::scale_of(most), inverse = codes::inverse_of(scale);
       std::int32_t sum = 0;
+      kernel::to_codes<I, true>(key, offset, &inverse, codes::limit, codes_.data(), shape_.key_size);
       for (std::size_t k = 0; k < shape_.key_size; ++k) {
-        const std::int8_t code = codes::code_of(key[k] - offset[k], inverse);
-        sum += code;
-        set_key(head, place, k, static_cast<saved_element>(code));
+        sum += codes_[k];
+        set_key(head, place, k, codes_[k]);
       }
       key_scales_[head * scale_stride_ + place] = scale;
       set_start(head, place, sum);
@@ -595,15 +626,19 @@ class kv_cache {
   void put_value(std::size_t head, std::size_t place, const float* value) noexcept {
     if constexpr (has_scales) {
       using codes = typename format::codes;
-      float most = 0.0f;
-      for (std::size_t k = 0; k < shape_.value_size; ++k) most = detail::larger_magnitude(most, value[k]);
+      const float most = kernel::largest_magnitude<I>(value, nullptr, shape_.value_size);
       const float scale = codes::scale_of(most), inverse = codes::inverse_of(scale);
-      for (std::size_t k = 0; k < shape_.value_size; ++k)
-        set_value(head, place, k, static_cast<saved_element>(codes::code_of(value[k], inverse)));
-      value_scales_[head * scale_stride_ + place] = scale;
+      kernel::to_codes<I, true>(value, nullptr, &inverse, codes::limit, codes_.data(), shape_.value_size);
+      for (std::size_t k = 0; k < shape_.value_size; ++k) set_value(head, place, k, codes_[k]);
+      set_value_scale(head, place, scale);
     } else {
       for (std::size_t k = 0; k < shape_.value_size; ++k) set_value(head, place, k, static_cast<element>(value[k]));
     }
+  }
+  /// Weights are rounded relative to the largest scale that the head has had. NaN stays.
+  void set_value_scale(std::size_t head, std::size_t place, float scale) noexcept {
+    value_scales_[head * scale_stride_ + place] = scale;
+    largest_scales_[head] = detail::larger_magnitude(largest_scales_[head], scale);
   }
   void restore_token(std::size_t head, std::size_t place, byte_reader& in) noexcept {
     std::int32_t sum = 0;
@@ -619,7 +654,9 @@ class kv_cache {
     }
     if constexpr (has_scales) {
       in.get(key_scales_[head * scale_stride_ + place]);
-      in.get(value_scales_[head * scale_stride_ + place]);
+      float scale;
+      in.get(scale);
+      set_value_scale(head, place, scale);
       set_start(head, place, sum);
     }
   }
@@ -657,8 +694,9 @@ class kv_cache {
   std::size_t places_ = 0;  ///< of tokens: the capacity, up to whole panels
   std::size_t key_panels_ = 0, value_panels_ = 0, key_stride_ = 0, value_stride_ = 0, scale_stride_ = 0;
   buffer<element> keys_, values_;
+  buffer<std::int8_t> codes_;  ///< of one key or value
   buffer<std::int32_t> starts_;
-  buffer<float> key_scales_, value_scales_, offset_, row_;
+  buffer<float> key_scales_, value_scales_, largest_scales_, offset_, row_;
 };
 
 }  // namespace layer

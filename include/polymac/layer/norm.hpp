@@ -68,6 +68,8 @@ class norm {
     if (x.columns != columns() || y.columns != columns() || x.rows != y.rows)
       return polymac::status::make(errc::shape, Row::name, ": expected x and ", name, " of n x ", columns(), ", got ",
                                    x.rows, " x ", x.columns, " and ", y.rows, " x ", y.columns);
+    if (x.rows > 0 && y.data == nullptr)
+      return polymac::status::make(errc::parameter, Row::name, ": the view ", name, " has no data");
     return x.rows == 0 ? polymac::status{} : check_memory(Row::name, x, y);
   }
 

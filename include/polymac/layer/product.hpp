@@ -16,6 +16,7 @@
 #include "polymac/kernel/pack.hpp"
 #include "polymac/layer/columns_from.hpp"
 #include "polymac/layer/matrix_rows.hpp"
+#include "polymac/layer/quantization.hpp"
 #include "polymac/layer/tile_permission.hpp"
 #include "polymac/layer/view_bounds.hpp"
 
