@@ -76,9 +76,10 @@ using table_of = typename detail::table_arithmetic<M>::type;
 ///   Table   the arithmetic of the embedding and the classifier
 ///
 /// Normalisations, rotations, softmax and the gate are float32. Weights are encoded and packed once, at construction;
-/// running is noexcept and allocates nothing, and all that it needs lies in one workspace, planned at construction. A
-/// token's logits depend on how tokens are cut into blocks as far as the sums of the products with weights do: not at all
-/// on vector registers.
+/// running is noexcept and allocates nothing, and all that it needs lies in one workspace, planned at construction. Tokens in
+/// blocks and one by one give the same logits but for roundings: attention may add up several queries in another order
+/// than one, matrix registers a whole product. Codes of 8 bits as the cache take the mean of the first tokens off, where a
+/// call brings enough of them (layer::kv_cache).
 template <Mac M, Mac Cache = mac::float32, Isa I = isa::native, Mac Table = table_of<M>>
 class decoder {
   using product = layer::encoded_linear<M, I>;
