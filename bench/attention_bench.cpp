@@ -164,7 +164,8 @@ void add_decode(const std::string& name, arithmetic a, std::size_t bytes, double
 int main(int argc, char** argv) {
   namespace mac = pm::mac;
   add_prefill<polymac_attention<mac::float32>>("float32", arithmetic::float32, 4, exact, true);
-  add<polymac_attention<mac::float32>>("attention_causal", "float32", arithmetic::float32, {12, 12, 2048, 2048, 64, true}, 4, exact);
+  add<polymac_attention<mac::float32>>("attention_causal", "float32", arithmetic::float32,
+                                       {12, 12, 2048, 2048, 64, true}, 4, exact);
   add_prefill<polymac_attention<mac::bf16>>("bf16", arithmetic::bfloat16, 2, rounded, true);
   add_prefill<polymac_attention<mac::int8>>("int8", arithmetic::int8, 1, coarse, true);
   add_prefill<polymac_attention<mac::fp16>>("fp16", arithmetic::float32, 2, rounded, false);

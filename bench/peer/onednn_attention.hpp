@@ -59,9 +59,8 @@ class onednn_attention {
                               {DNNL_ARG_WEIGHTS, onednn_view(kd, k_.data())},
                               {DNNL_ARG_DST, s}});
     add(dnnl::softmax_forward(middle), {{DNNL_ARG_SRC, s}, {DNNL_ARG_DST, s}});
-    add(dnnl::matmul(last), {{DNNL_ARG_SRC, s},
-                             {DNNL_ARG_WEIGHTS, onednn_view(vd, v_.data())},
-                             {DNNL_ARG_DST, onednn_view(yd, y.data())}});
+    add(dnnl::matmul(last),
+        {{DNNL_ARG_SRC, s}, {DNNL_ARG_WEIGHTS, onednn_view(vd, v_.data())}, {DNNL_ARG_DST, onednn_view(yd, y.data())}});
   }
   void operator()() const {
     for (const auto& c : calls_)
@@ -121,8 +120,9 @@ class onednn_attention_graph {
     };
     const logical_tensor q = tensor(0, x, {1, heads, queries, size}), k = tensor(1, x, {1, heads, keys, size}),
                          s = tensor(2, type::f32, {1, heads, queries, keys}), c = tensor(3, x, {1, 1, 1, 1}),
-                         t = tensor(4, type::f32, {1, heads, queries, keys}), w = tensor(5, x, {1, heads, queries, keys}),
-                         v = tensor(6, x, {1, heads, keys, size}), o = tensor(7, x, {1, heads, queries, size});
+                         t = tensor(4, type::f32, {1, heads, queries, keys}),
+                         w = tensor(5, x, {1, heads, queries, keys}), v = tensor(6, x, {1, heads, keys, size}),
+                         o = tensor(7, x, {1, heads, queries, size});
     op first(0, op::kind::MatMul, {q, k}, {s}, "scores");
     first.set_attr<bool>(op::attr::transpose_b, true);
     op scale(1, op::kind::Multiply, {s, c}, {t}, "scale");
@@ -140,7 +140,9 @@ class onednn_attention_graph {
       throw std::invalid_argument("oneDNN makes " + std::to_string(partitions.size()) + " partitions of it");
     compiled_ = partitions[0].compile({q, k, c, v}, {o}, detail::onednn_engine());
     factor_[0] = static_cast<X>(1.0f / std::sqrt(static_cast<float>(size)));
-    const auto of = [&](const logical_tensor& l, X* data) { return dnnl::graph::tensor(l, detail::onednn_engine(), data); };
+    const auto of = [&](const logical_tensor& l, X* data) {
+      return dnnl::graph::tensor(l, detail::onednn_engine(), data);
+    };
     for (const auto& port : partitions[0].get_input_ports())
       inputs_.push_back(port.get_id() == 0   ? of(q, q_.data())
                         : port.get_id() == 1 ? of(k, k_.data())
@@ -160,8 +162,8 @@ class onednn_attention_graph {
     for (std::size_t i = 0; i < y.size(); ++i) y[i] = static_cast<float>(out_[i]);
   }
   std::string label() const {
-    return std::string("oneDNN ") + std::to_string(dnnl_version()->major) + "." + std::to_string(dnnl_version()->minor) +
-           " graph, one partition";
+    return std::string("oneDNN ") + std::to_string(dnnl_version()->major) + "." +
+           std::to_string(dnnl_version()->minor) + " graph, one partition";
   }
 
  private:

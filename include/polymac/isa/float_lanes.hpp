@@ -142,8 +142,7 @@ struct xsimd_lanes {
 
 template <class I>
 requires requires { typename detail::float_tile<I>::arch; }
-struct float_lanes<I> : detail::xsimd_lanes<typename detail::float_tile<I>::arch> {
-};
+struct float_lanes<I> : detail::xsimd_lanes<typename detail::float_tile<I>::arch> {};
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 template <>
@@ -187,7 +186,8 @@ struct find_float_lanes {
 };
 template <class I>
 requires(float_lanes<I>::width == 1 && !std::is_void_v<typename I::base>) struct find_float_lanes<I>
-    : find_float_lanes<typename I::base> {};
+    : find_float_lanes<typename I::base> {
+};
 }  // namespace detail
 
 /// The registers of floats of instruction set I, or of the strongest of the weaker ones that has any.

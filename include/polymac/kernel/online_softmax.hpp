@@ -180,8 +180,7 @@ struct score_row {
       for (std::size_t i = 0; i < 4; ++i) most[i] = lanes::larger(load(scores + j + i * lanes::width), most[i]);
     }
     for (; j < count; j += lanes::width) most[0] = lanes::larger(load(scores + j), most[0]);
-    return lanes::largest(
-        lanes::larger(lanes::larger(most[0], most[1]), lanes::larger(most[2], most[3])));
+    return lanes::largest(lanes::larger(lanes::larger(most[0], most[1]), lanes::larger(most[2], most[3])));
   }
 
   /// reals[j] = scores[j], or scores[j] * scales[j], of which the largest is returned. reals may be scores.

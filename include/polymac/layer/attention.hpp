@@ -9,6 +9,7 @@
 #include "polymac/layer/attention_options.hpp"
 #include "polymac/layer/attention_source.hpp"
 #include "polymac/layer/attention_tile.hpp"
+#include "polymac/layer/heads_bounds.hpp"
 #include "polymac/layer/kv_cache.hpp"
 #include "polymac/mac/float32.hpp"
 
@@ -51,7 +52,6 @@ template <Mac M = mac::float32, Isa I = isa::native>
 class attention {
   using types = detail::attention_types<M, I>;
   using head_source = detail::packed_head<types>;
-  static constexpr std::size_t line = 64;
 
  public:
   using mac = M;
@@ -71,18 +71,18 @@ class attention {
   /// Bytes of workspace for calls with at most so many queries and keys, at any alignment: a tile of rows, and the
   /// packed keys and values of one head.
   std::size_t workspace_bytes(std::size_t queries, std::size_t keys) const noexcept {
-    memory_plan plan;
-    static_cast<void>(tile_of(queries, keys, plan));
-    static_cast<void>(head_source::place(shape_, keys, plan));
-    return plan.bytes + line;
+    detail::workspace_pieces pieces;
+    static_cast<void>(tile_of(queries, keys, pieces));
+    static_cast<void>(head_source::place(shape_, keys, pieces));
+    return pieces.bytes();
   }
   /// For calls with a cache, which holds them packed.
   template <Mac C>
   std::size_t workspace_bytes(std::size_t queries, const kv_cache<C, I>& cache) const noexcept {
-    memory_plan plan;
-    static_cast<void>(tile_of(queries, cache.capacity(), plan));
-    static_cast<void>(kv_cache<C, I>::template reader<types>::place(cache, plan));
-    return plan.bytes + line;
+    detail::workspace_pieces pieces;
+    static_cast<void>(tile_of(queries, cache.capacity(), pieces));
+    static_cast<void>(kv_cache<C, I>::template reader<types>::place(cache, pieces));
+    return pieces.bytes();
   }
 
   /// q: batch x queries x query heads x key size; k: batch x keys x key heads x key size; v: batch x keys x key heads x
@@ -98,12 +98,11 @@ class attention {
                              std::span<const std::size_t> key_counts = {}, const attention_part& part = {},
                              attention_sums sums = {}) const noexcept {
     if (auto s = check_call(q, k, v, y, mask, key_counts, sums); !s.ok()) return s;
-    if (const std::size_t needed = workspace_bytes(part_queries(q.tokens, part), part_keys(k.tokens, part));
-        ws.data == nullptr || ws.size < needed)
-      return short_workspace(needed, ws);
-    memory_taker take(ws);
-    const auto memory = tile_of(part_queries(q.tokens, part), part_keys(k.tokens, part), take);
-    auto source = head_source::place(shape_, part_keys(k.tokens, part), take);
+    const std::size_t queries = part_queries(q.tokens, part), held = part_keys(k.tokens, part);
+    if (auto s = detail::workspace_pieces::check("attention", ws, workspace_bytes(queries, held)); !s.ok()) return s;
+    detail::workspace_pieces pieces(ws);
+    const auto memory = tile_of(queries, held, pieces);
+    auto source = head_source::place(shape_, held, pieces);
     for (std::size_t n = 0; n < q.batch; ++n) {
       const std::size_t keys = key_counts.empty() ? k.tokens : key_counts[n];
       const std::size_t first = polymac::detail::smaller(part.keys.begin, keys);
@@ -130,12 +129,11 @@ class attention {
                              attention_sums sums = {}) const noexcept {
     using reader = typename kv_cache<C, I>::template reader<types>;
     if (auto s = check_cache(q, cache.shape(), cache.status(), cache.size(), y, mask, sums); !s.ok()) return s;
-    if (const std::size_t needed = workspace_bytes(part_queries(q.tokens, part), cache);
-        ws.data == nullptr || ws.size < needed)
-      return short_workspace(needed, ws);
-    memory_taker take(ws);
-    const auto memory = tile_of(part_queries(q.tokens, part), cache.capacity(), take);
-    auto source = reader::place(cache, take);
+    const std::size_t queries = part_queries(q.tokens, part);
+    if (auto s = detail::workspace_pieces::check("attention", ws, workspace_bytes(queries, cache)); !s.ok()) return s;
+    detail::workspace_pieces pieces(ws);
+    const auto memory = tile_of(queries, cache.capacity(), pieces);
+    auto source = reader::place(cache, pieces);
     const std::size_t keys = cache.size();
     const std::size_t first = polymac::detail::smaller(part.keys.begin, keys);
     const std::size_t last = polymac::detail::smaller(part.keys.end, keys);
@@ -186,38 +184,12 @@ class attention {
   }
 
  private:
-  /// Adds up the bytes of what is taken.
-  struct memory_plan {
-    std::size_t bytes = 0;
-    template <class X>
-    X* operator()(X*, std::size_t count) noexcept {
-      constexpr std::size_t most = std::numeric_limits<std::size_t>::max() / 4;
-      const std::size_t more = count > most / sizeof(X) ? most : polymac::detail::round_up(count * sizeof(X), line);
-      bytes = bytes > most - more ? most : bytes + more;
-      return nullptr;
-    }
-  };
-  /// Lends it.
-  struct memory_taker {
-    std::byte* at;
-    explicit memory_taker(workspace ws) noexcept
-        : at(ws.data + (line - reinterpret_cast<std::uintptr_t>(ws.data) % line) % line) {}
-    template <class X>
-    X* operator()(X*, std::size_t count) noexcept {
-      // Trivial types: the bytes become objects by being written, before anything reads them.
-      X* const taken = reinterpret_cast<X*>(at);
-      at += polymac::detail::round_up(count * sizeof(X), line);
-      return taken;
-    }
-  };
   std::size_t group() const noexcept { return shape_.query_heads / shape_.key_heads; }
   std::size_t tile_rows(std::size_t queries) const noexcept {
     return polymac::detail::smaller(types::rows, queries > types::rows ? types::rows : queries * group());
   }
-  template <class Take>
-  auto tile_of(std::size_t queries, std::size_t keys, Take& take) const noexcept {
-    return detail::tile_memory<types>::place(shape_, tile_rows(queries), keys,
-                                             [&](auto* type, std::size_t count) { return take(type, count); });
+  auto tile_of(std::size_t queries, std::size_t keys, detail::workspace_pieces& pieces) const noexcept {
+    return detail::tile_memory<types>::place(shape_, tile_rows(queries), keys, pieces);
   }
   static std::size_t part_queries(std::size_t queries, const attention_part& part) noexcept {
     const std::size_t end = polymac::detail::smaller(part.queries.end, queries);
@@ -237,7 +209,8 @@ class attention {
 
   polymac::status construct() noexcept {
     if (auto s = detail::check("attention", shape_, options_); !s.ok()) return s;
-    if (options_.scale == 0.0f) options_.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape_.key_size)));
+    if (options_.scale == 0.0f)
+      options_.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape_.key_size)));
     // A sum of codes stays within 32 bits.
     if (shape_.key_size > mac_traits<typename types::score_mac>::max_depth)
       return polymac::status::make(errc::shape, "attention: expected a key size of at most ",
@@ -259,9 +232,12 @@ class attention {
                                    shape_.key_size, " and y of batch x tokens x ", shape_.query_heads, " x ",
                                    shape_.value_size, ", got ", q.batch, " x ", q.tokens, " x ", q.heads, " x ", q.size,
                                    " and ", y.batch, " x ", y.tokens, " x ", y.heads, " x ", y.size);
-    if (q.batch * q.tokens > 0 && (q.data == nullptr || y.data == nullptr))
-      return polymac::status::make(errc::parameter, "attention: the view ", q.data == nullptr ? "q" : "y",
-                                   " has no data");
+    if (auto s = detail::expect_head_vectors("attention", "queries", q, q.batch, q.tokens, q.heads, q.size, false);
+        !s.ok())
+      return s;
+    if (auto s = detail::expect_head_vectors("attention", "results", y, y.batch, y.tokens, y.heads, y.size, true);
+        !s.ok())
+      return s;
     if (sums.exist() && sums.of.size() != q.batch * q.tokens * q.heads)
       return polymac::status::make(errc::shape, "attention: expected ", q.batch * q.tokens * q.heads, " sums, got ",
                                    sums.of.size());
@@ -278,9 +254,12 @@ class attention {
                                    shape_.key_heads, " x ", shape_.value_size, ", got ", k.batch, " x ", k.tokens,
                                    " x ", k.heads, " x ", k.size, " and ", v.batch, " x ", v.tokens, " x ", v.heads,
                                    " x ", v.size);
-    if (k.batch * k.tokens > 0 && (k.data == nullptr || v.data == nullptr))
-      return polymac::status::make(errc::parameter, "attention: the view ", k.data == nullptr ? "k" : "v",
-                                   " has no data");
+    if (auto s = detail::expect_head_vectors("attention", "keys", k, k.batch, k.tokens, k.heads, k.size, false);
+        !s.ok())
+      return s;
+    if (auto s = detail::expect_head_vectors("attention", "values", v, v.batch, v.tokens, v.heads, v.size, false);
+        !s.ok())
+      return s;
     if (mask.added != nullptr && mask.kept != nullptr)
       return polymac::status::make(errc::parameter, "attention: expected a mask that adds or one that keeps, got both");
     if (!key_counts.empty() && key_counts.size() != q.batch)
@@ -302,10 +281,12 @@ class attention {
                                    shape_.key_size, " and ", shape_.value_size, ", got ", cache.heads, ", ",
                                    cache.key_size, " and ", cache.value_size);
     if (q.batch > 1)
-      return polymac::status::make(errc::shape, "attention: a cache holds one sequence, got queries of batch ", q.batch);
+      return polymac::status::make(errc::shape, "attention: a cache holds one sequence, got queries of batch ",
+                                   q.batch);
     if (options_.direction == causal::top_left)
-      return polymac::status::make(errc::unsupported, "attention: the queries of a cache are its last tokens: expected "
-                                                      "causal::bottom_right or causal::none");
+      return polymac::status::make(errc::unsupported,
+                                   "attention: the queries of a cache are its last tokens: expected "
+                                   "causal::bottom_right or causal::none");
     if (options_.direction == causal::bottom_right && q.tokens > size && cache.form != cache_form::ring)
       return polymac::status::make(errc::shape, "attention: expected at most ", size,
                                    " queries, as many as the cache has tokens, got ", q.tokens);
@@ -313,11 +294,6 @@ class attention {
       return polymac::status::make(errc::parameter, "attention: expected a mask that adds or one that keeps, got both");
     return {};
   }
-  static polymac::status short_workspace(std::size_t needed, const workspace& ws) noexcept {
-    return polymac::status::make(errc::short_buffer, "attention: expected a workspace of ", needed, " bytes, got ",
-                                 ws.data == nullptr ? std::size_t{0} : ws.size);
-  }
-
   /// Calls f(key head, first query head, query head behind the last) for the query heads of the part.
   template <class Function>
   void for_each_head(const attention_part& part, const Function& f) const noexcept {

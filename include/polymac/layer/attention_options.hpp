@@ -114,9 +114,9 @@ constexpr seen_keys keys_seen(const attention_options& o, std::size_t query, std
 inline status check(const char* who, const attention_shape& s, const attention_options& o) noexcept {
   if (s.query_heads == 0 || s.key_heads == 0 || s.key_size == 0 || s.value_size == 0 ||
       s.query_heads % s.key_heads != 0)
-    return status::make(errc::shape, who, ": expected heads and sizes above 0, and query heads a multiple of key heads, got ",
-                        s.query_heads, " query heads, ", s.key_heads, " key heads, sizes ", s.key_size, " and ",
-                        s.value_size);
+    return status::make(
+        errc::shape, who, ": expected heads and sizes above 0, and query heads a multiple of key heads, got ",
+        s.query_heads, " query heads, ", s.key_heads, " key heads, sizes ", s.key_size, " and ", s.value_size);
   constexpr std::size_t most = std::size_t{1} << 20;
   if (s.query_heads > most || s.key_size > most || s.value_size > most)
     return status::make(errc::shape, who, ": expected at most ", most, " heads and elements of a head, got ",
@@ -126,8 +126,8 @@ inline status check(const char* who, const attention_shape& s, const attention_o
   if (!finite(o.softcap) || o.softcap < 0.0f)
     return status::make(errc::parameter, who, ": expected a finite softcap, at least 0");
   if (!o.slopes.empty() && o.slopes.size() != s.query_heads)
-    return status::make(errc::shape, who, ": expected a slope for each of ", s.query_heads, " query heads or none, got ",
-                        o.slopes.size());
+    return status::make(errc::shape, who, ": expected a slope for each of ", s.query_heads,
+                        " query heads or none, got ", o.slopes.size());
   if (!o.sinks.empty() && o.sinks.size() != s.query_heads)
     return status::make(errc::shape, who, ": expected a sink for each of ", s.query_heads, " query heads or none, got ",
                         o.sinks.size());

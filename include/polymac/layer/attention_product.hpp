@@ -41,9 +41,8 @@ struct attention_product {
                     std::constructible_from<typename M::weight, float>,
                 "polymac: attention runs on arithmetics of floats (float32, bf16, fp16, l_mul), on mac::int8 and on "
                 "mac::dfp<std::int16_t>; others need an attention_product of their own");
-  static constexpr kernel::exponential precision = std::same_as<typename M::activation, bfloat16>
-                                                       ? kernel::exponential::coarse
-                                                       : kernel::exponential::single;
+  static constexpr kernel::exponential precision =
+      std::same_as<typename M::activation, bfloat16> ? kernel::exponential::coarse : kernel::exponential::single;
 };
 
 namespace detail {
@@ -54,8 +53,7 @@ template <class Code, std::int32_t Limit>
 struct attention_codes {
   static constexpr float limit = static_cast<float>(Limit);
   static constexpr float scale_of(float largest) noexcept {
-    return largest <= std::numeric_limits<float>::max() ? largest / limit
-                                                        : std::numeric_limits<float>::quiet_NaN();
+    return largest <= std::numeric_limits<float>::max() ? largest / limit : std::numeric_limits<float>::quiet_NaN();
   }
   /// 1 / scale, or 0 where there is none.
   static constexpr float inverse_of(float scale) noexcept {
@@ -106,7 +104,8 @@ struct attention_product<mac::dfp<std::int16_t, Shift, Chain, Promise>> {
   struct codes : detail::attention_codes<std::int16_t, format::limit> {
     static constexpr float scale_of(float largest) noexcept {
       if (!(largest <= std::numeric_limits<float>::max())) return std::numeric_limits<float>::quiet_NaN();
-      return largest > 0.0f ? static_cast<float>(dynamic_fixed_point::power_of_two(format::exponent_of(largest))) : 0.0f;
+      return largest > 0.0f ? static_cast<float>(dynamic_fixed_point::power_of_two(format::exponent_of(largest)))
+                            : 0.0f;
     }
   };
 };

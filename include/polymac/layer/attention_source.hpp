@@ -31,8 +31,8 @@ class packed_head {
  public:
   packed_head() noexcept = default;
 
-  template <class Take>
-  static packed_head place(const attention_shape& s, std::size_t keys, Take& take) noexcept {
+  static packed_head place(const attention_shape& s, std::size_t keys, workspace_pieces& pieces) noexcept {
+    const auto take = [&]<class X>(X*, std::size_t count) { return pieces.take<X>(count); };
     packed_head h;
     const std::size_t panels = T::key_panels::panels(keys);
     h.key_stride_ = T::key_panels::stride(s.key_size);
@@ -63,6 +63,8 @@ class packed_head {
 
   key_block<T> block(std::size_t begin, std::size_t) const noexcept {
     key_block<T> b;
+    b.keys = keys_ + begin / columns * key_stride_;
+    b.key_stride = key_stride_;
     if constexpr (has_starts) {
       b.key_starts = starts_ + begin;
       b.key_start_stride = columns;
@@ -74,13 +76,7 @@ class packed_head {
     if constexpr (has_scales) b.key_scale = key_scales_[begin / T::block];
     return b;
   }
-  using score_atom = typename T::score_atom;
   static constexpr bool fetches_ahead = false;
-  static constexpr std::size_t key_run = T::block;
-  const typename T::key_panels::element* keys(std::size_t number) const noexcept {
-    return keys_ + number / columns * key_stride_;
-  }
-  std::size_t key_stride() const noexcept { return key_stride_; }
   const auto& key_summary() const noexcept { return key_summary_; }
   const auto& value_summary() const noexcept { return value_summary_; }
   /// Of the elements of a value, or none.

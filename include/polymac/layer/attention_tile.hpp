@@ -25,6 +25,7 @@
 #include "polymac/layer/attention_options.hpp"
 #include "polymac/layer/attention_panels.hpp"
 #include "polymac/layer/attention_product.hpp"
+#include "polymac/layer/heads_bounds.hpp"
 #include "polymac/layer/matrix_rows.hpp"
 
 #include <cmath>
@@ -61,7 +62,8 @@ struct attention_types {
   static constexpr bool in_place = std::is_same_v<weight_operand, float>;
 
   /// Rows of a tile: whole tiles of both atoms where they agree.
-  static constexpr std::size_t rows = score_atom::max_rows >= 48 ? score_atom::max_rows : 48 / score_atom::max_rows * score_atom::max_rows;
+  static constexpr std::size_t rows =
+      score_atom::max_rows >= 48 ? score_atom::max_rows : 48 / score_atom::max_rows * score_atom::max_rows;
   /// Keys of a block: a multiple of the columns of a panel and of the depth of a group. What a row costs beside its
   /// products is paid once for a block.
   static constexpr std::size_t block = sizeof(query_operand) < 4 ? 512 : 256;
@@ -69,9 +71,11 @@ struct attention_types {
                 block % row::step == 0 && row::step % value_atom::depth == 0);
 };
 
-/// A block of keys and values in panels, but for the keys themselves.
+/// A block of keys and values in panels.
 template <class T>
 struct key_block {
+  const typename T::key_panels::element* keys = nullptr;  ///< the panel of the first key
+  std::size_t key_stride = 0;
   const typename T::key_start* key_starts = nullptr;  ///< of the first key; the same for all where the stride is 0
   std::size_t key_start_stride = 0;
   const typename T::value_panels::element* values = nullptr;  ///< the group of the first token, in the first panel
@@ -108,7 +112,7 @@ struct tile_memory {
   typename T::query_operand* queries = nullptr;  ///< rows x query_depth
   typename T::score* scores = nullptr;           ///< rows x block
   typename T::weight_operand* weights = nullptr;
-  float* outputs = nullptr;                  ///< rows x held values
+  float* outputs = nullptr;                   ///< rows x held values
   typename T::value_sum* products = nullptr;  ///< the same, where operands have scales
   float* query_scales = nullptr;
 
@@ -118,9 +122,9 @@ struct tile_memory {
   static constexpr std::size_t held_values(const attention_shape& s) noexcept {
     return polymac::detail::round_up(s.value_size, T::value_atom::columns);
   }
-  /// take(type, count) lends memory for so many.
-  template <class Take>
-  static constexpr tile_memory place(const attention_shape& s, std::size_t rows, std::size_t keys, const Take& take) {
+  static tile_memory place(const attention_shape& s, std::size_t rows, std::size_t keys,
+                           workspace_pieces& pieces) noexcept {
+    const auto take = [&]<class X>(X*, std::size_t count) { return pieces.take<X>(count); };
     tile_memory m;
     const std::size_t width = block_width(keys);
     m.queries = take(m.queries, rows * query_depth(s));
@@ -169,10 +173,8 @@ class attention_tile {
   /// Takes in the keys [first, last) of `source`, whose number `first` is key number `number` of the sequence. Keys that
   /// the rows see are told by their numbers.
   ///   source.block(begin, count) -> key_block<T>     begin: a multiple of `granularity`; count: at most T::block
-  ///   source.keys(key), key_stride()                 the panel of a key, a multiple of `granularity` within the block
-  ///                                                  asked for last, and the distance of panels
-  ///   Source::score_atom, key_run                    the atom of those panels; keys up to a multiple of key_run are in
-  ///                                                  panels that are equally far apart
+  ///   Source::fetches_ahead, source.fetch_keys(begin, end), source.fetch_values(begin, end)
+  ///                                                  can it ask for them to be brought near?
   static constexpr std::size_t granularity = T::score_atom::columns;
   template <class Source>
   void take(const Source& source, std::size_t first, std::size_t last, std::size_t number) noexcept {
@@ -222,7 +224,8 @@ class attention_tile {
         for (; c < size; ++c) to[c] = from[c] * inverse;
       } else {
         for (; c + lanes::width <= size; c += lanes::width)
-          lanes::store(to + c, lanes::multiply(lanes::multiply(lanes::load(from + c), all), lanes::load(value_scales + c)));
+          lanes::store(to + c,
+                       lanes::multiply(lanes::multiply(lanes::load(from + c), all), lanes::load(value_scales + c)));
         for (; c < size; ++c) to[c] = from[c] * inverse * value_scales[c];
       }
     }
@@ -260,8 +263,8 @@ class attention_tile {
     return false;
   }
 
-  /// So few rows wait for keys and values to come from memory. What a run of keys will need next is asked for before it:
-  /// their values, then the keys of the next block, for no hardware knows where those are.
+  /// So few rows wait for keys and values to come from memory. What comes next is asked for before each product:
+  /// values, then the keys of the next block, for no hardware knows where those are.
   static constexpr std::size_t rows_that_wait = 2;
 
   template <class Source>
@@ -271,19 +274,16 @@ class attention_tile {
     const key_block<T> block = source.block(at, keys);
     const std::size_t depth = tile_memory<T>::query_depth(*of_.shape), held = tile_memory<T>::held_values(*of_.shape);
     const std::size_t tokens = polymac::detail::round_up(keys, T::value_atom::depth);
-    using score_atom = typename Source::score_atom;
-    const matrix_view<const typename T::query_operand> queries(memory_.queries, count_, depth);
     const bool fetches = Source::fetches_ahead && count_ <= rows_that_wait;
-    for (std::size_t key = at, next; key < end; key = next) {  // stretches of panels that are equally far apart
-      next = polymac::detail::smaller((key / Source::key_run + 1) * Source::key_run, end);
-      if constexpr (Source::fetches_ahead)
-        if (fetches) source.fetch_values(key, next);
-      const matrix_view<typename T::score> scores(memory_.scores + (key - at), count_, next - key, width_);
-      const kernel::panel_range<score_atom> range(source.keys(key), source.key_stride(), next - key, depth,
-                                                  block.key_starts + (key - at) / granularity * block.key_start_stride,
-                                                  block.key_start_stride, source.key_summary());
-      kernel::contract<score_atom>(range, 0, matrix_source<typename T::query_operand>{queries}, epilogue::identity{},
-                                   scores, {}, {});
+    if constexpr (Source::fetches_ahead)
+      if (fetches) source.fetch_values(at, end);
+    {
+      const matrix_view<const typename T::query_operand> queries(memory_.queries, count_, depth);
+      const matrix_view<typename T::score> scores(memory_.scores, count_, keys, width_);
+      const kernel::panel_range<typename T::score_atom> range(
+          block.keys, block.key_stride, keys, depth, block.key_starts, block.key_start_stride, source.key_summary());
+      kernel::contract<typename T::score_atom>(range, 0, matrix_source<typename T::query_operand>{queries},
+                                               epilogue::identity{}, scores, {}, {});
     }
     for (std::size_t r = 0; r < count_; ++r) weigh_row(r, block, at, end, first, number);
     {
@@ -292,32 +292,27 @@ class attention_tile {
         operands = memory_.scores;
       else
         operands = memory_.weights;
-      // Where the next keys are fetched meanwhile, a run of tokens at a time.
-      const std::size_t run = fetches && !product::has_scales ? polymac::detail::smaller(Source::key_run, tokens) : tokens;
-      for (std::size_t token = 0, count; token < tokens; token += count) {
-        count = polymac::detail::smaller(run, tokens - token);
-        if constexpr (Source::fetches_ahead)
-          if (fetches) source.fetch_keys(end + token, end + token + count);
-        const matrix_view<const typename T::weight_operand> weights(operands + token, count_, count, width_);
-        const kernel::panel_range<typename T::value_atom> range(
-            block.values + token / T::value_atom::depth * T::value_panels::group, block.value_stride, held, count,
-            zero_starts<typename T::value_start, T::value_atom::columns>, 0, source.value_summary());
-        const matrix_source<typename T::weight_operand> rows{weights};
-        if constexpr (product::has_scales) {
-          const matrix_view<typename T::value_sum> products(memory_.products, count_, held);
-          kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{}, products, {}, {});
-          add_products(block.value_scale * (1.0f / product::template weight_limit<I>));
-        } else {
-          // The first products take the place of the sums; so they need not be zeros.
-          if (fresh_)
-            kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{},
-                                                     matrix_view<float>(memory_.outputs, count_, held), {}, {});
-          else
-            kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{},
-                                                     kernel::running_sums<float>{memory_.outputs, held}, {}, {});
-        }
-        fresh_ = false;
+      if constexpr (Source::fetches_ahead)
+        if (fetches) source.fetch_keys(end, end + keys);
+      const matrix_view<const typename T::weight_operand> weights(operands, count_, tokens, width_);
+      const kernel::panel_range<typename T::value_atom> range(
+          block.values, block.value_stride, held, tokens, zero_starts<typename T::value_start, T::value_atom::columns>,
+          0, source.value_summary());
+      const matrix_source<typename T::weight_operand> rows{weights};
+      if constexpr (product::has_scales) {
+        const matrix_view<typename T::value_sum> products(memory_.products, count_, held);
+        kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{}, products, {}, {});
+        add_products(block.value_scale * (1.0f / product::template weight_limit<I>));
+      } else {
+        // The first products take the place of the sums; so they need not be zeros.
+        if (fresh_)
+          kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{},
+                                                   matrix_view<float>(memory_.outputs, count_, held), {}, {});
+        else
+          kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{},
+                                                   kernel::running_sums<float>{memory_.outputs, held}, {}, {});
       }
+      fresh_ = false;
     }
   }
 
@@ -383,7 +378,7 @@ class attention_tile {
             scores, held, factor, reference, weights, value_scale > 0.0f ? limit / value_scale : 0.0f, value_scales);
       else
         sums_[r].sum += row_type::template weigh<precision, kernel::weight_scale::one>(scores, held, factor, reference,
-                                                                                     weights, limit);
+                                                                                       weights, limit);
     } else {
       static_cast<void>(value_scales);
       sums_[r].sum += row_type::template weigh<precision>(scores, held, factor, reference, weights);

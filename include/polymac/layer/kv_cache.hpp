@@ -8,10 +8,10 @@
 #include "polymac/core/extents.hpp"
 #include "polymac/core/float16.hpp"
 #include "polymac/core/view.hpp"
-#include "polymac/isa/interleaved.hpp"
 #include "polymac/layer/attention_panels.hpp"
 #include "polymac/layer/attention_product.hpp"
 #include "polymac/layer/attention_tile.hpp"
+#include "polymac/layer/heads_bounds.hpp"
 #include "polymac/layer/signature.hpp"
 #include "polymac/mac/bf16.hpp"
 #include "polymac/mac/bit_weights.hpp"
@@ -135,10 +135,8 @@ class kv_cache {
   static constexpr std::size_t columns = key_panels::columns;
   static constexpr bool has_starts = has_scales && types::score_atom::activation_offset != 0;
   static constexpr std::size_t least_mean = 16;
-  /// Panels of keys side by side: as many as one row reads at a time. Where they are widened, one after the other.
+  /// Are elements read where they are?
   static constexpr bool in_place = std::is_same_v<typename format::element, typename key_panels::element>;
-  static constexpr std::size_t together = in_place && types::score_atom::max_panels <= 8 ? 8 : 1;
-  static constexpr std::size_t wide_columns = together * columns;
 
  public:
   using mac = M;
@@ -261,14 +259,16 @@ class kv_cache {
                                    from.size());
     std::memcpy(&h, from.data(), sizeof(h));
     if (h.magic != header{}.magic)
-      return polymac::status::make(errc::corrupt, "kv_cache: these bytes are no saved cache of this version of polymac");
+      return polymac::status::make(errc::corrupt,
+                                   "kv_cache: these bytes are no saved cache of this version of polymac");
     if (h.shape != shape_signature())
       return polymac::status::make(errc::parameter, "kv_cache: expected a saved cache of ", M::name, ", ", shape_.heads,
                                    " heads, sizes ", shape_.key_size, " and ", shape_.value_size,
                                    ", got one of something else");
     if (h.tokens > h.total || h.tokens > shape_.capacity || (shape_.form == cache_form::growing && h.tokens != h.total))
       return polymac::status::make(errc::shape, "kv_cache: expected at most ", shape_.capacity,
-                                   " saved tokens, from the first one on unless the cache is a ring, got ", h.tokens, " of ", h.total);
+                                   " saved tokens, from the first one on unless the cache is a ring, got ", h.tokens,
+                                   " of ", h.total);
     const auto tokens = static_cast<std::size_t>(h.tokens);
     if (from.size() != saved_bytes(tokens))
       return polymac::status::make(errc::short_buffer, "kv_cache: expected ", saved_bytes(tokens), " saved bytes, got ",
@@ -312,12 +312,8 @@ class kv_cache {
                   "attention<mac::int8> over mac::int8 or mac::bit_weights<4>");
 
    public:
-    using score_atom = std::conditional_t<(together > 1), isa::interleaved<typename T::score_atom, together>,
-                                          typename T::score_atom>;
-    static constexpr std::size_t key_run = together > 1 ? wide_columns : T::block;
-
-    template <class Take>
-    static reader place(const kv_cache& cache, Take& take) noexcept {
+    static reader place(const kv_cache& cache, detail::workspace_pieces& pieces) noexcept {
+      const auto take = [&]<class X>(X*, std::size_t count) { return pieces.take<X>(count); };
       reader r;
       r.cache_ = &cache;
       const kv_cache_shape& s = cache.shape_;
@@ -333,15 +329,17 @@ class kv_cache {
     detail::key_block<T> block(std::size_t begin, std::size_t count) const noexcept {
       const kv_cache& c = *cache_;
       detail::key_block<T> b;
-      const element* const values =
-          c.values_.data() + head_ * c.value_panels_ * c.value_stride_ +
-          stored(begin / value_panels::depth * value_panels::group);
+      const element* const values = c.values_.data() + head_ * c.value_panels_ * c.value_stride_ +
+                                    stored(begin / value_panels::depth * value_panels::group);
+      const element* const keys = c.keys_.data() + (head_ * c.key_panels_ + begin / columns) * c.key_stride_;
+      b.key_stride = target_keys::stride(c.shape_.key_size);
       if constexpr (in_place) {
+        b.keys = keys;
         b.values = values;
         b.value_stride = c.value_stride_;
       } else {
-        begin_ = begin;
-        widen(c.keys_.data() + (head_ * c.key_panels_ + begin / columns) * c.key_stride_, values, count, key_stride());
+        widen(keys, values, count, b.key_stride);
+        b.keys = keys_;
         b.values = values_;
         b.value_stride = target_values::stride(tile_width(c.shape_.capacity) + columns);
       }
@@ -358,31 +356,20 @@ class kv_cache {
       }
       return b;
     }
-    const typename target_keys::element* keys(std::size_t key) const noexcept {
-      const kv_cache& c = *cache_;
-      if constexpr (in_place)
-        return c.keys_.data() + (head_ * c.key_panels_ + key / wide_columns) * c.key_stride_ +
-               key % wide_columns / columns * key_panels::group;
-      else
-        return keys_ + (key - begin_) / columns * key_stride();
-    }
-    static constexpr bool fetches_ahead = in_place && together > 1;
+    static constexpr bool fetches_ahead = in_place;
     /// Asks for the keys, or the values, of the tokens [begin, end), as far as there are places for them.
     void fetch_keys(std::size_t begin, std::size_t end) const noexcept {
       const kv_cache& c = *cache_;
       end = polymac::detail::smaller(end, c.places_);
       if (begin >= end) return;
-      const element* const from = c.keys_.data() + (head_ * c.key_panels_ + begin / wide_columns) * c.key_stride_;
-      fetch(from + begin % wide_columns * c.shape_.key_size, (end - begin) * c.shape_.key_size);
+      const std::size_t first = begin / columns, last = polymac::detail::divide_up(end, columns);
+      fetch(c.keys_.data() + (head_ * c.key_panels_ + first) * c.key_stride_, (last - first) * c.key_stride_);
     }
     void fetch_values(std::size_t begin, std::size_t end) const noexcept {
       const kv_cache& c = *cache_;
       for (std::size_t p = 0; p < c.value_panels_; ++p)
         fetch(c.values_.data() + (head_ * c.value_panels_ + p) * c.value_stride_ + begin * value_panels::columns,
               (end - begin) * value_panels::columns);
-    }
-    std::size_t key_stride() const noexcept {
-      return together > 1 ? key_panels::group : target_keys::stride(cache_->shape_.key_size);
     }
     typename target_keys::summary key_summary() const noexcept { return {}; }
     typename target_values::summary value_summary() const noexcept { return {}; }
@@ -398,7 +385,8 @@ class kv_cache {
     }
     void widen(const element* keys, const element* values, std::size_t count, std::size_t key_stride) const noexcept {
       const kv_cache& c = *cache_;
-      const std::size_t group_keys = polymac::detail::divide_up(c.shape_.key_size, key_panels::depth) * key_panels::group;
+      const std::size_t group_keys =
+          polymac::detail::divide_up(c.shape_.key_size, key_panels::depth) * key_panels::group;
       for (std::size_t p = 0; p < polymac::detail::divide_up(count, columns); ++p)
         widen_run(keys + p * c.key_stride_, keys_ + p * key_stride, group_keys);
       const std::size_t groups = polymac::detail::divide_up(count, value_panels::depth) * value_panels::group;
@@ -416,7 +404,6 @@ class kv_cache {
 
     const kv_cache* cache_ = nullptr;
     std::size_t head_ = 0;
-    mutable std::size_t begin_ = 0;  ///< of the block that is widened
     typename key_panels::element* keys_ = nullptr;
     typename value_panels::element* values_ = nullptr;
   };
@@ -458,11 +445,10 @@ class kv_cache {
                                    s.heads, " heads, sizes ", s.key_size, " and ", s.value_size, ", capacity ",
                                    s.capacity);
     // Whole runs of codes, too.
-    places_ = polymac::detail::round_up(s.capacity, wide_columns);
-    key_panels_ = places_ / wide_columns;
+    places_ = polymac::detail::round_up(s.capacity, columns);
+    key_panels_ = places_ / columns;
     value_panels_ = value_panels::panels(s.value_size);
-    key_stride_ = together > 1 ? together * polymac::detail::divide_up(s.key_size, key_panels::depth) * key_panels::group
-                               : stride_of<key_panels>(s.key_size);
+    key_stride_ = stride_of<key_panels>(s.key_size);
     value_stride_ = stride_of<value_panels>(places_);
     scale_stride_ = places_ + types::row::step;
     const auto fits = [](std::size_t a, std::size_t b, std::size_t c) {
@@ -519,9 +505,10 @@ class kv_cache {
                                    " and values of 1 x tokens x ", s.heads, " x ", s.value_size, ", got ", k.batch,
                                    " x ", k.tokens, " x ", k.heads, " x ", k.size, " and ", v.batch, " x ", v.tokens,
                                    " x ", v.heads, " x ", v.size);
-    if (k.tokens > 0 && (k.data == nullptr || v.data == nullptr))
-      return polymac::status::make(errc::parameter, "kv_cache: the view of the ",
-                                   k.data == nullptr ? "keys" : "values", " has no data");
+    if (auto e = detail::expect_head_vectors("kv_cache", "keys", k, 1, k.tokens, k.heads, k.size, false); !e.ok())
+      return e;
+    if (auto e = detail::expect_head_vectors("kv_cache", "values", v, 1, v.tokens, v.heads, v.size, false); !e.ok())
+      return e;
     if (s.form == cache_form::growing && k.tokens > s.capacity - total_)
       return polymac::status::make(errc::short_buffer, "kv_cache: expected at most ", s.capacity - total_,
                                    " more tokens (capacity ", s.capacity, ", ", total_, " held), got ", k.tokens);
@@ -549,13 +536,13 @@ class kv_cache {
     }
   }
 
-  /// Where element k of a key stands from the beginning of the panels that lie side by side.
+  /// Where element k of a key stands in its panel.
   static constexpr std::size_t key_index(std::size_t place, std::size_t k) noexcept {
     constexpr std::size_t depth = key_panels::depth;
-    return (k / depth * wide_columns + place % wide_columns) * depth + k % depth;
+    return (k / depth * columns + place % columns) * depth + k % depth;
   }
   element* key_panel(std::size_t head, std::size_t place) noexcept {
-    return keys_.data() + (head * key_panels_ + place / wide_columns) * key_stride_;
+    return keys_.data() + (head * key_panels_ + place / columns) * key_stride_;
   }
   element* value_panel(std::size_t head, std::size_t k) noexcept {
     return values_.data() + (head * value_panels_ + k / value_panels::columns) * value_stride_;
