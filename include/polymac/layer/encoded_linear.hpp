@@ -13,7 +13,7 @@
 #include "polymac/core/buffer.hpp"
 #include "polymac/epilogue/dequantize.hpp"
 #include "polymac/epilogue/scale.hpp"
-#include "polymac/layer/dynamic_range.hpp"
+#include "polymac/kernel/online_softmax.hpp"
 #include "polymac/layer/gated.hpp"
 #include "polymac/layer/insides.hpp"
 #include "polymac/layer/linear.hpp"
@@ -44,7 +44,7 @@ namespace layer {
 ///   code                                 one k of an activation
 ///   block                                k of an element of M
 ///   has_scale                            do encode_row and encode_weights give scales?
-///   encode_row(x, depth, to) -> float    `depth` reals to as many codes; what a code is a multiple of. NaN or infinity in
+///   encode_row<I>(x, depth, to) -> float `depth` reals to as many codes; what a code is a multiple of. NaN or infinity in
 ///                                        a row makes the scale NaN
 ///   encode_weights(reals, to, scales)    columns x depth to columns x (depth / block); scales: one for each column
 template <Mac M>
@@ -63,8 +63,9 @@ struct word_coding {
   using code = typename M::activation;
   static constexpr std::size_t block = 1;
   static constexpr bool has_scale = false;
+  template <Isa I>
   static float encode_row(const float* x, std::size_t depth, code* to) noexcept {
-    for (std::size_t k = 0; k < depth; ++k) to[k] = static_cast<code>(x[k]);
+    kernel::to_operands<I>(x, to, depth);
     return 1.0f;
   }
   static status encode_weights(matrix_view<const float> from, matrix_view<typename M::weight> to,
@@ -75,16 +76,16 @@ struct word_coding {
   }
 };
 
-/// Codes of 8 bits, symmetric, with a scale for the row: those of layer::dynamic_range.
+/// Codes of 8 bits, symmetric, with a scale for the row: the largest magnitude is 127. To nearest, ties to even.
 struct byte_rows {
   using code = std::int8_t;
   static constexpr bool has_scale = true;
+  template <Isa I>
   static float encode_row(const float* x, std::size_t depth, std::int8_t* to) noexcept {
-    const float most = largest_magnitude(image_view<const float>(x, 1, 1, 1, depth), 0);
-    const bool usable = most > 0.0f && polymac::detail::finite(most);
-    const symmetric_code code_of{usable ? 127.0f / most : 0.0f};
-    for (std::size_t k = 0; k < depth; ++k) to[k] = code_of(x[k]);
-    return polymac::detail::finite(most) ? most / 127.0f : std::numeric_limits<float>::quiet_NaN();
+    const float most = kernel::largest_magnitude<I>(x, nullptr, depth);
+    const float inverse = most >= 0x1p-120f ? 127.0f / most : 0.0f;  // of less and of NaN: codes of 0
+    kernel::to_codes<I, true>(x, nullptr, &inverse, 127.0f, to, depth);
+    return most / 127.0f;
   }
 };
 
@@ -126,23 +127,15 @@ struct coding<mac::dfp<std::int16_t, Shift>> {
   using code = std::int16_t;
   static constexpr std::size_t block = 1;
   static constexpr bool has_scale = true;
+  template <Isa I>
   static float encode_row(const float* x, std::size_t depth, code* to) noexcept {
-    const float most = detail::largest_magnitude(image_view<const float>(x, 1, 1, 1, depth), 0);
-    if (!polymac::detail::finite(most)) {
-      std::fill_n(to, depth, code{0});
-      return std::numeric_limits<float>::quiet_NaN();
-    }
     using format = typename mac_type::format;
-    const int exponent = format::exponent_of(most);
-    constexpr double limit = format::limit;
-    const double scale = dynamic_fixed_point::power_of_two(-exponent);
-    // Rounded to nearest even by the addition of 3/2 2^52, for magnitudes below 2^51: as format::encode, but vector code.
-    constexpr double shift = 0x1.8p52;
-    for (std::size_t k = 0; k < depth; ++k) {
-      const double code_of = (static_cast<double>(x[k]) * scale + shift) - shift;
-      to[k] = static_cast<code>(code_of > limit ? limit : code_of < -limit ? -limit : code_of);
-    }
-    return dynamic_fixed_point::product_scale(exponent, 0);
+    const float most = kernel::largest_magnitude<I>(x, nullptr, depth);
+    const bool usable = most >= 0x1p-100f;  // of less and of NaN: codes of 0
+    const int exponent = usable ? format::exponent_of(most) : 0;
+    const float inverse = usable ? dynamic_fixed_point::product_scale(-exponent, 0) : 0.0f;
+    kernel::to_codes<I, true>(x, nullptr, &inverse, static_cast<float>(format::limit), to, depth);
+    return most == most ? dynamic_fixed_point::product_scale(exponent, 0) : most;
   }
   static status encode_weights(matrix_view<const float> from, matrix_view<code> to, std::span<float> scales) noexcept {
     const auto exponent = mac_type::encode({from.data, from.rows * from.columns}, {to.data, to.rows * to.columns});
@@ -167,17 +160,36 @@ struct coding<mac::l_mul<MantissaBits, Offset, float, Mode>> {
     const std::uint32_t up = (bits + (std::uint32_t{1} << (cut > 0 ? cut - 1 : 0))) & ~((std::uint32_t{1} << cut) - 1);
     return std::bit_cast<float>(special ? bits : up);
   }
+  template <Isa>
   static float encode_row(const float* x, std::size_t depth, float* to) noexcept {
-    for (std::size_t k = 0; k < depth; ++k) to[k] = rounded(x[k]);
+    constexpr std::size_t block = 16;  // a loop of known length, which compilers make vector code of
+    std::size_t k = 0;
+    for (; k + block <= depth; k += block) {
+      float held[block];
+      for (std::size_t i = 0; i < block; ++i) held[i] = rounded(x[k + i]);
+      for (std::size_t i = 0; i < block; ++i) to[k + i] = held[i];
+    }
+    for (; k < depth; ++k) to[k] = rounded(x[k]);
     return 1.0f;
   }
   static status encode_weights(matrix_view<const float> from, matrix_view<float> to, std::span<float>) noexcept {
-    for (std::size_t c = 0; c < from.rows; ++c) encode_row(from.row(c), from.columns, to.row(c));
+    for (std::size_t c = 0; c < from.rows; ++c) encode_row<isa::scalar>(from.row(c), from.columns, to.row(c));
     return {};
   }
 };
 
 namespace detail {
+
+/// row *= scale.
+template <Isa I>
+POLYMAC_INLINE void scale_row(float* row, float scale, std::size_t count) noexcept {
+  using lanes = isa::best_float_lanes<I>;
+  const auto all = lanes::broadcast(scale);
+  std::size_t c = 0;
+  for (; c + lanes::width <= count; c += lanes::width)
+    lanes::store(row + c, lanes::multiply(lanes::load(row + c), all));
+  for (; c < count; ++c) row[c] *= scale;
+}
 
 /// Real weights as operands of M: joined matrices of outputs x depth, filled up to whole elements.
 template <Encodable M>
@@ -230,7 +242,7 @@ class encoded_weights {
 };
 
 /// Rows of reals as operands of M, in a workspace.
-template <Encodable M>
+template <Encodable M, Isa I>
 class encoded_rows {
   using codes = coding<M>;
   using code = typename codes::code;
@@ -268,7 +280,7 @@ class encoded_rows {
       auto* const row_scales = reinterpret_cast<float*>(at + codes_bytes(x.rows, depth));
       const std::size_t filled = polymac::detail::round_up(depth, codes::block);
       for (std::size_t r = 0; r < x.rows; ++r) {
-        const float scale = codes::encode_row(x.row(r), depth, to + r * filled);
+        const float scale = codes::template encode_row<I>(x.row(r), depth, to + r * filled);
         if constexpr (codes::has_scale) row_scales[r] = scale;
         for (std::size_t k = depth; k < filled; ++k) to[r * filled + k] = code{};
       }
@@ -293,7 +305,7 @@ class encoded_rows {
 template <Encodable M, Isa I = isa::native>
 class encoded_linear {
   using codes = coding<M>;
-  using rows = detail::encoded_rows<M>;
+  using rows = detail::encoded_rows<M, I>;
   using bias = std::conditional_t<mac_traits<M>::integer, std::int32_t, float>;
   using stage = std::conditional_t<codes::has_scale && mac_traits<M>::integer, epilogue::dequantize_stage<>,
                                    std::conditional_t<codes::has_scale, epilogue::scale_stage<>, epilogue::identity>>;
@@ -344,11 +356,7 @@ class encoded_linear {
     if (auto s = encoded.encode("encoded_linear", x, depth_, ws); !s.ok() || x.rows == 0) return s;
     if (auto s = (*layer_)(encoded.elements, y); !s.ok()) return s;
     if constexpr (codes::has_scale)
-      for (std::size_t r = 0; r < y.rows; ++r) {
-        float* const row = y.row(r);
-        const float scale = encoded.scales[r];
-        for (std::size_t c = 0; c < y.columns; ++c) row[c] *= scale;
-      }
+      for (std::size_t r = 0; r < y.rows; ++r) detail::scale_row<I>(y.row(r), encoded.scales[r], y.columns);
     return {};
   }
 
@@ -376,7 +384,7 @@ class encoded_linear {
 template <Encodable M, class Activation, Isa I = isa::native>
 class encoded_gated {
   using codes = coding<M>;
-  using rows = detail::encoded_rows<M>;
+  using rows = detail::encoded_rows<M, I>;
 
  public:
   using mac = M;
