@@ -52,6 +52,7 @@ template <Mac M = mac::float32, Isa I = isa::native>
 class attention {
   using types = detail::attention_types<M, I>;
   using head_source = detail::packed_head<types>;
+  static constexpr std::size_t near_bytes = std::size_t{512} * 1024;
 
  public:
   using mac = M;
@@ -114,6 +115,16 @@ class attention {
         run_head(q, y, n, head, head_end, keys, mask, part, sums, memory, source.value_scales(),
                  [&](detail::attention_tile<M, I>& tile) {
                    if (first < last) tile.take(source, 0, last - first, first);
+                 },
+                 // The next head's keys and values come near meanwhile, where they leave room in L2.
+                 [&, fetched = first](std::size_t done, std::size_t all) mutable {
+                   if (head_end >= polymac::detail::smaller(part.heads.end, shape_.query_heads) || first >= last ||
+                       (last - first) * (k.size + v.size) * sizeof(float) > near_bytes)
+                     return;
+                   const std::size_t to = first + (last - first) * done / all;
+                   fetch<false>(k, n, fetched, to, key_head + 1);
+                   fetch<false>(v, n, fetched, to, key_head + 1);
+                   fetched = to;
                  });
       });
     }
@@ -145,7 +156,8 @@ class attention {
                  cache.for_each_stretch(first, last, [&](std::size_t place, std::size_t end, std::size_t number) {
                    tile.take(source, place, end, number);
                  });
-               });
+               },
+               [](std::size_t, std::size_t) {});
     });
     return {};
   }
@@ -305,12 +317,22 @@ class attention {
     }
   }
 
+  /// Asks for the vectors of the tokens [first, last) of a head to be brought near, to be read or written.
+  template <bool Written, class X>
+  static void fetch(const heads_view<X>& v, std::size_t n, std::size_t first, std::size_t last,
+                    std::size_t head) noexcept {
+    constexpr std::size_t line = 64 / sizeof(X);
+    for (std::size_t t = first; t < last; ++t)
+      for (std::size_t i = 0; i < v.size; i += line) __builtin_prefetch(v.at(n, t, head) + i, Written ? 1 : 0, 2);
+  }
+
   /// All queries of the part, of the heads [head, head_end), which share a key head: tiles of queries x heads.
-  template <class Take>
+  /// take(tile): the tile takes the keys; ahead(done, all): so many of the queries are done with a tile.
+  template <class Take, class Ahead>
   void run_head(const heads_view<const float>& q, const heads_view<float>& y, std::size_t n, std::size_t head,
                 std::size_t head_end, std::size_t keys, const attention_mask& mask, const attention_part& part,
                 attention_sums sums, const detail::tile_memory<types>& memory, const float* value_scales,
-                const Take& take) const noexcept {
+                const Take& take, Ahead ahead) const noexcept {
     const attention_options options = this->options();
     detail::attention_problem problem;
     problem.options = &options;
@@ -324,7 +346,15 @@ class attention {
     const std::size_t most = tile_rows(part_queries(q.tokens, part));
     detail::attention_row rows[types::rows];
     std::size_t count = 0;
-    const auto flush = [&] {
+    const std::size_t last = polymac::detail::smaller(part.queries.end, q.tokens);
+    const auto flush = [&](std::size_t next) {
+      // While products keep the core busy: the next tile's queries, and where its results go.
+      const std::size_t end = polymac::detail::smaller(next + polymac::detail::divide_up(most, head_end - head), last);
+      for (std::size_t h = head; h < head_end; ++h) {
+        fetch<false>(q, n, next, end, h);
+        fetch<true>(y, n, next, end, h);
+      }
+      ahead(next - part.queries.begin, last - part.queries.begin);
       tile.begin(rows, count);
       take(tile);
       for (std::size_t r = 0; r < count; ++r) {
@@ -335,16 +365,15 @@ class attention {
       tile.finish(value_scales);
       count = 0;
     };
-    const std::size_t last = polymac::detail::smaller(part.queries.end, q.tokens);
     for (std::size_t i = part.queries.begin; i < last; ++i)
       for (std::size_t h = head; h < head_end; ++h) {
         auto& row = rows[count++];
         row = {q.at(n, i, h), y.at(n, i, h), h, i, nullptr, nullptr};
         if (mask.added != nullptr) row.added = mask.added + mask.row(n, h, i);
         if (mask.kept != nullptr) row.kept = mask.kept + mask.row(n, h, i);
-        if (count == most) flush();
+        if (count == most) flush(i + 1);
       }
-    if (count > 0) flush();
+    if (count > 0) flush(last);
   }
 
   attention_shape shape_;

@@ -133,6 +133,9 @@ inline status check(const char* who, const attention_shape& s, const attention_o
                         o.sinks.size());
   for (std::size_t h = 0; h < o.slopes.size(); ++h)
     if (!finite(o.slopes[h])) return status::make(errc::parameter, who, ": expected finite slopes, head ", h);
+  for (std::size_t h = 0; h < o.sinks.size(); ++h)
+    if (!(o.sinks[h] <= std::numeric_limits<float>::max()))
+      return status::make(errc::parameter, who, ": expected sinks that are finite or -infinity, head ", h);
   return {};
 }
 

@@ -115,6 +115,7 @@ struct tile_memory {
   float* outputs = nullptr;                   ///< rows x held values
   typename T::value_sum* products = nullptr;  ///< the same, where operands have scales
   float* query_scales = nullptr;
+  std::size_t width = 0;  ///< keys of a block
 
   static constexpr std::size_t query_depth(const attention_shape& s) noexcept {
     return polymac::detail::round_up(s.key_size, T::score_atom::depth);
@@ -126,12 +127,12 @@ struct tile_memory {
                            workspace_pieces& pieces) noexcept {
     const auto take = [&]<class X>(X*, std::size_t count) { return pieces.take<X>(count); };
     tile_memory m;
-    const std::size_t width = block_width(keys);
+    m.width = block_width(keys);
     m.queries = take(m.queries, rows * query_depth(s));
-    m.scores = take(m.scores, rows * width);
+    m.scores = take(m.scores, rows * m.width);
     m.outputs = take(m.outputs, rows * held_values(s));
     m.query_scales = take(m.query_scales, rows);
-    if constexpr (!T::in_place) m.weights = take(m.weights, rows * width);
+    if constexpr (!T::in_place) m.weights = take(m.weights, rows * m.width);
     if constexpr (T::product::has_scales) m.products = take(m.products, rows * held_values(s));
     return m;
   }
@@ -156,7 +157,7 @@ class attention_tile {
 
  public:
   attention_tile(const attention_problem& of, const tile_memory<T>& memory) noexcept
-      : of_(of), memory_(memory), width_(tile_memory<T>::block_width(of.keys)) {}
+      : of_(of), memory_(memory), width_(memory.width) {}
 
   /// Begins with `count` rows, at most T::rows.
   void begin(const attention_row* rows, std::size_t count) noexcept {
@@ -173,6 +174,7 @@ class attention_tile {
   /// Takes in the keys [first, last) of `source`, whose number `first` is key number `number` of the sequence. Keys that
   /// the rows see are told by their numbers.
   ///   source.block(begin, count) -> key_block<T>     begin: a multiple of `granularity`; count: at most T::block
+  ///   source.near_keys()                             optional: keys that it had better be asked for at a time
   ///   Source::fetches_ahead, source.fetch_keys(begin, end), source.fetch_values(begin, end)
   ///                                                  can it ask for them to be brought near?
   static constexpr std::size_t granularity = T::score_atom::columns;
@@ -191,20 +193,23 @@ class attention_tile {
       all.begin = polymac::detail::smaller(all.begin, seen_[r].begin);
       all.end = polymac::detail::greater(all.end, seen_[r].end);
     }
+    // Few rows take what has been widened for them once, from L1.
+    std::size_t step = width_;
+    if constexpr (requires { source.near_keys(); })
+      if (count_ <= T::score_atom::max_rows) step = polymac::detail::smaller(step, source.near_keys());
     for (std::size_t at = all.begin / granularity * granularity, end; at < all.end; at = end) {
-      end = polymac::detail::smaller((at / width_ + 1) * width_, all.end);
+      end = polymac::detail::smaller((at / step + 1) * step, all.end);
       if (!of_.masked || sees_any(at, end, first, number)) take_block(source, at, end, first, number);
     }
   }
 
   /// The sums of row r, of everything that has been taken.
   const kernel::softmax_sums& sums(std::size_t r) const noexcept { return sums_[r]; }
-  /// Adds a logit to the sums, without a value.
+  /// Adds a logit to the sums, without a value. It may be the largest one: sums are joined with those of other parts.
   void add_sink(std::size_t r, float sink) noexcept {
     using one = isa::float_lanes<isa::scalar>;
-    const float above = sink * kernel::log2_e - sums_[r].reference();
-    sums_[r].sum += above < 127.0f ? kernel::power_of_two<kernel::exponential::single, one>(above)
-                                   : std::numeric_limits<float>::infinity();
+    rescale(r, sums_[r].raise_to(sink * kernel::log2_e));
+    sums_[r].sum += kernel::power_of_two<kernel::exponential::single, one>(sink * kernel::log2_e - sums_[r].reference());
   }
   /// Writes the results; rows that have seen no key are zeros. value_scales: of the elements of a value, or none.
   void finish(const float* value_scales) noexcept {
@@ -359,16 +364,19 @@ class attention_tile {
     weigh(r, reals, weights, held, factor, block.value_scales, block.value_scale, most);
   }
 
+  /// Outputs of row r to another maximum.
+  POLYMAC_INLINE void rescale(std::size_t r, float change) noexcept {
+    if (change == 1.0f || fresh_) return;
+    const std::size_t values = tile_memory<T>::held_values(*of_.shape);
+    float* const outputs = memory_.outputs + r * values;
+    for (std::size_t c = 0; c < values; ++c) outputs[c] *= change;
+  }
+
   template <class Score>
   POLYMAC_INLINE void weigh(std::size_t r, const Score* scores, typename T::weight_operand* weights, std::size_t held,
                             float factor, const float* value_scales, [[maybe_unused]] float value_scale,
                             float most) noexcept {
-    const float change = sums_[r].raise_to(most * factor);
-    if (change != 1.0f && !fresh_) {
-      const std::size_t values = tile_memory<T>::held_values(*of_.shape);
-      float* const outputs = memory_.outputs + r * values;
-      for (std::size_t c = 0; c < values; ++c) outputs[c] *= change;
-    }
+    rescale(r, sums_[r].raise_to(most * factor));
     constexpr kernel::exponential precision = product::precision;
     const float reference = sums_[r].reference();
     if constexpr (product::has_scales) {
@@ -404,7 +412,8 @@ class attention_tile {
       const bool from_end = o.direction != causal::top_left;
       const double place = static_cast<double>(row.place_query) +
                            (from_end ? static_cast<double>(of_.keys) - static_cast<double>(of_.queries) : 0.0);
-      const auto begin = static_cast<float>(static_cast<double>(key) - place);
+      // A block may begin in places of a ring before its first key.
+      const auto begin = static_cast<float>(static_cast<double>(static_cast<std::ptrdiff_t>(key)) - place);
       for (std::size_t j = from; j < to; ++j) {
         const float distance = begin + static_cast<float>(j);
         reals[j] -= slope * (distance < 0.0f ? -distance : distance);

@@ -356,6 +356,12 @@ class kv_cache {
       }
       return b;
     }
+    /// Keys and values of so many tokens fill half of an L1 of 32 KiB, widened.
+    std::size_t near_keys() const noexcept requires(!in_place) {
+      const std::size_t bytes = (cache_->shape_.key_size + cache_->shape_.value_size) * sizeof(*keys_);
+      const std::size_t keys = std::size_t{16} * 1024 / bytes / columns * columns;
+      return keys < columns ? columns : keys;
+    }
     static constexpr bool fetches_ahead = in_place;
     /// Asks for the keys, or the values, of the tokens [begin, end), as far as there are places for them.
     void fetch_keys(std::size_t begin, std::size_t end) const noexcept {
