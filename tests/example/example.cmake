@@ -41,3 +41,13 @@ if(TARGET streaming)
   endforeach()
   set_tests_properties(example.streaming.with_data PROPERTIES LABELS "example;data")
 endif()
+if(TARGET stories)
+  foreach(case IN ITEMS noise with_data)
+    add_test(NAME example.stories.${case} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}"
+             COMMAND polymac_test_launcher any "${CMAKE_COMMAND}" -DCASE=${case} "-DPROGRAM=$<TARGET_FILE:stories>"
+                     "-DSTAGE=${CMAKE_CURRENT_BINARY_DIR}/example/stories_${case}" "-DSOURCE=${PROJECT_SOURCE_DIR}" -P
+                     "${CMAKE_CURRENT_LIST_DIR}/stories.cmake")
+    set_tests_properties(example.stories.${case} PROPERTIES LABELS example SKIP_RETURN_CODE 77)
+  endforeach()
+  set_tests_properties(example.stories.with_data PROPERTIES LABELS "example;data")
+endif()

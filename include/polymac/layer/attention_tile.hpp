@@ -86,14 +86,15 @@ struct key_block {
   float value_scale = 1.0f;             ///< not less than any of them
 };
 
-/// A row of a tile: one query of one head.
+/// A row of a tile: one query of one head. All of it is set when a row is taken in: zeros before that, for as many rows
+/// as a tile may have, took 2 % of the time of a token where heads are small.
 struct attention_row {
-  const float* query = nullptr;
-  float* output = nullptr;
-  std::size_t head = 0;
-  std::size_t place_query = 0;  ///< the number of the query
-  const float* added = nullptr;
-  const bool* kept = nullptr;
+  const float* query;
+  float* output;
+  std::size_t head;
+  std::size_t place_query;  ///< the number of the query
+  const float* added;
+  const bool* kept;
 };
 
 /// What a tile needs to know of the call.
