@@ -202,10 +202,9 @@ class attention_tile {
       all.begin = polymac::detail::smaller(all.begin, seen_[r].begin);
       all.end = polymac::detail::greater(all.end, seen_[r].end);
     }
-    // Few rows take what has been widened for them once, from L1.
+    // The same for any number of rows: how sums are cut decides about their last bits.
     std::size_t step = width_;
-    if constexpr (requires { source.near_keys(); })
-      if (count_ <= T::score_atom::max_rows) step = polymac::detail::smaller(step, source.near_keys());
+    if constexpr (requires { source.near_keys(); }) step = polymac::detail::smaller(step, source.near_keys());
     for (std::size_t at = all.begin / granularity * granularity, end; at < all.end; at = end) {
       end = polymac::detail::smaller((at / step + 1) * step, all.end);
       if (!of_.masked || sees_any(at, end, first, number)) take_block(source, at, end, first, number, between);

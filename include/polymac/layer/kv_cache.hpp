@@ -357,10 +357,10 @@ class kv_cache {
       }
       return b;
     }
-    /// Keys and values of so many tokens fill half of an L1 of 32 KiB, widened.
+    /// Keys and values of so many tokens fill an L1 of 32 KiB, widened: one row takes them from there.
     std::size_t near_keys() const noexcept requires(!in_place) {
       const std::size_t bytes = (cache_->shape_.key_size + cache_->shape_.value_size) * sizeof(*keys_);
-      const std::size_t keys = std::size_t{16} * 1024 / bytes / columns * columns;
+      const std::size_t keys = std::size_t{32} * 1024 / bytes / columns * columns;
       return keys < columns ? columns : keys;
     }
     static constexpr bool fetches_ahead = in_place;
