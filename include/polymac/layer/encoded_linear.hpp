@@ -162,12 +162,12 @@ struct coding<mac::l_mul<MantissaBits, Offset, float, Mode>> {
   }
   template <Isa>
   static float encode_row(const float* x, std::size_t depth, float* to) noexcept {
-    constexpr std::size_t block = 16;  // a loop of known length, which compilers make vector code of
+    constexpr std::size_t together = 16;  // a loop of known length, which compilers make vector code of
     std::size_t k = 0;
-    for (; k + block <= depth; k += block) {
-      float held[block];
-      for (std::size_t i = 0; i < block; ++i) held[i] = rounded(x[k + i]);
-      for (std::size_t i = 0; i < block; ++i) to[k + i] = held[i];
+    for (; k + together <= depth; k += together) {
+      float held[together];
+      for (std::size_t i = 0; i < together; ++i) held[i] = rounded(x[k + i]);
+      for (std::size_t i = 0; i < together; ++i) to[k + i] = held[i];
     }
     for (; k < depth; ++k) to[k] = rounded(x[k]);
     return 1.0f;
