@@ -119,7 +119,8 @@ struct packed_codes {
 /// brings at least 16 (all scores of a query shift by the same, which softmax does not see).
 ///
 /// A ring keeps the last `capacity` tokens. Of several tokens that are appended at once the first ones may find their
-/// windows overwritten by the last: with a window of w tokens append at most capacity - w + 1 at a time. Positions count all tokens that were ever appended.
+/// windows overwritten by the last: with a window of w tokens append at most capacity - w + 1 at a time.
+/// Positions count all tokens that were ever appended.
 ///
 /// append() and the rest are noexcept and allocate nothing; copying allocates. One thread appends at a time; any number
 /// may read meanwhile what was there before, but not while a ring overwrites it.
