@@ -75,7 +75,7 @@ TEMPLATE_TEST_CASE("attention stays within the error of its arithmetic", POLYMAC
   polymac::layer::alibi_slopes(slopes);
   double worst = 0;
   for (const auto& [queries, keys] :
-       {std::pair{1u, 1u}, std::pair{1u, 113u}, std::pair{3u, 33u}, std::pair{32u, 75u}, std::pair{50u, 600u}}) {
+       {std::pair{1u, 1u}, std::pair{1u, 113u}, std::pair{3u, 33u}, std::pair{32u, 75u}, std::pair{13u, 530u}}) {
     CAPTURE(queries, keys);
     const problem<TestType> p(random, {4, 2, 40, 24}, queries, keys);
     const attention_options all{.scale = -0.2f,
@@ -94,7 +94,7 @@ TEMPLATE_TEST_CASE("attention stays within the error of its arithmetic", POLYMAC
       worst = std::max(worst, e);
     }
   }
-  const problem<TestType> wide(random, {1, 1, 576, 512}, 3, 40);
+  const problem<TestType> wide(random, {1, 1, 576, 512}, 1, 19);
   CHECK(wide.error() <= bound<TestType>);
   std::cout << polymac::layer::attention<TestType>({1, 1, 8, 8}).explain().c_str() << ": largest normalised error "
             << worst << '\n';
@@ -103,23 +103,23 @@ TEMPLATE_TEST_CASE("attention stays within the error of its arithmetic", POLYMAC
 TEMPLATE_TEST_CASE("queries, heads and keys in parts", POLYMAC_ARITHMETICS) {
   POLYMAC_RANDOM(random, 2);
   std::vector<float> sinks{0.5f, 3.0f, -1.0f, 50.0f};
-  const problem<TestType> p(random, {4, 2, 24, 40}, 60, 620);
+  const problem<TestType> p(random, {4, 2, 24, 16}, 31, 530);
   for (const attention_options& o : {attention_options{.direction = causal::bottom_right, .sinks = sinks},
                                      attention_options{.softcap = 3.0f, .direction = causal::top_left, .window = 41}}) {
     const polymac::layer::attention<TestType> layer(p.shape, o);
     const auto whole = p.y(o);
     std::vector<float> joined(whole.size());
-    for (const auto& rows : {polymac::row_range{0, 7}, polymac::row_range{7, 60}})
+    for (const auto& rows : {polymac::row_range{0, 7}, polymac::row_range{7, 31}})
       for (std::size_t h = 0; h < 4; h += 3) {
         const auto some = p.y(o, {.part = {rows, {h, h + 3}, {}}});
         for (std::size_t e = 0; e < whole.size(); ++e)
           if (some[e] != 7.0f) joined[e] = some[e];
       }
     CHECK(same(joined, whole));
-    std::vector<polymac::kernel::softmax_sums> mine(240), others(240);
-    heads y(1, 60, 4, 40), other(1, 60, 4, 40);
+    std::vector<polymac::kernel::softmax_sums> mine(124), others(124);
+    heads y(1, 31, 4, 16), other(1, 31, 4, 16);
     y.values = p.y(o, {.part = {{}, {}, {0, 3}}, .sums = mine});
-    for (const auto& keys : {polymac::row_range{3, 300}, polymac::row_range{300, 620}}) {
+    for (const auto& keys : {polymac::row_range{3, 300}, polymac::row_range{300, 530}}) {
       other.values = p.y(o, {.part = {{}, {}, keys}, .sums = others});
       CHECK(layer.join(y.view(), {mine}, other.view(), {others}).text() == "");
     }
