@@ -67,7 +67,11 @@ struct problem {
 
 }  // namespace
 
+#if defined(__aarch64__)  // in an emulator
+#define POLYMAC_ARITHMETICS "", mac::float32, mac::int8
+#else
 #define POLYMAC_ARITHMETICS "", mac::float32, mac::bf16, mac::fp16, dfp16, mac::int8, l_mul4
+#endif
 
 TEMPLATE_TEST_CASE("attention stays within the error of its arithmetic", POLYMAC_ARITHMETICS) {
   POLYMAC_RANDOM(random, 1);
@@ -75,7 +79,7 @@ TEMPLATE_TEST_CASE("attention stays within the error of its arithmetic", POLYMAC
   polymac::layer::alibi_slopes(slopes);
   double worst = 0;
   for (const auto& [queries, keys] :
-       {std::pair{1u, 1u}, std::pair{1u, 113u}, std::pair{3u, 33u}, std::pair{32u, 75u}, std::pair{13u, 530u}}) {
+       {std::pair{1u, 1u}, std::pair{1u, 113u}, std::pair{3u, 33u}, std::pair{25u, 65u}, std::pair{3u, 530u}}) {
     CAPTURE(queries, keys);
     const problem<TestType> p(random, {4, 2, 40, 24}, queries, keys);
     const attention_options all{.scale = -0.2f,
@@ -103,21 +107,21 @@ TEMPLATE_TEST_CASE("attention stays within the error of its arithmetic", POLYMAC
 TEMPLATE_TEST_CASE("queries, heads and keys in parts", POLYMAC_ARITHMETICS) {
   POLYMAC_RANDOM(random, 2);
   std::vector<float> sinks{0.5f, 3.0f, -1.0f, 50.0f};
-  const problem<TestType> p(random, {4, 2, 24, 16}, 31, 530);
+  const problem<TestType> p(random, {4, 2, 8, 8}, 25, 530);
   for (const attention_options& o : {attention_options{.direction = causal::bottom_right, .sinks = sinks},
                                      attention_options{.softcap = 3.0f, .direction = causal::top_left, .window = 41}}) {
     const polymac::layer::attention<TestType> layer(p.shape, o);
     const auto whole = p.y(o);
     std::vector<float> joined(whole.size());
-    for (const auto& rows : {polymac::row_range{0, 7}, polymac::row_range{7, 31}})
+    for (const auto& rows : {polymac::row_range{0, 7}, polymac::row_range{7, 25}})
       for (std::size_t h = 0; h < 4; h += 3) {
         const auto some = p.y(o, {.part = {rows, {h, h + 3}, {}}});
         for (std::size_t e = 0; e < whole.size(); ++e)
           if (some[e] != 7.0f) joined[e] = some[e];
       }
     CHECK(same(joined, whole));
-    std::vector<polymac::kernel::softmax_sums> mine(124), others(124);
-    heads y(1, 31, 4, 16), other(1, 31, 4, 16);
+    std::vector<polymac::kernel::softmax_sums> mine(100), others(100);
+    heads y(1, 25, 4, 8), other(1, 25, 4, 8);
     y.values = p.y(o, {.part = {{}, {}, {0, 3}}, .sums = mine});
     for (const auto& keys : {polymac::row_range{3, 300}, polymac::row_range{300, 530}}) {
       other.values = p.y(o, {.part = {{}, {}, keys}, .sums = others});
