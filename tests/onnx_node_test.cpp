@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Operator cases of ONNX (data/onnx_node): convolutions, matrix products, pooling, softmax, activations, norms, rotary
-// embedding, gated units.
+// embedding, gated units, attention.
 //
 // The operator chooses the layer; a case that polymac can run must agree (integers exactly, floats to 1e-5), others are
 // counted with the reason.
 #include "catch.hpp"
 #include "support/data.hpp"
+#include "support/onnx_attention.hpp"
 #include "support/onnx_products.hpp"
 #include "support/onnx_transformer.hpp"
 
@@ -131,6 +132,7 @@ std::string run(const onnx_case& c) {
   if (n.op == "RMSNormalization" && float32) return run_normalization<rms_norm>(c, n), "";
   if (n.op == "LayerNormalization" && float32) return run_normalization<layer_norm>(c, n), "";
   if (n.op == "SwiGLU" && float32) return run_swiglu(c, n), "";
+  if (n.op == "Attention" && (float32 || type == "f16")) return run_attention(c, n), "";
   return n.op + (conv || average || largest ? " of " + type : "");
 }
 

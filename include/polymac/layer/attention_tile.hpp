@@ -371,6 +371,8 @@ class attention_tile {
     const bool changes = o.softcap > 0.0f || !o.slopes.empty() || of_.masked;
     const float scale = of_.scale * memory_.query_scales[r] * block.key_scale;
     float factor = scale * kernel::log2_e;
+    // Not 0, which it is where all codes are 0: -infinity times 0 is NaN.
+    if (factor < std::numeric_limits<float>::min()) factor = std::numeric_limits<float>::min();
     float most;
     if (changes) {
       change_scores(r, scores, reals, block.key_scales, scale, at - first + number, from, to, held);

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT
+// Attention with the products of every arithmetic that it knows, on the instruction set of the program, against the
+// definition in double: errors within the stated bounds, hidden keys, NaN, blocks of zeros, keys far from 0, parts.
+#include "catch.hpp"
+#include "support/attention_reference.hpp"
+#include "support/attention_run.hpp"
+#include "support/random.hpp"
+
+#include <polymac/arithmetics.hpp>
+#include <polymac/layer/attention.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <iostream>
+#include <limits>
+#include <type_traits>
+#include <vector>
+
+using namespace polymac_test;
+using polymac::layer::attention_options;
+using polymac::layer::attention_part;
+using polymac::layer::attention_shape;
+using polymac::layer::causal;
+namespace mac = polymac::mac;
+
+namespace {
+
+constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
+using dfp16 = mac::dfp<std::int16_t>;
+using l_mul4 = mac::l_mul<4>;
+
+/// Of the normalised square error.
+template <class M>
+constexpr double bound = std::is_same_v<M, mac::float32>                            ? 1e-11
+                         : std::is_same_v<M, mac::fp16> || std::is_same_v<M, dfp16> ? 1e-6
+                         : std::is_same_v<M, mac::bf16>                             ? 5e-5
+                         : std::is_same_v<M, mac::int8>                             ? 1e-3
+                                                                                    : 1e-2;
+
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](float x, float y) {
+           return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y);
+         });
+}
+
+template <class M>
+struct problem {
+  attention_shape shape;
+  heads q, k, v;
+  problem(random_source& random, const attention_shape& s, std::size_t queries, std::size_t keys)
+      : shape(s),
+        q(random, 1, queries, s.query_heads, s.key_size),
+        k(random, 1, keys, s.key_heads, s.key_size),
+        v(random, 1, keys, s.key_heads, s.value_size) {
+    for (float& x : q.values) x *= 2.0f;
+  }
+  std::vector<float> y(const attention_options& o = {}, const call& c = {}) const {
+    return run(polymac::layer::attention<M>(shape, o), q, k, v, c);
+  }
+  double error(const attention_options& o = {}, const call& c = {}) const {
+    return normalised_error(attention_in_double(shape, o, q.view(), k.view(), v.view(), c.mask, c.counts), y(o, c));
+  }
+};
+
+}  // namespace
+
+#if defined(__aarch64__)  // in an emulator
+#define POLYMAC_ARITHMETICS "", mac::float32, mac::int8
+#else
+#define POLYMAC_ARITHMETICS "", mac::float32, mac::bf16, mac::fp16, dfp16, mac::int8, l_mul4
+#endif
+
+TEMPLATE_TEST_CASE("attention stays within the error of its arithmetic", POLYMAC_ARITHMETICS) {
+  POLYMAC_RANDOM(random, 1);
+  std::vector<float> slopes(4), sinks{0.5f, 3.0f, -1.0f, 0.0f};
+  polymac::layer::alibi_slopes(slopes);
+  double worst = 0;
+  for (const auto& [queries, keys] :
+       {std::pair{1u, 1u}, std::pair{1u, 113u}, std::pair{3u, 33u}, std::pair{25u, 65u}, std::pair{3u, 530u}}) {
+    CAPTURE(queries, keys);
+    const problem<TestType> p(random, {4, 2, 40, 24}, queries, keys);
+    const attention_options all{.scale = -0.2f,
+                                .softcap = 5.0f,
+                                .direction = causal::bottom_right,
+                                .window = 50,
+                                .slopes = slopes,
+                                .sinks = sinks};
+    std::vector<float> mask(queries * keys);
+    for (float& m : mask) m = random.integer(0, 4) == 0 ? -std::numeric_limits<float>::infinity() : random.unit();
+    for (const double e : {p.error(), p.error({.direction = causal::bottom_right, .sinks = sinks}), p.error(all),
+                           p.error({.softcap = 1.0f}),  // keys that fill a tile would show
+                           p.error(all, {.mask = {mask.data(), nullptr, 0, 0, keys}}),
+                           p.error({.direction = causal::top_left}, {.counts = {keys - keys / 4}})}) {
+      CHECK(e <= bound<TestType>);
+      worst = std::max(worst, e);
+    }
+  }
+  const problem<TestType> wide(random, {1, 1, 576, 512}, 1, 19);
+  CHECK(wide.error() <= bound<TestType>);
+  std::cout << polymac::layer::attention<TestType>({1, 1, 8, 8}).explain().c_str() << ": largest normalised error "
+            << worst << '\n';
+}
+
+TEMPLATE_TEST_CASE("queries, heads and keys in parts", POLYMAC_ARITHMETICS) {
+  POLYMAC_RANDOM(random, 2);
+  std::vector<float> sinks{0.5f, 3.0f, -1.0f, 50.0f};
+  const problem<TestType> p(random, {4, 2, 8, 8}, 25, 530);
+  for (const attention_options& o : {attention_options{.direction = causal::bottom_right, .sinks = sinks},
+                                     attention_options{.softcap = 3.0f, .direction = causal::top_left, .window = 41}}) {
+    const polymac::layer::attention<TestType> layer(p.shape, o);
+    const auto whole = p.y(o);
+    std::vector<float> joined(whole.size());
+    for (const auto& rows : {polymac::row_range{0, 7}, polymac::row_range{7, 25}})
+      for (std::size_t h = 0; h < 4; h += 3) {
+        const auto some = p.y(o, {.part = {rows, {h, h + 3}, {}}});
+        for (std::size_t e = 0; e < whole.size(); ++e)
+          if (some[e] != 7.0f) joined[e] = some[e];
+      }
+    CHECK(same(joined, whole));
+    std::vector<polymac::kernel::softmax_sums> mine(100), others(100);
+    heads y(1, 25, 4, 8), other(1, 25, 4, 8);
+    y.values = p.y(o, {.part = {{}, {}, {0, 3}}, .sums = mine});
+    for (const auto& keys : {polymac::row_range{3, 300}, polymac::row_range{300, 530}}) {
+      other.values = p.y(o, {.part = {{}, {}, keys}, .sums = others});
+      CHECK(layer.join(y.view(), {mine}, other.view(), {others}).text() == "");
+    }
+    CHECK(normalised_error(attention_in_double(p.shape, o, p.q.view(), p.k.view(), p.v.view()), y.values) <=
+          bound<TestType>);
+  }
+}
+
+TEMPLATE_TEST_CASE("NaN, keys that do not count, rows that see nothing, zeros", POLYMAC_ARITHMETICS) {
+  POLYMAC_RANDOM(random, 3);
+  problem<TestType> p(random, {2, 1, 32, 32}, 20, 90);
+  // The last ten keys do not count.
+  const call c{.counts = {80}};
+  const auto y = p.y({}, c);
+  std::fill_n(p.k.at(0, 80, 0), 10 * 32, not_a_number);
+  std::fill_n(p.v.at(0, 80, 0), 10 * 32, not_a_number);
+  CHECK(same(p.y({}, c), y));
+  p.q.at(0, 7, 1)[3] = not_a_number;
+  auto poisoned = p.y({}, c);
+  const auto row = poisoned.begin() + (7 * 2 + 1) * 32;
+  CHECK(std::all_of(row, row + 32, [](float v) { return std::isnan(v); }));
+  std::copy_n(y.begin() + (7 * 2 + 1) * 32, 32, row);
+  CHECK(same(poisoned, y));
+  p.q.at(0, 7, 1)[3] = 0.0f;
+  p.k.at(0, 60, 0)[3] = not_a_number;
+  poisoned = p.y({}, c);
+  CHECK(std::all_of(poisoned.begin(), poisoned.end(), [](float v) { return std::isnan(v); }));
+  p.k.at(0, 60, 0)[3] = 0.0f;
+  p.v.at(0, 60, 0)[3] = std::numeric_limits<float>::infinity();
+  poisoned = p.y({}, c);
+  CHECK(!std::isfinite(poisoned[3]));
+  CHECK(std::isfinite(poisoned[4]));
+  p.v.at(0, 60, 0)[3] = 0.0f;
+
+  const problem<TestType> more(random, {2, 1, 32, 32}, 30, 20);
+  const auto rows = more.y({.direction = causal::bottom_right});
+  CHECK(std::all_of(rows.begin(), rows.begin() + 10 * 64, [](float v) { return v == 0.0f; }));
+  CHECK(more.error({.direction = causal::bottom_right}) <= bound<TestType>);
+
+  // Zeros in all queries, keys or values: nothing is divided by their scale.
+  for (int which = 0; which < 3; ++which) {
+    problem<TestType> zeros(random, {2, 1, 32, 32}, 20, 90);
+    auto& all = which == 0 ? zeros.q.values : which == 1 ? zeros.k.values : zeros.v.values;
+    std::fill(all.begin(), all.end(), 0.0f);
+    CHECK(zeros.error() <= bound<TestType>);
+  }
+  // Values of 1 give 1 within the rounding of the weights; one key gives its value.
+  problem<TestType> ones(random, {2, 1, 32, 32}, 20, 90);
+  std::fill(ones.v.values.begin(), ones.v.values.end(), 1.0f);
+  CHECK(ones.error() <= bound<TestType>);
+}
+
+TEST_CASE("int8: the mean of the keys is no part of the error") {
+  POLYMAC_RANDOM(random, 4);
+  std::vector<float> sinks{0.0f, 1.0f};
+  problem<mac::int8> p(random, {2, 2, 64, 64}, 40, 300);
+  const std::vector<attention_options> all{
+      {}, {.direction = causal::bottom_right}, {.direction = causal::top_left, .window = 64}};
+  std::vector<double> without;
+  for (const auto& o : all) without.push_back(p.error(o));
+  // The offset is the same for all keys, of another size in every element; queries are small enough for it.
+  for (std::size_t t = 0; t < 300; ++t)
+    for (std::size_t h = 0; h < 2; ++h)
+      for (std::size_t e = 0; e < 64; ++e) p.k.at(0, t, h)[e] += e % 2 == 0 ? 100.0f : -70.0f;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    CAPTURE(i, without[i]);
+    CHECK(p.error(all[i]) <= 1.5 * without[i]);
+  }
+  // What is not blind to it: a softcap and sinks take the scores as they are.
+  for (float& x : p.q.values) x *= 0.002f;
+  CHECK(p.error({.softcap = 2.0f}) <= 1e-3);
+  CHECK(p.error({.sinks = sinks}) <= 1e-3);
+}
