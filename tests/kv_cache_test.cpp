@@ -57,9 +57,6 @@ constexpr double bound = std::is_same_v<M, mac::float32> ? 1e-11
                          : std::is_same_v<M, mac::int8>  ? 1e-3
                                                          : 5e-2;
 template <class M>
-constexpr bool has_scales = std::is_same_v<M, mac::int8> || std::is_same_v<M, four_bits>;
-
-template <class M>
 using cache_of = polymac::layer::kv_cache<M>;
 template <class M>
 using reader_of = polymac::layer::attention<typename format<M>::reader>;

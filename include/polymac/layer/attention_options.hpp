@@ -48,7 +48,7 @@ struct attention_options {
   /// direction is none, behind it. 0: all.
   std::size_t window = 0;
   std::span<const float> slopes{};  ///< for each query head, or none
-  std::span<const float> sinks{};   ///< logits, for each query head, or none
+  std::span<const float> sinks{};   ///< logits, finite or -infinity, for each query head, or none
 };
 
 /// The slopes of ALiBi (Press et al. 2022, arXiv 2108.12409) for any number of heads, written to `slopes`:
