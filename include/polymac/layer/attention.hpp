@@ -52,7 +52,7 @@ template <Mac M = mac::float32, Isa I = isa::native>
 class attention {
   using types = detail::attention_types<M, I>;
   using head_source = detail::packed_head<types>;
-  static constexpr std::size_t near_bytes = std::size_t{512} * 1024;
+  static constexpr std::size_t near_bytes = std::size_t{512} * 1024, least_keys = 256;
 
  public:
   using mac = M;
@@ -355,9 +355,9 @@ class attention {
     const auto flush = [&](std::size_t next) {
       tile.begin(rows, count);
       // Between two rows of the softmax, while products wait for nothing: the next tile's queries, where its results go, and
-      // what `ahead` has. Asked for at once they would be waited for.
+      // what `ahead` has. Asked for at once they would be waited for, and beside few keys they are in the way.
       const std::size_t heads = head_end - head, done = next - part.queries.begin, all = last - part.queries.begin;
-      bool asks = true;
+      bool asks = keys >= least_keys;
       const auto between = [&](std::size_t r) {
         if (const std::size_t i = next + r / heads; i < last) {
           fetch<false>(q, n, i, i + 1, head + r % heads);
