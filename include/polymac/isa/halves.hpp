@@ -18,8 +18,6 @@
 
 #include <cstddef>
 
-#if POLYMAC_HAS_XSIMD
-
 #if defined(__AVX2__)
 #include "polymac/isa/intrinsics.hpp"
 #elif defined(__ARM_NEON) && defined(__aarch64__)
@@ -56,11 +54,11 @@ struct half_conversion {
 
 }  // namespace detail
 
+#if POLYMAC_HAS_XSIMD
 template <class I>
 requires requires { typename detail::float_tile<I>::arch; }
 struct atom<mac::fp16, I> : detail::converted_atom<mac::fp16, atom<mac::float32, I>, detail::half_conversion<I>> {};
+#endif
 
 }  // namespace isa
 POLYMAC_END
-
-#endif
