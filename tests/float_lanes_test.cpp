@@ -7,6 +7,7 @@
 
 #include <polymac/isa/all.hpp>
 #include <polymac/kernel/online_softmax.hpp>
+#include <polymac/kernel/operands.hpp>
 
 #include <algorithm>
 #include <cmath>

@@ -177,8 +177,6 @@ struct float_lanes<avx512> : detail::xsimd_lanes<typename detail::float_tile<avx
 #endif
 
 namespace detail {
-template <class I>
-using written_float_lanes = float_lanes<I>;
 /// The strongest set from I downwards with registers of its own.
 template <class I>
 struct find_float_lanes {

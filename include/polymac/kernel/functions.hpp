@@ -22,7 +22,8 @@
 POLYMAC_BEGIN
 namespace kernel {
 
-// As in exp.hpp: GCC bug 105593.
+// g++ 12 takes the undefined operand of its own AVX-512 intrinsics for a mistake (GCC bug 105593), wherever they end
+// up.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
@@ -72,6 +73,11 @@ void apply(const Function& f, const float* x, float* y, std::size_t count) noexc
 #else
   for (std::size_t i = 0; i < count; ++i) y[i] = f(x[i]);
 #endif
+}
+
+/// y[i] = exp((x[i] - offset) * scale). x and y may be the same row.
+inline void exp_of(const float* x, float* y, std::size_t count, float offset, float scale) noexcept {
+  apply([offset, scale]<class V>(const V& v) { return detail::exp_of_value((v - V(offset)) * V(scale)); }, x, y, count);
 }
 
 }  // namespace kernel

@@ -52,7 +52,7 @@ template <Mac M = mac::float32, Isa I = isa::native>
 class attention {
   using types = detail::attention_types<M, I>;
   using head_source = detail::packed_head<types>;
-  static constexpr std::size_t near_bytes = std::size_t{512} * 1024, least_keys = 256;
+  static constexpr std::size_t least_keys = 256;
 
  public:
   using mac = M;
@@ -120,7 +120,7 @@ class attention {
             // The next head's keys and values come near meanwhile, where they leave room in L2.
             [&, fetched = first](std::size_t done, std::size_t all) mutable {
               if (head_end >= polymac::detail::smaller(part.heads.end, shape_.query_heads) || first >= last ||
-                  (last - first) * (k.size + v.size) * sizeof(float) > near_bytes)
+                  (last - first) * (k.size + v.size) * sizeof(float) > kernel::detail::near_bytes)
                 return;
               const std::size_t to = first + (last - first) * done / all;
               if (to <= fetched) return;

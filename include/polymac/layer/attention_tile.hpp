@@ -21,6 +21,7 @@
 #include "polymac/epilogue/epilogue.hpp"
 #include "polymac/kernel/contract.hpp"
 #include "polymac/kernel/online_softmax.hpp"
+#include "polymac/kernel/operands.hpp"
 #include "polymac/kernel/panel_range.hpp"
 #include "polymac/layer/attention_options.hpp"
 #include "polymac/layer/attention_panels.hpp"
@@ -158,8 +159,7 @@ class attention_tile {
   static constexpr float nothing_seen = -std::numeric_limits<float>::infinity();
 
  public:
-  attention_tile(const attention_problem& of, const tile_memory<T>& memory) noexcept
-      : of_(of), memory_(memory), width_(memory.width) {}
+  attention_tile(const attention_problem& of, const tile_memory<T>& memory) noexcept : of_(of), memory_(memory) {}
 
   /// Begins with `count` rows, at most T::rows.
   void begin(const attention_row* rows, std::size_t count) noexcept {
@@ -203,7 +203,7 @@ class attention_tile {
       all.end = polymac::detail::greater(all.end, seen_[r].end);
     }
     // The same for any number of rows: how sums are cut decides about their last bits.
-    std::size_t step = width_;
+    std::size_t step = memory_.width;
     if constexpr (requires { source.near_keys(); }) step = polymac::detail::smaller(step, source.near_keys());
     for (std::size_t at = all.begin / granularity * granularity, end; at < all.end; at = end) {
       end = polymac::detail::smaller((at / step + 1) * step, all.end);
@@ -308,7 +308,7 @@ class attention_tile {
       if (fetches) source.fetch_values(at, end);
     {
       const matrix_view<const typename T::query_operand> queries(memory_.queries, count_, depth);
-      const matrix_view<typename T::score> scores(memory_.scores, count_, keys, width_);
+      const matrix_view<typename T::score> scores(memory_.scores, count_, keys, memory_.width);
       const kernel::panel_range<typename T::score_atom> range(
           block.keys, block.key_stride, keys, depth, block.key_starts, block.key_start_stride, source.key_summary());
       kernel::contract<typename T::score_atom>(range, 0, matrix_source<typename T::query_operand>{queries},
@@ -326,7 +326,7 @@ class attention_tile {
         operands = memory_.weights;
       if constexpr (Source::fetches_ahead)
         if (fetches) source.fetch_keys(end, end + keys);
-      const matrix_view<const typename T::weight_operand> weights(operands, count_, tokens, width_);
+      const matrix_view<const typename T::weight_operand> weights(operands, count_, tokens, memory_.width);
       const kernel::panel_range<typename T::value_atom> range(
           block.values, block.value_stride, held, tokens, zero_starts<typename T::value_start, T::value_atom::columns>,
           0, source.value_summary());
@@ -351,7 +351,7 @@ class attention_tile {
   /// Scores of row r to weights; its outputs to the new maximum.
   void weigh_row(std::size_t r, const key_block<T>& block, std::size_t at, std::size_t end, std::size_t first,
                  std::size_t number) noexcept {
-    typename T::score* const scores = memory_.scores + r * width_;
+    typename T::score* const scores = memory_.scores + r * memory_.width;
     // Scores of integers become floats where each has a scale, or something is added: in the place where they are.
     float* const reals = reinterpret_cast<float*>(scores);
     const std::size_t held = polymac::detail::round_up(end - at, row_type::step);
@@ -361,7 +361,7 @@ class attention_tile {
       if constexpr (T::in_place)
         return reals;
       else
-        return memory_.weights + r * width_;
+        return memory_.weights + r * memory_.width;
     }();
     if (from >= to) {
       for (std::size_t j = 0; j < held; ++j) weights[j] = typename T::weight_operand{};
@@ -468,7 +468,6 @@ class attention_tile {
 
   const attention_problem& of_;
   tile_memory<T> memory_;
-  std::size_t width_;
   const attention_row* rows_ = nullptr;
   std::size_t count_ = 0;
   bool fresh_ = true;  ///< nothing has been added up

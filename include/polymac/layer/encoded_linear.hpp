@@ -13,7 +13,7 @@
 #include "polymac/core/buffer.hpp"
 #include "polymac/epilogue/dequantize.hpp"
 #include "polymac/epilogue/scale.hpp"
-#include "polymac/kernel/online_softmax.hpp"
+#include "polymac/kernel/operands.hpp"
 #include "polymac/layer/gated.hpp"
 #include "polymac/layer/insides.hpp"
 #include "polymac/layer/linear.hpp"

@@ -31,7 +31,7 @@
 #include "polymac/core/buffer.hpp"
 #include "polymac/core/error.hpp"
 #include "polymac/core/view.hpp"
-#include "polymac/kernel/exp.hpp"
+#include "polymac/kernel/functions.hpp"
 #include "polymac/layer/heads_bounds.hpp"
 #include "polymac/layer/product.hpp"
 #include "polymac/mac/float32.hpp"

@@ -8,6 +8,7 @@
 #include "polymac/core/extents.hpp"
 #include "polymac/core/float16.hpp"
 #include "polymac/core/view.hpp"
+#include "polymac/kernel/operands.hpp"
 #include "polymac/layer/attention_panels.hpp"
 #include "polymac/layer/attention_product.hpp"
 #include "polymac/layer/attention_tile.hpp"

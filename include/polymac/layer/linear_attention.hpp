@@ -26,7 +26,7 @@
 #include "polymac/core/affine.hpp"
 #include "polymac/core/error.hpp"
 #include "polymac/core/view.hpp"
-#include "polymac/kernel/exp.hpp"
+#include "polymac/kernel/functions.hpp"
 #include "polymac/kernel/recurrent_state.hpp"
 #include "polymac/layer/heads_bounds.hpp"
 #include "polymac/layer/product.hpp"

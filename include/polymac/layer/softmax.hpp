@@ -4,7 +4,7 @@
 
 #include "polymac/core/affine.hpp"
 #include "polymac/core/fixed_point_exp.hpp"
-#include "polymac/kernel/exp.hpp"
+#include "polymac/kernel/functions.hpp"
 #include "polymac/layer/view_check.hpp"
 
 #include <array>
