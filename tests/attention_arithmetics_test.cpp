@@ -16,7 +16,9 @@
 #include <cstdint>
 #include <iostream>
 #include <limits>
+#include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 using namespace polymac_test;
@@ -67,7 +69,9 @@ struct problem {
 
 }  // namespace
 
-#if defined(__aarch64__)  // in an emulator
+#if POLYMAC_HAS_AMX_BF16  // those that have tiles
+#define POLYMAC_ARITHMETICS "", mac::bf16, mac::int8
+#elif defined(__aarch64__)  // in an emulator
 #define POLYMAC_ARITHMETICS "", mac::float32, mac::int8
 #else
 #define POLYMAC_ARITHMETICS "", mac::float32, mac::bf16, mac::fp16, dfp16, mac::int8, l_mul4
@@ -107,7 +111,12 @@ TEMPLATE_TEST_CASE("attention stays within the error of its arithmetic", POLYMAC
 TEMPLATE_TEST_CASE("queries, heads and keys in parts", POLYMAC_ARITHMETICS) {
   POLYMAC_RANDOM(random, 2);
   std::vector<float> sinks{0.5f, 3.0f, -1.0f, 50.0f};
-  const problem<TestType> p(random, {4, 2, 8, 8}, 25, 530);
+#if defined(POLYMAC_EMULATE_TILES)  // of one and of two panels of values
+  const auto [key_size, value_size] = GENERATE(std::pair{32u, 8u}, std::pair{40u, 24u});
+#else
+  const std::size_t key_size = 8, value_size = 8;
+#endif
+  const problem<TestType> p(random, {4, 2, key_size, value_size}, 25, 530);
   for (const attention_options& o : {attention_options{.direction = causal::bottom_right, .sinks = sinks},
                                      attention_options{.softcap = 3.0f, .direction = causal::top_left, .window = 41}}) {
     const polymac::layer::attention<TestType> layer(p.shape, o);
@@ -121,7 +130,7 @@ TEMPLATE_TEST_CASE("queries, heads and keys in parts", POLYMAC_ARITHMETICS) {
       }
     CHECK(same(joined, whole));
     std::vector<polymac::kernel::softmax_sums> mine(100), others(100);
-    heads y(1, 25, 4, 8), other(1, 25, 4, 8);
+    heads y(1, 25, 4, value_size), other(1, 25, 4, value_size);
     y.values = p.y(o, {.part = {{}, {}, {0, 3}}, .sums = mine});
     for (const auto& keys : {polymac::row_range{3, 300}, polymac::row_range{300, 530}}) {
       other.values = p.y(o, {.part = {{}, {}, keys}, .sums = others});
@@ -197,3 +206,25 @@ TEST_CASE("int8: the mean of the keys is no part of the error") {
   CHECK(p.error({.softcap = 2.0f}) <= 1e-3);
   CHECK(p.error({.sinks = sinks}) <= 1e-3);
 }
+
+#if defined(POLYMAC_EMULATE_TILES)
+TEMPLATE_TEST_CASE("from 16 queries of a group on products run on tiles", POLYMAC_ARITHMETICS) {
+  POLYMAC_RANDOM(random, 5);
+  const auto products = [&](const attention_shape& shape, std::size_t queries) {
+    const problem<TestType> p(random, shape, queries, 200);
+    const std::size_t before = emulated_tile_unit::products;
+    CHECK(p.error() <= bound<TestType>);
+    return emulated_tile_unit::products - before;
+  };
+  const std::string words = polymac::layer::attention<TestType>({2, 2, 64, 64}).explain().c_str();
+  CHECK(words.find("from 16 queries on by matrix registers") != std::string::npos);
+  // Scores of 16 rows: 13 panels of keys, each 64 / 32 steps of bf16; values: 4 panels, 7 steps of 32 tokens.
+  constexpr bool bytes = std::is_same_v<TestType, mac::int8>;
+  CHECK(products({1, 1, 64, 64}, 16) == (bytes ? 13u * 1 + 4 * 4 : 13u * 2 + 4 * 7));
+  CHECK(products({8, 1, 64, 64}, 2) == (bytes ? 13u * 1 + 4 * 4 : 13u * 2 + 4 * 7));
+  CHECK(products({1, 1, 64, 64}, 15) == 0);
+  CHECK(products({1, 1, 8, 64}, 16) == 0);  // most of a step would be zeros
+  const std::string small = polymac::layer::attention<TestType>({1, 1, 8, 64}).explain().c_str();
+  CHECK(small.find("matrix registers") == std::string::npos);
+}
+#endif

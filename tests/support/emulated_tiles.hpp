@@ -66,6 +66,7 @@ class emulated_tile_unit {
   template <int Sums, int Activations, int Weights, class Dot>
   static void multiply(const Dot& dot) noexcept {
     static_assert(Sums != Activations && Sums != Weights && Activations != Weights);
+    ++products;
     tile &sums = configured_tile(Sums), &a = configured_tile(Activations), &w = configured_tile(Weights);
     expect(a.rows == sums.rows, "a product's activations and sums have different rows");
     expect(w.row_bytes == sums.row_bytes, "a product's weights and sums have different columns");
@@ -98,6 +99,9 @@ class emulated_tile_unit {
   }
 
  public:
+  /// Products of tiles that this thread has computed.
+  static inline thread_local std::size_t products = 0;
+
   /// As ldtilecfg; `shapes` are its 64 bytes.
   template <class Shapes>
   static void configure(const Shapes& shapes) noexcept {

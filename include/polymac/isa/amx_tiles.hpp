@@ -109,6 +109,11 @@ struct tile_blocks {
     for (int t = 6; t < 8; ++t) set(shapes, t, groups, columns * group_bytes);
     return shapes;
   }
+  /// Those for steps that fill their tiles.
+  static const tile_configuration& whole_steps() noexcept {
+    static constexpr tile_configuration shapes = configuration(max_groups);
+    return shapes;
+  }
   /// Makes the tile registers of this thread ready; `release` gives them back.
   static POLYMAC_INLINE void configure(const tile_configuration& shapes) noexcept { tile_unit::configure(shapes); }
   static POLYMAC_INLINE void release() noexcept { tile_unit::release(); }
@@ -116,8 +121,8 @@ struct tile_blocks {
   // A block has 1 or 2 tiles of rows and 1 or 2 panels, or 4 tiles of rows and 1 panel: at most 4 tiles of sums, in the
   // order of rows and panels.
 
-  /// Where the tiles of sums are to be stored: tile t from to[t] on, its rows stride[t] bytes apart; no tile where
-  /// to[t] is null.
+  /// Where the tiles of sums are to be stored, or come from: tile t from to[t] on, its rows stride[t] bytes apart; no
+  /// tile where to[t] is null.
   struct places {
     accumulator* to[4]{};
     std::size_t stride[4]{};
@@ -140,20 +145,18 @@ struct tile_blocks {
         tiles, stride, weights, panel_stride, [](auto) POLYMAC_INLINE_LAMBDA {}, between);
   }
   /// The same for the first step of a block: the sums that the tiles still hold are stored to `before`, each just
-  /// before its tile is needed, and new ones begin: with `starts`, 16 for each panel, or with 0 where that is null.
+  /// before its tile is needed, and new ones begin: with `starts`, 16 for each panel, or with 0 where that is null; or
+  /// with the sums at the places `starts`, where products are added to what is there.
   /// Stored at the end of their block they would keep the next one waiting: tile registers are not renamed. (A block of
   /// one step takes 33 ns instead of 53.)
-  template <std::size_t RowTiles, std::size_t Panels, class Between>
+  template <std::size_t RowTiles, std::size_t Panels, class Starts, class Between>
   static POLYMAC_INLINE void first_step(const activation* const (&tiles)[RowTiles], std::size_t stride,
-                                        const weight* weights, std::size_t panel_stride, const accumulator* starts,
+                                        const weight* weights, std::size_t panel_stride, const Starts& starts,
                                         const places& before, const Between& between) noexcept {
     const auto ready = [&](auto tile) POLYMAC_INLINE_LAMBDA {
       constexpr int t = decltype(tile)::value;
       store<t>(before);
-      if (starts != nullptr)
-        tile_unit::load<t>(starts + t % Panels * columns, 0);
-      else
-        tile_unit::zero<t>();
+      begin<t, Panels>(starts);
     };
     step_with<RowTiles, Panels>(tiles, stride, weights, panel_stride, ready, between);
     constexpr std::size_t used = RowTiles * Panels;
@@ -197,6 +200,20 @@ struct tile_blocks {
   template <int Tile>
   static POLYMAC_INLINE void store(const places& where) noexcept {
     if (where.to[Tile] != nullptr) tile_unit::store<Tile>(where.to[Tile], where.stride[Tile]);
+  }
+  template <int Tile, std::size_t Panels>
+  static POLYMAC_INLINE void begin(const accumulator* starts) noexcept {
+    if (starts != nullptr)
+      tile_unit::load<Tile>(starts + Tile % Panels * columns, 0);
+    else
+      tile_unit::zero<Tile>();
+  }
+  template <int Tile, std::size_t Panels>
+  static POLYMAC_INLINE void begin(const places& sums) noexcept {
+    if (sums.to[Tile] != nullptr)
+      tile_unit::load<Tile>(sums.to[Tile], sums.stride[Tile]);
+    else
+      tile_unit::zero<Tile>();
   }
   /// A step; ready(tile) is called before the first product of each tile of sums.
   template <std::size_t RowTiles, std::size_t Panels, class Ready, class Between>

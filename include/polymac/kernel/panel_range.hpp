@@ -20,6 +20,8 @@ namespace kernel {
 ///   columns, depth  what is multiplied of them
 ///   starts          what sums start from: for each column of each panel `start_stride` apart, or (stride 0) the same
 ///                   for all panels. Holds what atoms need that shift their activations
+///
+/// On tiles (contract_in_session) the depth is whole tiles, in rows and panels, and sums start from 0.
 template <class Atom>
 class panel_range {
  public:
@@ -62,6 +64,12 @@ class panel_range {
     return starts_ + p * start_stride_;
   }
   constexpr const isa::summary_of<Atom>& summary() const noexcept { return summary_; }
+
+  /// For tiles: steps of whole ones.
+  static constexpr std::size_t step_groups() noexcept requires has_tiles<Atom> { return Atom::tiles::max_groups; }
+  constexpr std::size_t steps() const noexcept requires has_tiles<Atom> { return groups_ / step_groups(); }
+  static constexpr bool has_tile_starts() noexcept { return false; }
+  static constexpr const accumulator* tile_starts(std::size_t, std::size_t) noexcept { return nullptr; }
 
  private:
   const panel_element* data_;

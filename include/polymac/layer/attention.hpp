@@ -6,6 +6,7 @@
 #include "polymac/core/error.hpp"
 #include "polymac/core/extents.hpp"
 #include "polymac/core/view.hpp"
+#include "polymac/cpu/permission.hpp"
 #include "polymac/layer/attention_options.hpp"
 #include "polymac/layer/attention_source.hpp"
 #include "polymac/layer/attention_tile.hpp"
@@ -194,8 +195,9 @@ class attention {
     return text<511>::join("attention<", M::name, "> ", shape_.query_heads, " query heads, ", shape_.key_heads,
                            " key heads, sizes ", shape_.key_size, " and ", shape_.value_size, ": scores by the ",
                            types::score_atom::isa::name, " atom of ", types::score_mac::name, ", values by that of ",
-                           types::value_mac::name, ", tiles of ", types::rows, " rows, blocks of ", types::block,
-                           " keys, softmax ", types::row::lanes::width, " at a time");
+                           types::value_mac::name, tiles_ ? ", from 16 queries on by matrix registers" : "",
+                           ", tiles of ", types::rows, " rows, blocks of ", types::block, " keys, softmax ",
+                           types::row::lanes::width, " at a time");
   }
 
  private:
@@ -235,6 +237,8 @@ class attention {
     for (std::size_t h = 0; h < slopes_.size(); ++h) slopes_[h] = options_.slopes[h];
     for (std::size_t h = 0; h < sinks_.size(); ++h) sinks_[h] = options_.sinks[h];
     options_.slopes = options_.sinks = {};  // theirs may go
+    if constexpr (types::has_tiles)
+      tiles_ = types::suits_tiles(shape_.key_size, shape_.value_size) && cpu::permits_tiles();
     return {};
   }
 
@@ -347,6 +351,7 @@ class attention {
     problem.scale = problem.negative ? -options.scale : options.scale;
     problem.masked = mask.exists();
     problem.reports_sums = sums.exist();
+    problem.on_tiles = tiles_ && q.tokens * group() >= types::rows_of_tiles;
     detail::attention_tile<M, I> tile(problem, memory);
     const std::size_t most = tile_rows(part_queries(q.tokens, part));
     detail::attention_row rows[types::rows];
@@ -372,7 +377,8 @@ class attention {
       });
       for (std::size_t r = 0; r < count; ++r) {
         const auto& row = rows[r];
-        if (!options.sinks.empty() && part.keys.begin == 0 && part.keys.end > 0) tile.add_sink(r, options.sinks[row.head]);
+        if (!options.sinks.empty() && part.keys.begin == 0 && part.keys.end > 0)
+          tile.add_sink(r, options.sinks[row.head]);
         if (sums.exist()) sums.of[(n * q.tokens + row.place_query) * q.heads + row.head] = tile.sums(r);
       }
       tile.finish(value_scales);
@@ -392,6 +398,7 @@ class attention {
   attention_shape shape_;
   attention_options options_;
   buffer<float> slopes_, sinks_;
+  bool tiles_ = false;  ///< may and should products run on matrix registers?
   polymac::status status_;
 };
 

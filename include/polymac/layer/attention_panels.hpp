@@ -43,13 +43,16 @@ struct operand_panels {
   }
   static constexpr std::size_t panels(std::size_t of) noexcept { return polymac::detail::divide_up(of, columns); }
 
-  /// A whole panel of `count` columns, `size` k each, from rows `row_stride` apart. Columns beyond become zeros.
+  /// A whole panel of `count` columns, `size` k each, from rows `row_stride` apart. Columns beyond become zeros, and so
+  /// do k up to `held`, where that is more than `size` in whole groups (not for atoms that encode their weights).
   static void write_columns(element* panel, const weight* rows, std::size_t row_stride, std::size_t count,
-                            std::size_t size, summary& seen) noexcept {
+                            std::size_t size, std::size_t held, summary& seen) noexcept {
     if constexpr (!encodes) {
       static_cast<void>(seen);
       isa::transpose_panel<typename Atom::isa, columns, depth>(panel, rows, row_stride, count, size);
+      clear(panel, size, held);
     } else {
+      static_cast<void>(held);
       for (std::size_t k = 0; k < size; k += depth, panel += group) {
         weight all[columns * depth]{};
         for (std::size_t c = 0; c < count; ++c)
@@ -78,6 +81,11 @@ struct operand_panels {
         }
       }
     }
+  }
+  /// Makes the groups of a panel behind those of `first` k zeros, up to `last` k.
+  static void clear(element* panel, std::size_t first, std::size_t last) noexcept {
+    const std::size_t end = polymac::detail::divide_up(last, depth) * group;
+    for (std::size_t i = polymac::detail::divide_up(first, depth) * group; i < end; ++i) panel[i] = element{};
   }
 
  private:

@@ -36,8 +36,8 @@ class packed_head {
     const auto take = [&]<class X>(X*, std::size_t count) { return pieces.take<X>(count); };
     packed_head h;
     const std::size_t panels = T::key_panels::panels(keys);
-    h.key_stride_ = T::key_panels::stride(s.key_size);
-    h.value_stride_ = T::value_panels::stride(keys);
+    h.key_stride_ = T::key_panels::stride(T::held_key(s.key_size));
+    h.value_stride_ = T::value_panels::stride(T::held_tokens(keys));
     h.keys_ = take(h.keys_, panels * h.key_stride_);
     h.values_ = take(h.values_, T::value_panels::panels(s.value_size) * h.value_stride_);
     if constexpr (has_starts) h.starts_ = take(h.starts_, panels * columns);
@@ -109,7 +109,8 @@ class packed_head {
         const std::size_t count = polymac::detail::smaller(columns, end - j), p = (j - first) / columns;
         auto* const panel = keys_ + p * key_stride_;
         if constexpr (!copies_keys) {
-          T::key_panels::write_columns(panel, k.at(n, j, head), k.token_stride, count, k.size, key_summary_);
+          T::key_panels::write_columns(panel, k.at(n, j, head), k.token_stride, count, k.size, T::held_key(k.size),
+                                       key_summary_);
         } else {
           for (std::size_t c = 0; c < count; ++c) {
             const float* const from = k.at(n, j + c, head);
@@ -119,7 +120,7 @@ class packed_head {
             else
               kernel::to_operands<typename T::isa>(from, to, k.size);
           }
-          T::key_panels::write_columns(panel, key_rows_, k.size, count, k.size, key_summary_);
+          T::key_panels::write_columns(panel, key_rows_, k.size, count, k.size, T::held_key(k.size), key_summary_);
           if constexpr (has_starts) add_starts(panel, p, k.size);
         }
       }
@@ -183,6 +184,9 @@ class packed_head {
         T::value_panels::write_rows(place(j), value_stride_, value_rows_, v.size, count, v.size, value_summary_);
       }
     }
+    if constexpr (T::has_tiles)
+      for (std::size_t p = 0; p < T::value_panels::panels(v.size); ++p)
+        T::value_panels::clear(values_ + p * value_stride_, last - first, T::held_tokens(last - first));
   }
 
   std::size_t key_stride_ = 0, value_stride_ = 0;

@@ -62,14 +62,49 @@ struct attention_types {
   /// Weights take the place of their scores.
   static constexpr bool in_place = std::is_same_v<weight_operand, float>;
 
-  /// Rows of a tile: whole tiles of both atoms where they agree.
-  static constexpr std::size_t rows =
-      score_atom::max_rows >= 48 ? score_atom::max_rows : 48 / score_atom::max_rows * score_atom::max_rows;
+  /// Are both products there on matrix registers, too? Those read rows and panels by whole steps, in which sums of floats
+  /// are rounded: where steps begin must not depend on what part of the work a call does. So panels hold whole steps,
+  /// and blocks of keys begin and end with them.
+  static constexpr bool has_tiles = kernel::has_tiles<score_atom> && kernel::has_tiles<value_atom>;
+  static constexpr std::size_t key_step = [] {
+    if constexpr (has_tiles)
+      return score_atom::tiles::max_groups * score_atom::depth;
+    else
+      return std::size_t{score_atom::depth};
+  }();
+  static constexpr std::size_t token_step = [] {
+    if constexpr (has_tiles)
+      return value_atom::tiles::max_groups * value_atom::depth;
+    else
+      return std::size_t{value_atom::depth};
+  }();
+  /// Rows of tiles come in so many.
+  static constexpr std::size_t rows_of_tiles = 16;
+  /// Are tiles worth it? Not where most of a step would be zeros.
+  static constexpr bool suits_tiles(std::size_t key_size, std::size_t value_size) noexcept {
+    return has_tiles && 2 * key_size >= key_step && 2 * value_size >= value_atom::columns;
+  }
+  /// What panels hold of a key, and for so many tokens.
+  static constexpr std::size_t held_key(std::size_t key_size) noexcept {
+    return polymac::detail::round_up(key_size, 2 * key_size >= key_step ? key_step : score_atom::depth);
+  }
+  static constexpr std::size_t held_tokens(std::size_t tokens) noexcept {
+    return polymac::detail::round_up(tokens, token_step);
+  }
+  /// Blocks of keys begin at multiples of this ...
+  static constexpr std::size_t granularity = polymac::detail::greater(std::size_t{score_atom::columns}, token_step);
+  /// ... and their scores are weighed in multiples of that; what is there beyond the keys has no weight.
+  static constexpr std::size_t weighed = polymac::detail::greater(row::step, token_step);
+
+  /// Rows of a tile: whole tiles of both atoms where they agree; of matrix registers two blocks.
+  static constexpr std::size_t rows = has_tiles                    ? 64
+                                      : score_atom::max_rows >= 48 ? score_atom::max_rows
+                                                                   : 48 / score_atom::max_rows * score_atom::max_rows;
   /// Keys of a block: a multiple of the columns of a panel and of the depth of a group. What a row costs beside its
   /// products is paid once for a block.
   static constexpr std::size_t block = sizeof(query_operand) < 4 ? 512 : 256;
-  static_assert(block % score_atom::columns == 0 && score_atom::columns % value_atom::depth == 0 &&
-                block % row::step == 0 && row::step % value_atom::depth == 0);
+  static_assert(granularity % score_atom::columns == 0 && granularity % token_step == 0 && block % granularity == 0 &&
+                weighed % row::step == 0 && weighed % token_step == 0 && block % weighed == 0);
 };
 
 /// A block of keys and values in panels.
@@ -107,12 +142,13 @@ struct attention_problem {
   bool negative = false;
   bool masked = false;
   bool reports_sums = false;
+  bool on_tiles = false;  ///< of all queries, or of none: a call of some of them gives the same bits
 };
 
 /// The memory of a tile, in a workspace.
 template <class T>
 struct tile_memory {
-  typename T::query_operand* queries = nullptr;  ///< rows x query_depth
+  typename T::query_operand* queries = nullptr;  ///< rows x T::held_key
   typename T::score* scores = nullptr;           ///< rows x block
   typename T::weight_operand* weights = nullptr;
   float* outputs = nullptr;                   ///< rows x held values
@@ -120,9 +156,6 @@ struct tile_memory {
   float* query_scales = nullptr;
   std::size_t width = 0;  ///< keys of a block
 
-  static constexpr std::size_t query_depth(const attention_shape& s) noexcept {
-    return polymac::detail::round_up(s.key_size, T::score_atom::depth);
-  }
   static constexpr std::size_t held_values(const attention_shape& s) noexcept {
     return polymac::detail::round_up(s.value_size, T::value_atom::columns);
   }
@@ -131,7 +164,8 @@ struct tile_memory {
     const auto take = [&]<class X>(X*, std::size_t count) { return pieces.take<X>(count); };
     tile_memory m;
     m.width = block_width(keys);
-    m.queries = take(m.queries, rows * query_depth(s));
+    if constexpr (T::has_tiles) rows = polymac::detail::round_up(rows, T::rows_of_tiles);
+    m.queries = take(m.queries, rows * T::held_key(s.key_size));
     m.scores = take(m.scores, rows * m.width);
     m.outputs = take(m.outputs, rows * held_values(s));
     m.query_scales = take(m.query_scales, rows);
@@ -141,7 +175,7 @@ struct tile_memory {
   }
   /// Keys of a block where there are so many at all.
   static constexpr std::size_t block_width(std::size_t keys) noexcept {
-    constexpr std::size_t step = T::row::step > T::score_atom::columns ? T::row::step : T::score_atom::columns;
+    constexpr std::size_t step = polymac::detail::greater(T::weighed, T::granularity);
     return polymac::detail::smaller(T::block, polymac::detail::round_up(keys > 0 ? keys : 1, step));
   }
 };
@@ -165,11 +199,15 @@ class attention_tile {
   void begin(const attention_row* rows, std::size_t count) noexcept {
     rows_ = rows;
     count_ = count;
-    const std::size_t depth = tile_memory<T>::query_depth(*of_.shape);
+    const std::size_t depth = T::held_key(of_.shape->key_size);
     for (std::size_t r = 0; r < count; ++r) {
       encode_query(rows[r].query, memory_.queries + r * depth, depth, memory_.query_scales[r]);
       sums_[r] = {};
       shifts_[r] = 0.0f;
+    }
+    if constexpr (T::has_tiles) {
+      for (std::size_t i = count * depth; i < held_rows() * depth; ++i) memory_.queries[i] = {};
+      for (std::size_t i = count * memory_.width; i < held_rows() * memory_.width; ++i) memory_.weights[i] = {};
     }
     fresh_ = true;
   }
@@ -177,12 +215,13 @@ class attention_tile {
   /// Takes in the keys [first, last) of `source`, whose number `first` is key number `number` of the sequence. Keys that
   /// the rows see are told by their numbers.
   ///   between(row)                                   is called behind each row of a block
-  ///   source.block(begin, count) -> key_block<T>     begin: a multiple of `granularity`; count: at most T::block
+  ///   source.block(begin, count) -> key_block<T>     begin: a multiple of `granularity`; count: at most T::block. Values
+  ///                                                  of tokens up to T::held_tokens(count) can be read, and are finite
   ///   source.near_keys()                             optional: keys that it had better be asked for at a time
   ///   Source::fetches_ahead, source.fetch_keys(begin, end), source.fetch_values(begin, end)
   ///                                                  can it ask for them to be brought near?
   ///   source.key_offset()                             what keys were packed less of, or null; the same for all of a row
-  static constexpr std::size_t granularity = T::score_atom::columns;
+  static constexpr std::size_t granularity = T::granularity;
   template <class Source, class Between>
   void take(const Source& source, std::size_t first, std::size_t last, std::size_t number,
             const Between& between) noexcept {
@@ -202,6 +241,12 @@ class attention_tile {
       all.begin = polymac::detail::smaller(all.begin, seen_[r].begin);
       all.end = polymac::detail::greater(all.end, seen_[r].end);
     }
+    [[maybe_unused]] const auto session = [&] {
+      if constexpr (T::has_tiles)
+        return kernel::tile_session<typename T::score_atom>(of_.on_tiles);
+      else
+        return nullptr;
+    }();
     // The same for any number of rows: how sums are cut decides about their last bits.
     std::size_t step = memory_.width;
     if constexpr (requires { source.near_keys(); }) step = polymac::detail::smaller(step, source.near_keys());
@@ -301,19 +346,19 @@ class attention_tile {
                   const Between& between) noexcept {
     const std::size_t keys = end - at;
     const key_block<T> block = source.block(at, keys);
-    const std::size_t depth = tile_memory<T>::query_depth(*of_.shape), held = tile_memory<T>::held_values(*of_.shape);
-    const std::size_t tokens = polymac::detail::round_up(keys, T::value_atom::depth);
+    const std::size_t held = tile_memory<T>::held_values(*of_.shape), query_stride = T::held_key(of_.shape->key_size);
+    // Vector registers take no more than there is.
+    const bool whole = T::has_tiles && of_.on_tiles;
+    const std::size_t rows = held_rows(), depth = whole ? query_stride : round_up_depth(of_.shape->key_size);
+    const std::size_t columns = whole ? polymac::detail::round_up(keys, T::score_atom::columns) : keys;
+    const std::size_t tokens = whole ? T::held_tokens(keys) : polymac::detail::round_up(keys, T::value_atom::depth);
     const bool fetches = Source::fetches_ahead && count_ <= rows_that_wait;
     if constexpr (Source::fetches_ahead)
       if (fetches) source.fetch_values(at, end);
-    {
-      const matrix_view<const typename T::query_operand> queries(memory_.queries, count_, depth);
-      const matrix_view<typename T::score> scores(memory_.scores, count_, keys, memory_.width);
-      const kernel::panel_range<typename T::score_atom> range(
-          block.keys, block.key_stride, keys, depth, block.key_starts, block.key_start_stride, source.key_summary());
-      kernel::contract<typename T::score_atom>(range, 0, matrix_source<typename T::query_operand>{queries},
-                                               epilogue::identity{}, scores, {}, {});
-    }
+    multiply(kernel::panel_range<typename T::score_atom>(block.keys, block.key_stride, columns, depth, block.key_starts,
+                                                         block.key_start_stride, source.key_summary()),
+             matrix_view<const typename T::query_operand>(memory_.queries, rows, depth, query_stride),
+             matrix_view<typename T::score>(memory_.scores, rows, columns, memory_.width));
     for (std::size_t r = 0; r < count_; ++r) {
       weigh_row(r, block, at, end, first, number);
       between(r);
@@ -326,26 +371,42 @@ class attention_tile {
         operands = memory_.weights;
       if constexpr (Source::fetches_ahead)
         if (fetches) source.fetch_keys(end, end + keys);
-      const matrix_view<const typename T::weight_operand> weights(operands, count_, tokens, memory_.width);
+      const matrix_view<const typename T::weight_operand> weights(operands, rows, tokens, memory_.width);
       const kernel::panel_range<typename T::value_atom> range(
           block.values, block.value_stride, held, tokens, zero_starts<typename T::value_start, T::value_atom::columns>,
           0, source.value_summary());
-      const matrix_source<typename T::weight_operand> rows{weights};
       if constexpr (product::has_scales) {
-        const matrix_view<typename T::value_sum> products(memory_.products, count_, held);
-        kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{}, products, {}, {});
+        multiply(range, weights, matrix_view<typename T::value_sum>(memory_.products, rows, held));
         add_products(block.value_scale * (1.0f / product::template weight_limit<I>));
       } else {
         // The first products take the place of the sums; so they need not be zeros.
         if (fresh_)
-          kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{},
-                                                   matrix_view<float>(memory_.outputs, count_, held), {}, {});
+          multiply(range, weights, matrix_view<float>(memory_.outputs, rows, held));
         else
-          kernel::contract<typename T::value_atom>(range, 0, rows, epilogue::identity{},
-                                                   kernel::running_sums<float>{memory_.outputs, held}, {}, {});
+          multiply(range, weights, kernel::running_sums<float>{memory_.outputs, held});
       }
       fresh_ = false;
     }
+  }
+
+  /// Rows that are multiplied.
+  std::size_t held_rows() const noexcept {
+    if constexpr (T::has_tiles)
+      if (of_.on_tiles) return polymac::detail::round_up(count_, T::rows_of_tiles);
+    return count_;
+  }
+  static constexpr std::size_t round_up_depth(std::size_t key_size) noexcept {
+    return polymac::detail::round_up(key_size, T::score_atom::depth);
+  }
+  /// y = x * panels, or y += where it holds running sums.
+  template <class Atom, class Operand, class Output>
+  POLYMAC_INLINE void multiply(const kernel::panel_range<Atom>& panels, const matrix_view<const Operand>& x,
+                               const Output& y) const noexcept {
+    if constexpr (T::has_tiles)
+      if (of_.on_tiles)
+        return kernel::contract_in_session<Atom>(panels, 0, matrix_tiles<Operand>{x}, epilogue::identity{}, y, 0,
+                                                 x.rows);
+    kernel::contract<Atom>(panels, 0, matrix_source<Operand>{x}, epilogue::identity{}, y, {}, {});
   }
 
   /// Scores of row r to weights; its outputs to the new maximum.
@@ -354,7 +415,7 @@ class attention_tile {
     typename T::score* const scores = memory_.scores + r * memory_.width;
     // Scores of integers become floats where each has a scale, or something is added: in the place where they are.
     float* const reals = reinterpret_cast<float*>(scores);
-    const std::size_t held = polymac::detail::round_up(end - at, row_type::step);
+    const std::size_t held = polymac::detail::round_up(end - at, T::weighed);
     const std::size_t from = polymac::detail::smaller(polymac::detail::greater(at, seen_[r].begin), end) - at;
     const std::size_t to = polymac::detail::smaller(polymac::detail::greater(at, seen_[r].end), end) - at;
     typename T::weight_operand* const weights = [&] {

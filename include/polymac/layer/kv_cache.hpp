@@ -219,9 +219,8 @@ class kv_cache {
       clear();
       return {};
     }
-    // The rest of a group may be multiplied by 0; groups behind it are written before they are read.
-    constexpr std::size_t depth = value_panels::depth;
-    for (std::size_t t = tokens; t < total_ && t % depth != 0; ++t)
+    // The rest of a step may be multiplied by 0; tokens behind it are written before they are read.
+    for (std::size_t t = tokens; t < total_ && t % types::token_step != 0; ++t)
       for (std::size_t h = 0; h < shape_.heads; ++h) erase_value(h, t);
     total_ = held_ = tokens;
     if constexpr (has_scales) find_largest_scales();
@@ -323,8 +322,9 @@ class kv_cache {
       const kv_cache_shape& s = cache.shape_;
       const std::size_t width = tile_width(s.capacity);
       if constexpr (!in_place) {
-        r.keys_ = take(r.keys_, (width / columns + 1) * target_keys::stride(s.key_size));
-        r.values_ = take(r.values_, target_values::panels(s.value_size) * target_values::stride(width + columns));
+        r.keys_ = take(r.keys_, (width / columns + 1) * target_keys::stride(T::held_key(s.key_size)));
+        r.values_ =
+            take(r.values_, target_values::panels(s.value_size) * target_values::stride(width + T::granularity));
       }
       return r;
     }
@@ -336,7 +336,7 @@ class kv_cache {
       const element* const values = c.values_.data() + head_ * c.value_panels_ * c.value_stride_ +
                                     stored(begin / value_panels::depth * value_panels::group);
       const element* const keys = c.keys_.data() + (head_ * c.key_panels_ + begin / columns) * c.key_stride_;
-      b.key_stride = target_keys::stride(c.shape_.key_size);
+      b.key_stride = target_keys::stride(T::held_key(c.shape_.key_size));
       if constexpr (in_place) {
         b.keys = keys;
         b.values = values;
@@ -345,7 +345,7 @@ class kv_cache {
         widen(keys, values, count, b.key_stride);
         b.keys = keys_;
         b.values = values_;
-        b.value_stride = target_values::stride(tile_width(c.shape_.capacity) + columns);
+        b.value_stride = target_values::stride(tile_width(c.shape_.capacity) + T::granularity);
       }
       if constexpr (has_starts) {
         b.key_starts = c.starts_.data() + head_ * c.scale_stride_ + begin;
@@ -363,8 +363,8 @@ class kv_cache {
     /// Keys and values of so many tokens fill an L1 of 32 KiB, widened: one row takes them from there.
     std::size_t near_keys() const noexcept requires(!in_place) {
       const std::size_t bytes = (cache_->shape_.key_size + cache_->shape_.value_size) * sizeof(*keys_);
-      const std::size_t keys = std::size_t{32} * 1024 / bytes / columns * columns;
-      return keys < columns ? columns : keys;
+      const std::size_t keys = std::size_t{32} * 1024 / bytes / T::granularity * T::granularity;
+      return keys < T::granularity ? T::granularity : keys;
     }
     static constexpr bool fetches_ahead = in_place;
     /// Asks for the keys, or the values, of the tokens [begin, end), as far as there are places for them.
@@ -398,12 +398,11 @@ class kv_cache {
     }
     void widen(const element* keys, const element* values, std::size_t count, std::size_t key_stride) const noexcept {
       const kv_cache& c = *cache_;
-      const std::size_t group_keys =
-          polymac::detail::divide_up(c.shape_.key_size, key_panels::depth) * key_panels::group;
+      const std::size_t group_keys = T::held_key(c.shape_.key_size) / key_panels::depth * key_panels::group;
       for (std::size_t p = 0; p < polymac::detail::divide_up(count, columns); ++p)
         widen_run(keys + p * c.key_stride_, keys_ + p * key_stride, group_keys);
-      const std::size_t groups = polymac::detail::divide_up(count, value_panels::depth) * value_panels::group;
-      const std::size_t value_stride = target_values::stride(tile_width(c.shape_.capacity) + columns);
+      const std::size_t groups = T::held_tokens(count) / value_panels::depth * value_panels::group;
+      const std::size_t value_stride = target_values::stride(tile_width(c.shape_.capacity) + T::granularity);
       for (std::size_t p = 0; p < c.value_panels_; ++p)
         widen_run(values + p * c.value_stride_, values_ + p * value_stride, groups);
     }
@@ -458,12 +457,12 @@ class kv_cache {
                                    s.heads, " heads, sizes ", s.key_size, " and ", s.value_size, ", capacity ",
                                    s.capacity);
     // Whole runs of codes, too.
-    places_ = polymac::detail::round_up(s.capacity, columns);
+    places_ = polymac::detail::round_up(s.capacity, types::granularity);
     key_panels_ = places_ / columns;
     value_panels_ = value_panels::panels(s.value_size);
-    key_stride_ = stride_of<key_panels>(s.key_size);
+    key_stride_ = stride_of<key_panels>(types::held_key(s.key_size));
     value_stride_ = stride_of<value_panels>(places_);
-    scale_stride_ = places_ + types::row::step;
+    scale_stride_ = places_ + types::weighed;
     const auto fits = [](std::size_t a, std::size_t b, std::size_t c) {
       constexpr std::size_t limit = std::numeric_limits<std::size_t>::max() / 64;
       return b == 0 || c == 0 || a <= limit / b / c;
