@@ -195,7 +195,7 @@ class attention {
     return text<511>::join("attention<", M::name, "> ", shape_.query_heads, " query heads, ", shape_.key_heads,
                            " key heads, sizes ", shape_.key_size, " and ", shape_.value_size, ": scores by the ",
                            types::score_atom::isa::name, " atom of ", types::score_mac::name, ", values by that of ",
-                           types::value_mac::name, tiles_ ? ", from 16 queries on by matrix registers" : "",
+                           types::value_mac::name, tiles_ ? ", from 4 rows on by matrix registers" : "",
                            ", tiles of ", types::rows, " rows, blocks of ", types::block, " keys, softmax ",
                            types::row::lanes::width, " at a time");
   }
@@ -351,7 +351,7 @@ class attention {
     problem.scale = problem.negative ? -options.scale : options.scale;
     problem.masked = mask.exists();
     problem.reports_sums = sums.exist();
-    problem.on_tiles = tiles_ && q.tokens * group() >= types::rows_of_tiles;
+    problem.on_tiles = tiles_ && q.tokens * group() >= types::least_rows;
     detail::attention_tile<M, I> tile(problem, memory);
     const std::size_t most = tile_rows(part_queries(q.tokens, part));
     detail::attention_row rows[types::rows];
