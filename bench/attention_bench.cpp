@@ -174,7 +174,7 @@ int main(int argc, char** argv) {
   add_decode<polymac_decode<mac::float32, mac::float32>>("float32", arithmetic::float32, 4, exact);
   add_decode<polymac_decode<mac::bf16, mac::bf16>>("bf16", arithmetic::bfloat16, 2, rounded);
   add_decode<polymac_decode<mac::int8, mac::int8>>("int8", arithmetic::int8, 1, coarse);
-  add_decode<polymac_decode<mac::float32, mac::fp16>>("fp16", arithmetic::float32, 2, rounded);
+  add_decode<polymac_decode<mac::fp16, mac::fp16>>("fp16", arithmetic::float32, 2, rounded);
   add_decode<polymac_decode<mac::int8, mac::bit_weights<4>>>("w4", arithmetic::int8, 1, 0.1);
 #if POLYMAC_PEER_ONEDNN && DNNL_VERSION_MAJOR >= 3
   namespace peer = bench::peer;

@@ -237,6 +237,19 @@ void run_shape(generator& r, std::size_t rows, std::size_t columns, std::size_t 
   REQUIRE(wrong == 0);
 }
 
+/// Halves that panels hold as they are, which mac::fp16 takes on some processors only.
+struct stored_halves : mac::fp16 {};
+
+}  // namespace
+
+#if defined(__AVX512F__) && POLYMAC_HAS_XSIMD
+template <>
+struct polymac::isa::atom<stored_halves, polymac::isa::avx512> : polymac::isa::detail::halves_in_panels<stored_halves> {
+};
+#endif
+
+namespace {
+
 /// Has M an atom of its own on I, that no weaker set has?
 template <class M, class I>
 inline constexpr bool has_own =
@@ -254,7 +267,7 @@ using arithmetics = std::tuple<mac::fp16, mac::fp16_sum16, mac::fp8<pm::e4m3fn>,
 /// In those of AVX-512: what is made of them by code that is the same for all sets.
 #if defined(__AVX512F__)
 using of_common_code =
-    std::tuple<mac::fp8<pm::e5m2>, mac::l_mul_on<pm::bfloat16>, mac::mx<pm::e4m3fn>, mac::mx<pm::e3m2>,
+    std::tuple<stored_halves, mac::fp8<pm::e5m2>, mac::l_mul_on<pm::bfloat16>, mac::mx<pm::e4m3fn>, mac::mx<pm::e3m2>,
                mac::mx<std::int8_t>, mac::bit_weights<1>, mac::bit_weights<pm::ternary_bits>,
                mac::bit_weights<1, twos, 64>, mac::bit_weights<4, twos, 32>>;
 #else
@@ -289,7 +302,7 @@ consteval bool is_as_documented() {
                    mac::bit_weights<1>, mac::bit_weights<4>, mac::bit_weights<8>, mac::bit_weights<4, twos, 32>,
                    mac::spike>;
   else if constexpr (std::is_same_v<I, isa::avx512>)
-    return all_own<I, mac::fp16, mac::fp16_sum16, mac::fp8<pm::e4m3fn>, mac::fp8<pm::e5m2>, mac::l_mul<>,
+    return all_own<I, mac::fp16, stored_halves, mac::fp16_sum16, mac::fp8<pm::e4m3fn>, mac::fp8<pm::e5m2>, mac::l_mul<>,
                    mac::l_mul_on<pm::bfloat16>, mac::dfp<std::int16_t>, mac::binary, mac::sign, mac::bit_planes<2, 2>>;
   else if constexpr (std::is_same_v<I, isa::avx512_vnni>)
     return all_own<I, mac::dfp<std::int16_t>, mac::dfp<std::int8_t>, mac::mx<pm::e2m1>, mac::mx<pm::e2m3>,

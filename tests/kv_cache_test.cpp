@@ -205,6 +205,23 @@ TEST_CASE("attention over a cache of floats is attention over the views") {
   }
 }
 
+TEST_CASE("a cache of halves serves products of floats and of halves") {
+  POLYMAC_RANDOM(random, 12);
+  const attention_shape of{4, 2, 64, 64};  // panels of floats are 4 KiB then, those of halves are not
+  const heads k(random, 1, 530, 2, 64), v(random, 1, 530, 2, 64);
+  cache_of<mac::fp16> cache({2, 64, 64, 540});
+  append(cache, k, v, 0, 530);
+  for (const std::size_t count : {1u, 7u, 40u}) {
+    const heads q = queries(random, count, of);
+    for (const attention_options& o :
+         {attention_options{}, attention_options{.direction = causal::bottom_right, .window = 100}}) {
+      const auto expected = attention_in_double(of, o, q.view(), k.view(), v.view());
+      CHECK(normalised_error(expected, run(polymac::layer::attention<>(of, o), q, cache)) <= bound<mac::fp16>);
+      CHECK(normalised_error(expected, run(polymac::layer::attention<mac::fp16>(of, o), q, cache)) <= bound<mac::fp16>);
+    }
+  }
+}
+
 TEMPLATE_TEST_CASE("keys are turned on their way into a cache", POLYMAC_CACHES) {
   POLYMAC_RANDOM(random, 4);
   const sequence s(random, 60);

@@ -17,16 +17,16 @@ POLYMAC_BEGIN
 namespace isa {
 namespace detail {
 
-/// Inner: the atom of the wider type. Conversion:
+/// Activations are widened once for a tile of rows. Inner: the atom that does the steps, of activations of the wider type.
+/// Conversion:
 ///   convert(const from*, to*, count)   for any count; writes no more than count elements
 template <class M, class Inner, class Conversion>
-struct converted_atom {
+struct converted_rows {
   using mac = M;
   using isa = typename Inner::isa;
   using activation = typename M::activation;
   using weight = typename M::weight;
   using accumulator = typename M::accumulator;
-  using packed = typename Inner::weight;
   using prepared = Inner;
   static constexpr std::size_t columns = Inner::columns;
   static constexpr std::size_t depth = Inner::depth;
@@ -34,16 +34,23 @@ struct converted_atom {
   static constexpr std::size_t max_panels = Inner::max_panels;
   static constexpr int activation_offset = 0;
   static_assert(Inner::activation_offset == 0);
-  static constexpr std::size_t group_elements = columns * depth;
   static constexpr std::size_t panels_for(std::size_t rows) noexcept { return Inner::panels_for(rows); }
 
-  static POLYMAC_INLINE void encode(const weight* group, packed* to) noexcept {
-    Conversion::convert(group, to, group_elements);
-  }
   template <class Rows>
   static POLYMAC_INLINE void prepare(const Rows& rows, std::size_t row_count, std::size_t offset, std::size_t count,
                                      typename Inner::activation* to, std::size_t stride) noexcept {
     for (std::size_t r = 0; r < row_count; ++r) Conversion::convert(rows[r] + offset, to + r * stride, count);
+  }
+};
+
+/// And weights when they are packed.
+template <class M, class Inner, class Conversion>
+struct converted_atom : converted_rows<M, Inner, Conversion> {
+  using packed = typename Inner::weight;
+  static constexpr std::size_t group_elements = Inner::columns * Inner::depth;
+
+  static POLYMAC_INLINE void encode(const typename M::weight* group, packed* to) noexcept {
+    Conversion::convert(group, to, group_elements);
   }
 };
 

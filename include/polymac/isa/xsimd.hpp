@@ -81,26 +81,32 @@ POLYMAC_INLINE Batch multiply_add(const Batch& a, const Batch& w, const Batch& s
   return xsimd::fma(a, w, sum);
 }
 
-}  // namespace detail
+/// A register of weights from the elements that panels hold: floats, or what an atom widens on the way (halves.hpp).
+template <class I, class Stored>
+struct weight_register {
+  using batch = xsimd::batch<float, typename float_tile<I>::arch>;
+  static POLYMAC_INLINE batch load(const float* from) noexcept { return batch::load_unaligned(from); }
+};
 
-template <class I>
-requires requires { typename detail::float_tile<I>::arch; }
-struct atom<mac::float32, I> {
+/// The steps of products and sums in floats, in tiles of at most MaxRows x MaxPanels. Stored: the elements of panels.
+template <class I, class Stored, std::size_t MaxRows = float_tile<I>::max_rows,
+          std::size_t MaxPanels = float_tile<I>::max_panels>
+struct float_steps {
   using mac = polymac::mac::float32;
   using isa = I;
   using activation = float;
-  using weight = float;
+  using weight = Stored;
   using accumulator = float;
-  using batch = xsimd::batch<float, typename detail::float_tile<I>::arch>;
+  using batch = xsimd::batch<float, typename float_tile<I>::arch>;
   static constexpr std::size_t columns = batch::size;
   static constexpr std::size_t depth = 1;
-  static constexpr std::size_t max_rows = detail::float_tile<I>::max_rows;
-  static constexpr std::size_t max_panels = detail::float_tile<I>::max_panels;
-  static constexpr std::size_t tall_rows = detail::float_tile<I>::registers >= 32 ? 24 : max_rows;
+  static constexpr std::size_t max_rows = MaxRows;
+  static constexpr std::size_t max_panels = MaxPanels;
+  static constexpr std::size_t tall_rows = float_tile<I>::registers >= 32 ? 24 : max_rows;
   static constexpr int activation_offset = 0;
   /// Panels of the best tile of so many rows.
   static constexpr std::size_t panels_for(std::size_t rows) noexcept {
-    const std::size_t panels = detail::panels_that_fit(rows, 1, 1, detail::float_tile<I>::registers);
+    const std::size_t panels = panels_that_fit(rows, 1, 1, float_tile<I>::registers);
     return rows <= 6 && panels > max_panels ? panels : max_panels;
   }
 
@@ -133,44 +139,45 @@ struct atom<mac::float32, I> {
                                   std::size_t stride) noexcept {
     batch w[Panels];
     POLYMAC_UNROLL
-    for (std::size_t p = 0; p < Panels; ++p) w[p] = batch::load_unaligned(weights + p * stride);
+    for (std::size_t p = 0; p < Panels; ++p) w[p] = weight_register<I, Stored>::load(weights + p * stride);
     POLYMAC_UNROLL
     for (std::size_t r = 0; r < Rows; ++r) {
       const batch a(rows[r][offset]);
       POLYMAC_UNROLL
-      for (std::size_t p = 0; p < Panels; ++p) t.sums[r][p] = detail::multiply_add(a, w[p], t.sums[r][p]);
+      for (std::size_t p = 0; p < Panels; ++p) t.sums[r][p] = multiply_add(a, w[p], t.sums[r][p]);
     }
   }
 
   /// Are there registers for `finish`: the sums, two groups of weights, two activations?
-  static constexpr bool finishes_tiles = detail::keeps_order_of<sizeof(batch)> &&
-                                         max_rows * max_panels + 2 * max_panels + 2 <= detail::float_tile<I>::registers;
-  /// The last two steps and the store, of the last panel the first `last` columns, or detail::all_lanes.
+  static constexpr bool finishes_tiles =
+      keeps_order_of<sizeof(batch)> && max_rows * max_panels + 2 * max_panels + 2 <= float_tile<I>::registers;
+  /// The last two steps and the store, of the last panel the first `last` columns, or all_lanes.
   template <std::size_t Rows, std::size_t Panels, class Places, class Last>
   static POLYMAC_INLINE void finish(tile<Rows, Panels>& t, const Places& rows, std::size_t offset,
                                     const weight* weights, std::size_t stride, accumulator* sums,
                                     std::size_t sums_stride, Last last) noexcept {
-    const auto lanes = detail::lanes_below(last);
+    const auto lanes = lanes_below(last);
     batch w[2][Panels], a[2];
     POLYMAC_UNROLL
     for (std::size_t i = 0; i < 2 * Panels; ++i)
-      w[i / Panels][i % Panels] = batch::load_unaligned(weights + i % Panels * stride + i / Panels * columns);
+      w[i / Panels][i % Panels] =
+          weight_register<I, Stored>::load(weights + i % Panels * stride + i / Panels * columns);
     const auto take = [&](std::size_t group, std::size_t row, std::size_t p) POLYMAC_INLINE_LAMBDA {
       if (p == 0) a[group] = batch(rows[row][offset + group]);
-      t.sums[row][p] = detail::multiply_add(a[group], w[group][p], t.sums[row][p]);
+      t.sums[row][p] = multiply_add(a[group], w[group][p], t.sums[row][p]);
     };
     accumulator* to[] = {sums};
-    detail::for_each_finished<Rows, Panels>(
+    for_each_finished<Rows, Panels>(
         [&](std::size_t row, std::size_t p) POLYMAC_INLINE_LAMBDA {
           take(0, row, p);
-          detail::keep_in_order(t.sums[row][p].data);
+          keep_in_order(t.sums[row][p].data);
         },
         [&](std::size_t row, std::size_t p) POLYMAC_INLINE_LAMBDA {
           take(1, row, p);
           if (p + 1 < Panels) {
-            detail::store_in_order(to[0] + p * columns, t.sums[row][p].data);
+            store_in_order(to[0] + p * columns, t.sums[row][p].data);
           } else {
-            detail::store_in_order(to[0] + p * columns, t.sums[row][p].data, lanes);
+            store_in_order(to[0] + p * columns, t.sums[row][p].data, lanes);
             to[0] += sums_stride;
             keep_pointers(to);
           }
@@ -200,6 +207,12 @@ struct atom<mac::float32, I> {
     for (std::size_t p = 0; p < Panels; ++p) t.sums[r][p].store_unaligned(sums + r * stride + p * columns);
   }
 };
+
+}  // namespace detail
+
+template <class I>
+requires requires { typename detail::float_tile<I>::arch; }
+struct atom<mac::float32, I> : detail::float_steps<I, float> {};
 
 }  // namespace isa
 POLYMAC_END

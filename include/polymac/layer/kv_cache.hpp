@@ -111,7 +111,8 @@ struct packed_codes {
 ///
 ///   M   what is kept:   mac::float32         floats
 ///                       mac::bf16            bfloat16, read in place by attention<mac::bf16>
-///                       mac::fp16            float16, widened block by block for attention<mac::float32> and <mac::fp16>
+///                       mac::fp16            float16, read in place by attention<mac::fp16> where panels hold halves
+///                                            (isa/halves.hpp), else widened block by block, as for <mac::float32>
 ///                       mac::int8            codes with a scale for each token and head, read in place by
 ///                                            attention<mac::int8>
 ///                       mac::bit_weights<4>  codes in [-7, 7], the same, widened block by block
@@ -138,8 +139,6 @@ class kv_cache {
   static constexpr std::size_t columns = key_panels::columns;
   static constexpr bool has_starts = has_scales && types::score_atom::activation_offset != 0;
   static constexpr std::size_t least_mean = 16;
-  /// Are elements read where they are?
-  static constexpr bool in_place = std::is_same_v<typename format::element, typename key_panels::element>;
 
  public:
   using mac = M;
@@ -305,11 +304,17 @@ class kv_cache {
   class reader {
     using target_keys = typename T::key_panels;
     using target_values = typename T::value_panels;
-    static_assert(target_keys::columns == key_panels::columns && target_keys::depth == key_panels::depth &&
-                      target_values::columns == value_panels::columns && target_values::depth == value_panels::depth &&
-                      std::is_same_v<typename target_keys::element, typename key_panels::element> &&
-                      std::is_same_v<typename target_values::element, typename value_panels::element> &&
-                      T::product::has_scales == has_scales && !isa::has_summary<typename T::score_atom>,
+    using target = typename target_keys::element;
+    /// Are elements read where they are?
+    static constexpr bool in_place = std::is_same_v<element, target>;
+    /// Or can they become what is read?
+    static constexpr bool widens = std::is_same_v<target, typename key_panels::element>;
+    static constexpr bool same_panels =
+        target_keys::columns == key_panels::columns && target_keys::depth == key_panels::depth &&
+        target_values::columns == value_panels::columns && target_values::depth == value_panels::depth;
+    static_assert(same_panels && (in_place || widens) && T::product::has_scales == has_scales &&
+                      std::is_same_v<typename target_values::element, target> &&
+                      !isa::has_summary<typename T::score_atom>,
                   "polymac: attention over a cache reads what the cache keeps: attention<mac::float32> over "
                   "mac::float32 or mac::fp16, attention<mac::fp16> the same, attention<mac::bf16> over mac::bf16, "
                   "attention<mac::int8> over mac::int8 or mac::bit_weights<4>");
@@ -336,12 +341,13 @@ class kv_cache {
       const element* const values = c.values_.data() + head_ * c.value_panels_ * c.value_stride_ +
                                     stored(begin / value_panels::depth * value_panels::group);
       const element* const keys = c.keys_.data() + (head_ * c.key_panels_ + begin / columns) * c.key_stride_;
-      b.key_stride = target_keys::stride(T::held_key(c.shape_.key_size));
       if constexpr (in_place) {
         b.keys = keys;
+        b.key_stride = c.key_stride_;
         b.values = values;
         b.value_stride = c.value_stride_;
       } else {
+        b.key_stride = target_keys::stride(T::held_key(c.shape_.key_size));
         widen(keys, values, count, b.key_stride);
         b.keys = keys_;
         b.values = values_;
@@ -416,8 +422,8 @@ class kv_cache {
 
     const kv_cache* cache_ = nullptr;
     std::size_t head_ = 0;
-    typename key_panels::element* keys_ = nullptr;
-    typename value_panels::element* values_ = nullptr;
+    target* keys_ = nullptr;
+    target* values_ = nullptr;
   };
 
  private:
