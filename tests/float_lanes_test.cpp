@@ -136,6 +136,15 @@ TEMPLATE_TEST_CASE("lanes: the larger, the smaller, sums, tanh", "", one, many) 
   CHECK(two(not_a_number, 2.0f, false) == 2.0f);
   CHECK(std::isnan(two(2.0f, not_a_number, false)));
 
+  const auto magnitude = [](float a, float b) {
+    return TestType::largest_magnitude(TestType::larger_magnitude(TestType::broadcast(a), TestType::broadcast(b)));
+  };
+  CHECK(magnitude(1.0f, -2.0f) == 2.0f);
+  CHECK(magnitude(-3.0f, 2.0f) == 3.0f);
+  CHECK(magnitude(-infinity, 1.0f) == infinity);
+  CHECK(std::isnan(magnitude(not_a_number, infinity)));
+  CHECK(std::isnan(magnitude(1.0f, -not_a_number)));
+
   for (std::size_t at = 0; at < TestType::width; ++at) {
     std::vector<float> x(TestType::width, -3.0f);
     x[at] = 5.0f;
@@ -173,6 +182,30 @@ TEST_CASE("magnitudes and codes of rows of any length") {
     }
     CHECK(kernel::largest_magnitude<native>(x.data(), offset.data(), count) == most);
     CHECK(kernel::largest_magnitude<native>(x.data(), nullptr, count) == plain);
+    // Rows with a gap between them, which does not count; and what is folded over them.
+    const std::size_t stride = count + 1;
+    std::vector<float> rows = uniform<float>(random, 5 * stride), sums(count + 1, 2.0f), magnitudes(count, 0.0f);
+    float all = 0.0f;
+    for (std::size_t r = 0; r < 5; ++r) {
+      rows[r * stride + count] = 1e6f;
+      for (std::size_t i = 0; i < count; ++i) all = std::max(all, std::abs(rows[r * stride + i] - offset[i]));
+    }
+    CHECK(kernel::largest_magnitude<native>(rows.data(), stride, 5, offset.data(), count) == all);
+    kernel::fold_rows<native>(rows.data(), stride, 5, sums.data(), count,
+                              []<class Lanes>(Lanes, const auto& a, const auto& b) { return Lanes::add(a, b); });
+    kernel::fold_rows<native>(
+        rows.data(), stride, 5, magnitudes.data(), count,
+        []<class Lanes>(Lanes, const auto& a, const auto& b) { return Lanes::larger_magnitude(a, b); });
+    for (std::size_t i = 0; i < count; ++i) {
+      float sum = 2.0f, magnitude = 0.0f;
+      for (std::size_t r = 0; r < 5; ++r) {
+        sum += rows[r * stride + i];
+        magnitude = std::max(magnitude, std::abs(rows[r * stride + i]));
+      }
+      CHECK(sums[i] == sum);
+      CHECK(magnitudes[i] == magnitude);
+    }
+    CHECK(sums[count] == 2.0f);
     const float inverse = 127.0f / most;
     std::vector<std::int8_t> codes(count + 1, 99), expected;
     for (std::size_t i = 0; i < count; ++i)
