@@ -176,7 +176,7 @@ struct float_lanes<avx512> : detail::xsimd_lanes<typename detail::float_tile<avx
                         _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
   static POLYMAC_INLINE void store(std::uint8_t* to, const type& v) noexcept {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(v)));
   }
   static POLYMAC_INLINE void store(std::int8_t* to, const type& v) noexcept {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));

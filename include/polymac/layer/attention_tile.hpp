@@ -413,6 +413,11 @@ class attention_tile {
       if (value_scales != nullptr)
         sums_[r].sum += row_type::template weigh<precision, kernel::weight_scale::each>(
             scores, held, factor, reference, weights, value_scale > 0.0f ? limit / value_scale : 0.0f, value_scales);
+      else if constexpr (precision == kernel::exponential::coarse)
+        // The limit is part of the exponent, whose last bits codes of 8 bits do not see.
+        sums_[r].sum +=
+            row_type::template weigh<precision>(scores, held, factor, reference - std::log2(limit), weights) *
+            (1.0f / limit);
       else
         sums_[r].sum += row_type::template weigh<precision, kernel::weight_scale::one>(scores, held, factor, reference,
                                                                                        weights, limit);
