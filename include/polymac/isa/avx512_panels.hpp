@@ -102,19 +102,30 @@ requires(sizeof(W) * Depth == 4 || sizeof(W) * Depth == 2) struct panels<avx512,
     for (std::size_t i = 0; i < 16; ++i) _mm512_storeu_si512(bytes + i * 64, v[i]);
   }
 
-  static constexpr bool interleaves = sizeof(W) == 1 && word == 4;
+  static constexpr bool interleaves = Depth > 1 && word == 4;
   static POLYMAC_INLINE void interleave(W* group, const W* from, std::size_t stride) noexcept {
-    const auto row = [&](std::size_t d) POLYMAC_INLINE_LAMBDA {
-      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + d * stride));
-    };
-    // A quarter for each row; then four columns of all rows in each quarter; then their bytes in order.
-    __m512i rows = _mm512_castsi128_si512(row(0));
-    rows = _mm512_inserti32x4(rows, row(1), 1);
-    rows = _mm512_inserti32x4(rows, row(2), 2);
-    rows = _mm512_inserti32x4(rows, row(3), 3);
-    const __m512i quarters = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m512i bytes = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    _mm512_storeu_si512(group, _mm512_shuffle_epi8(_mm512_permutexvar_epi32(quarters, rows), bytes));
+    if constexpr (Depth == 2) {
+      // A half for each row; then its words take turns.
+      const auto row = [&](std::size_t d) POLYMAC_INLINE_LAMBDA {
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + d * stride));
+      };
+      alignas(64) std::int16_t order[32];
+      for (int i = 0; i < 32; ++i) order[i] = static_cast<std::int16_t>(i / 2 + i % 2 * 16);
+      const __m512i rows = _mm512_inserti64x4(_mm512_castsi256_si512(row(0)), row(1), 1);
+      _mm512_storeu_si512(group, _mm512_permutexvar_epi16(_mm512_load_si512(order), rows));
+    } else {
+      const auto row = [&](std::size_t d) POLYMAC_INLINE_LAMBDA {
+        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + d * stride));
+      };
+      // A quarter for each row; then four columns of all rows in each quarter; then their bytes in order.
+      __m512i rows = _mm512_castsi128_si512(row(0));
+      rows = _mm512_inserti32x4(rows, row(1), 1);
+      rows = _mm512_inserti32x4(rows, row(2), 2);
+      rows = _mm512_inserti32x4(rows, row(3), 3);
+      const __m512i quarters = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+      const __m512i bytes = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+      _mm512_storeu_si512(group, _mm512_shuffle_epi8(_mm512_permutexvar_epi32(quarters, rows), bytes));
+    }
   }
 
   static constexpr bool sums = std::is_same_v<W, std::int8_t> && word == 4;

@@ -9,8 +9,9 @@
 //       sum  = f sum + sum over j of w[j]
 //
 // All exponentials are powers of two: s is in units of log2(e), which the scale of the scores takes in, so that scaling
-// and subtracting are one multiply-add. 2^x = 2^round(x) * P(x - round(x)); below 2^-126.5 it is 0, so a score of
-// -infinity has no weight whatever stands beside it. NaN stays NaN, through the products into the output.
+// and subtracting are one multiply-add. 2^x = 2^round(x) * P(x - round(x)), or with floor(x) where instructions do so;
+// below 2^-126.5 it is 0, so a score of -infinity has no weight whatever stands beside it. NaN stays NaN, through the
+// products into the output.
 //
 // Two parts of the keys are joined by the same identity (`softmax_sums::join`): m = max(m_a, m_b),
 // sum = sum_a 2^(m_a - m) + sum_b 2^(m_b - m), the outputs likewise.
@@ -37,18 +38,28 @@ enum class exponential {
 
 namespace detail {
 
-/// Minimax polynomials of 2^r on [-1/2, 1/2] with P(0) = 1.
+/// Minimax polynomials of 2^r with P(0) = 1: `at` on [-1/2, 1/2], `above` on [0, 1].
 template <exponential Of>
 struct power_polynomial;
 template <>
 struct power_polynomial<exponential::single> {
   static constexpr float at[] = {1.326472731e-3f, 9.671512991e-3f, 5.550733581e-2f,
                                  2.402224243e-1f, 6.931470037e-1f, 1.0f};
+  static constexpr float above[] = {1.867130050e-3f, 9.017030708e-3f, 5.579991266e-2f,
+                                    2.401644439e-1f, 6.931512952e-1f, 1.0f};
 };
 template <>
 struct power_polynomial<exponential::coarse> {
   static constexpr float at[] = {5.500893295e-2f, 2.422109693e-1f, 6.932829022e-1f, 1.0f};
+  static constexpr float above[] = {7.706703991e-2f, 2.276449949e-1f, 6.951167583e-1f, 1.0f};
 };
+template <class Lanes, std::size_t Count>
+POLYMAC_INLINE typename Lanes::type polynomial(typename Lanes::type r, const float (&at)[Count]) noexcept {
+  typename Lanes::type p = Lanes::broadcast(at[0]);
+  POLYMAC_UNROLL
+  for (std::size_t i = 1; i < Count; ++i) p = Lanes::multiply_add(p, r, Lanes::broadcast(at[i]));
+  return p;
+}
 
 }  // namespace detail
 
@@ -56,15 +67,16 @@ struct power_polynomial<exponential::coarse> {
 template <exponential Of, class Lanes>
 POLYMAC_INLINE typename Lanes::type power_of_two(typename Lanes::type x) noexcept {
   using type = typename Lanes::type;
-  constexpr float raise = 12582912.0f + 127.0f;  // 1.5 * 2^23: the sum's last bit counts ones
-  x = Lanes::larger(Lanes::broadcast(-127.0f), x);
-  const type raised = Lanes::add(x, Lanes::broadcast(raise));
-  const type r = Lanes::subtract(x, Lanes::subtract(raised, Lanes::broadcast(raise)));
-  constexpr auto& at = detail::power_polynomial<Of>::at;
-  type p = Lanes::broadcast(at[0]);
-  POLYMAC_UNROLL
-  for (std::size_t i = 1; i < sizeof(at) / sizeof(at[0]); ++i) p = Lanes::multiply_add(p, r, Lanes::broadcast(at[i]));
-  return Lanes::multiply(p, Lanes::power_of_two(raised));
+  using polynomial = detail::power_polynomial<Of>;
+  if constexpr (requires { Lanes::fraction(x); }) {
+    return Lanes::scale(detail::polynomial<Lanes>(Lanes::fraction(x), polynomial::above), x);
+  } else {
+    constexpr float raise = 12582912.0f + 127.0f;  // 1.5 * 2^23: the sum's last bit counts ones
+    x = Lanes::larger(Lanes::broadcast(-127.0f), x);
+    const type raised = Lanes::add(x, Lanes::broadcast(raise));
+    const type r = Lanes::subtract(x, Lanes::subtract(raised, Lanes::broadcast(raise)));
+    return Lanes::multiply(detail::polynomial<Lanes>(r, polynomial::at), Lanes::power_of_two(raised));
+  }
 }
 
 /// What a row has seen: the largest score in units of log2(e), and the sum of the weights relative to it.

@@ -105,8 +105,11 @@ class attention {
     detail::workspace_pieces pieces(ws);
     const auto memory = tile_of(queries, held, pieces);
     auto source = head_source::place(shape_, held, pieces);
+    const attention_options options = this->options();
+    detail::attention_problem problem = problem_of(options, q.tokens, mask, sums);
+    detail::attention_tile<M, I> tile(problem, memory);
     for (std::size_t n = 0; n < q.batch; ++n) {
-      const std::size_t keys = key_counts.empty() ? k.tokens : key_counts[n];
+      const std::size_t keys = problem.keys = key_counts.empty() ? k.tokens : key_counts[n];
       const std::size_t first = polymac::detail::smaller(part.keys.begin, keys);
       const std::size_t last = polymac::detail::smaller(part.keys.end, keys);
       heads_view<const float> held_keys = k, held_values = v;
@@ -114,8 +117,8 @@ class attention {
       for_each_head(part, [&](std::size_t key_head, std::size_t head, std::size_t head_end) {
         if (first < last) source.pack(held_keys, held_values, n, key_head, first, last);
         run_head(
-            q, y, n, head, head_end, keys, mask, part, sums, memory, source.value_scales(),
-            [&](detail::attention_tile<M, I>& tile, const auto& between) {
+            tile, problem, q, y, n, head, head_end, mask, part, sums, source.value_scales(),
+            [&](const auto& between) {
               if (first < last) tile.take(source, 0, last - first, first, between);
             },
             // The next head's keys and values come near meanwhile, where they leave room in L2.
@@ -148,14 +151,17 @@ class attention {
     detail::workspace_pieces pieces(ws);
     const auto memory = tile_of(queries, cache.capacity(), pieces);
     auto source = reader::place(cache, pieces);
-    const std::size_t keys = cache.size();
+    const attention_options options = this->options();
+    detail::attention_problem problem = problem_of(options, q.tokens, mask, sums);
+    const std::size_t keys = problem.keys = cache.size();
+    detail::attention_tile<M, I> tile(problem, memory);
     const std::size_t first = polymac::detail::smaller(part.keys.begin, keys);
     const std::size_t last = polymac::detail::smaller(part.keys.end, keys);
     for_each_head(part, [&](std::size_t key_head, std::size_t head, std::size_t head_end) {
       source.select(key_head);
       run_head(
-          q, y, 0, head, head_end, keys, mask, part, sums, memory, nullptr,
-          [&](detail::attention_tile<M, I>& tile, const auto& between) {
+          tile, problem, q, y, 0, head, head_end, mask, part, sums, nullptr,
+          [&](const auto& between) {
             // At most two stretches of places: a ring goes on from its beginning.
             cache.for_each_stretch(first, last, [&](std::size_t place, std::size_t end, std::size_t number) {
               tile.take(source, place, end, number, between);
@@ -195,9 +201,9 @@ class attention {
     return text<511>::join("attention<", M::name, "> ", shape_.query_heads, " query heads, ", shape_.key_heads,
                            " key heads, sizes ", shape_.key_size, " and ", shape_.value_size, ": scores by the ",
                            types::score_atom::isa::name, " atom of ", types::score_mac::name, ", values by that of ",
-                           types::value_mac::name, tiles_ ? ", from 4 rows on by matrix registers" : "",
-                           ", tiles of ", types::rows, " rows, blocks of ", types::block, " keys, softmax ",
-                           types::row::lanes::width, " at a time");
+                           types::value_mac::name, tiles_ ? ", from 4 rows on by matrix registers" : "", ", tiles of ",
+                           types::rows, " rows, blocks of ", types::block, " keys, softmax ", types::row::lanes::width,
+                           " at a time");
   }
 
  private:
@@ -333,26 +339,30 @@ class attention {
       for (std::size_t i = 0; i < v.size; i += line) __builtin_prefetch(v.at(n, t, head) + i, Written ? 1 : 0, 2);
   }
 
-  /// All queries of the part, of the heads [head, head_end), which share a key head: tiles of queries x heads.
-  /// take(tile, between): the tile takes the keys, and calls between(row) behind each row of a block; ahead(done, all): the
-  /// share of the work that is done.
-  template <class Take, class Ahead>
-  void run_head(const heads_view<const float>& q, const heads_view<float>& y, std::size_t n, std::size_t head,
-                std::size_t head_end, std::size_t keys, const attention_mask& mask, const attention_part& part,
-                attention_sums sums, const detail::tile_memory<types>& memory, const float* value_scales,
-                const Take& take, Ahead ahead) const noexcept {
-    const attention_options options = this->options();
+  /// What a tile needs to know but the keys; `options` lives as long as the result.
+  detail::attention_problem problem_of(const attention_options& options, std::size_t queries,
+                                       const attention_mask& mask, const attention_sums& sums) const noexcept {
     detail::attention_problem problem;
     problem.options = &options;
     problem.shape = &shape_;
-    problem.queries = q.tokens;
-    problem.keys = keys;
+    problem.queries = queries;
     problem.negative = options.scale < 0.0f;
     problem.scale = problem.negative ? -options.scale : options.scale;
     problem.masked = mask.exists();
     problem.reports_sums = sums.exist();
-    problem.on_tiles = tiles_ && q.tokens * group() >= types::least_rows;
-    detail::attention_tile<M, I> tile(problem, memory);
+    problem.on_tiles = tiles_ && queries * group() >= types::least_rows;
+    return problem;
+  }
+
+  /// All queries of the part, of the heads [head, head_end), which share a key head: tiles of queries x heads.
+  /// take(between): the tile takes the keys, and calls between(row) behind each row of a block; ahead(done, all): the share
+  /// of the work that is done.
+  template <class Take, class Ahead>
+  void run_head(detail::attention_tile<M, I>& tile, const detail::attention_problem& problem,
+                const heads_view<const float>& q, const heads_view<float>& y, std::size_t n, std::size_t head,
+                std::size_t head_end, const attention_mask& mask, const attention_part& part,
+                const attention_sums& sums, const float* value_scales, const Take& take, Ahead ahead) const noexcept {
+    const attention_options& options = *problem.options;
     const std::size_t most = tile_rows(part_queries(q.tokens, part));
     detail::attention_row rows[types::rows];
     std::size_t count = 0;
@@ -362,7 +372,7 @@ class attention {
       // Between two rows of the softmax, while products wait for nothing: the next tile's queries, where its results go, and
       // what `ahead` has. Asked for at once they would be waited for, and beside few keys they are in the way.
       const std::size_t heads = head_end - head, done = next - part.queries.begin, all = last - part.queries.begin;
-      bool asks = keys >= least_keys;
+      bool asks = problem.keys >= least_keys;
       const auto between = [&](std::size_t r) {
         if (const std::size_t i = next + r / heads; i < last) {
           fetch<false>(q, n, i, i + 1, head + r % heads);
@@ -371,7 +381,7 @@ class attention {
         ahead(done * count - (count - 1 - r) * polymac::detail::smaller(done, polymac::detail::divide_up(count, heads)),
               all * count);
       };
-      take(tile, [&](std::size_t r) {
+      take([&](std::size_t r) {
         if (asks) between(r);
         asks = asks && r + 1 < count;
       });
@@ -384,14 +394,20 @@ class attention {
       tile.finish(value_scales);
       count = 0;
     };
-    for (std::size_t i = part.queries.begin; i < last; ++i)
-      for (std::size_t h = head; h < head_end; ++h) {
+    const std::size_t begin = polymac::detail::smaller(part.queries.begin, q.tokens);
+    const float* query = q.at(n, begin, head);
+    float* result = y.at(n, begin, head);
+    for (std::size_t i = begin; i < last; ++i, query += q.token_stride, result += y.token_stride) {
+      const float* from = query;
+      float* to = result;
+      for (std::size_t h = head; h < head_end; ++h, from += q.head_stride, to += y.head_stride) {
         auto& row = rows[count++];
-        row = {q.at(n, i, h), y.at(n, i, h), h, i, nullptr, nullptr};
+        row = {from, to, h, i, nullptr, nullptr};
         if (mask.added != nullptr) row.added = mask.added + mask.row(n, h, i);
         if (mask.kept != nullptr) row.kept = mask.kept + mask.row(n, h, i);
         if (count == most) flush(i + 1);
       }
+    }
     if (count > 0) flush(last);
   }
 

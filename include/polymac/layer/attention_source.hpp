@@ -98,10 +98,8 @@ class packed_head {
       const std::size_t end = polymac::detail::smaller(b + T::block, last);
       [[maybe_unused]] float inverse = 1.0f;
       if constexpr (has_scales) {
-        float most = 0.0f;
-        for (std::size_t j = b; j < end; ++j)
-          most = larger_magnitude(most, kernel::largest_magnitude<typename T::isa>(k.at(n, j, head), mean_, k.size));
-        const float scale = product::codes::scale_of(most);
+        const float scale = product::codes::scale_of(
+            kernel::largest_magnitude<typename T::isa>(k.at(n, b, head), k.token_stride, end - b, mean_, k.size));
         key_scales_[(b - first) / T::block] = scale;
         inverse = product::codes::inverse_of(scale);
       }
@@ -133,32 +131,25 @@ class packed_head {
     for (std::size_t c = 0; c < columns; ++c)
       starts_[p * columns + c] = static_cast<typename T::key_start>(-T::score_atom::activation_offset * sums[c]);
   }
-  /// The mean of all keys of the head, whatever part of them is packed: parts of a call must agree on it. Sums in double:
-  /// it does not depend on anything but the keys.
+  /// The mean of all keys of the head, whatever part of them is packed: parts of a call must agree on it. One that is a
+  /// little off shifts scores by as much.
   void find_mean(const heads_view<const float>& k, std::size_t n, std::size_t head) noexcept {
     for (std::size_t i = 0; i < k.size; ++i) mean_[i] = 0.0f;
     if constexpr (requires { requires product::centres_keys; }) {
-      constexpr std::size_t together = 16;
-      for (std::size_t i = 0; i < k.size; i += together) {
-        const std::size_t count = polymac::detail::smaller(together, k.size - i);
-        double sums[together]{};
-        for (std::size_t j = 0; j < k.tokens; ++j) {
-          const float* const from = k.at(n, j, head) + i;
-          for (std::size_t c = 0; c < count; ++c) sums[c] += static_cast<double>(from[c]);
-        }
-        for (std::size_t c = 0; c < count; ++c)
-          mean_[i + c] = static_cast<float>(sums[c] / static_cast<double>(k.tokens));
-      }
+      const float share = 1.0f / static_cast<float>(k.tokens);
+      kernel::fold_rows<typename T::isa>(k.at(n, 0, head), k.token_stride, k.tokens, mean_, k.size,
+                                         [&]<class Lanes>(Lanes, const auto& sum, const auto& x) POLYMAC_INLINE_LAMBDA {
+                                           return Lanes::multiply_add(x, Lanes::broadcast(share), sum);
+                                         });
     }
   }
   void pack_values(const heads_view<const float>& v, std::size_t n, std::size_t head, std::size_t first,
                    std::size_t last) noexcept {
     if constexpr (has_scales) {
       for (std::size_t i = 0; i < v.size; ++i) value_scales_[i] = 0.0f;
-      for (std::size_t j = 0; j < v.tokens; ++j) {
-        const float* const from = v.at(n, j, head);
-        for (std::size_t i = 0; i < v.size; ++i) value_scales_[i] = larger_magnitude(value_scales_[i], from[i]);
-      }
+      kernel::fold_rows<typename T::isa>(v.at(n, 0, head), v.token_stride, v.tokens, value_scales_, v.size,
+                                         []<class Lanes>(Lanes, const auto& most, const auto& x)
+                                             POLYMAC_INLINE_LAMBDA { return Lanes::larger_magnitude(most, x); });
       for (std::size_t i = 0; i < v.size; ++i) {
         value_scales_[i] = product::codes::scale_of(value_scales_[i]);
         inverses_[i] = product::codes::inverse_of(value_scales_[i]);

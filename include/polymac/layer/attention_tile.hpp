@@ -201,8 +201,15 @@ class attention_tile {
     rows_ = rows;
     count_ = count;
     const std::size_t depth = T::held_key(of_.shape->key_size);
+    const bool as_they_are = queries_fit(rows, count, depth);
+    queries_ = memory_.queries;
+    if constexpr (std::is_same_v<typename T::query_operand, float>)
+      if (as_they_are) queries_ = rows[0].query;
     for (std::size_t r = 0; r < count; ++r) {
-      encode_query(rows[r].query, memory_.queries + r * depth, depth, memory_.query_scales[r]);
+      if (as_they_are)
+        memory_.query_scales[r] = 1.0f;
+      else
+        encode_query(rows[r].query, memory_.queries + r * depth, depth, memory_.query_scales[r]);
       sums_[r] = {};
       shifts_[r] = 0.0f;
     }
@@ -295,6 +302,14 @@ class attention_tile {
   }
 
  private:
+  /// Can queries be read where they are? Not those with gaps between them: at a multiple of 4 KiB they would share a set
+  /// of L1.
+  bool queries_fit(const attention_row* rows, std::size_t count, std::size_t depth) const noexcept {
+    if (!std::is_same_v<typename T::query_operand, float> || of_.negative || depth != of_.shape->key_size) return false;
+    for (std::size_t r = 1; r < count; ++r)
+      if (rows[r].query != rows[r - 1].query + depth) return false;
+    return true;
+  }
   /// What the scores of a query lack where keys were packed less an offset. Softmax does not see it, but a softcap, a
   /// sink, and the sums of other parts do.
   float shift_of(const float* query, const float* offset) const noexcept {
@@ -357,7 +372,7 @@ class attention_tile {
       if (fetches) source.fetch_values(at, end);
     multiply(kernel::panel_range<typename T::score_atom>(block.keys, block.key_stride, columns, depth, block.key_starts,
                                                          block.key_start_stride, source.key_summary()),
-             matrix_view<const typename T::query_operand>(memory_.queries, rows, depth, query_stride),
+             matrix_view<const typename T::query_operand>(queries_, rows, depth, query_stride),
              matrix_view<typename T::score>(memory_.scores, rows, columns, memory_.width));
     for (std::size_t r = 0; r < count_; ++r) {
       weigh_row(r, block, at, end, first, number);
@@ -474,6 +489,11 @@ class attention_tile {
       if (value_scales != nullptr)
         sums_[r].sum += row_type::template weigh<precision, kernel::weight_scale::each>(
             scores, held, factor, reference, weights, value_scale > 0.0f ? limit / value_scale : 0.0f, value_scales);
+      else if constexpr (precision == kernel::exponential::coarse)
+        // The limit is part of the exponent, whose last bits codes of 8 bits do not see.
+        sums_[r].sum +=
+            row_type::template weigh<precision>(scores, held, factor, reference - std::log2(limit), weights) *
+            (1.0f / limit);
       else
         sums_[r].sum += row_type::template weigh<precision, kernel::weight_scale::one>(scores, held, factor, reference,
                                                                                        weights, limit);
@@ -531,6 +551,7 @@ class attention_tile {
   tile_memory<T> memory_;
   const attention_row* rows_ = nullptr;
   std::size_t count_ = 0;
+  const typename T::query_operand* queries_ = nullptr;
   bool fresh_ = true;  ///< nothing has been added up
   kernel::softmax_sums sums_[most_rows];
   float shifts_[most_rows];
