@@ -6,7 +6,7 @@
 //
 //   --outputs=DIR   also writes DIR/<net>.input.bin and DIR/<net>.output.bin, all inferences one after the other, for
 //                   bench/compare_nets.py
-#include "examples/mlperf_tiny/files.hpp"
+#include "examples/common/files.hpp"
 #include "examples/mlperf_tiny/loaded_net.hpp"
 #include "examples/mlperf_tiny/nets.hpp"
 

@@ -66,6 +66,18 @@ function(polymac_own_program target)
   endif()
 endfunction()
 
+# What examples and benchmarks share: files, command lines, tables.
+function(polymac_link_example_common target)
+  if(NOT TARGET polymac_example_common)
+    file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/examples/common/*.cpp")
+    add_library(polymac_example_common STATIC EXCLUDE_FROM_ALL ${sources})
+    polymac_own_program(polymac_example_common)
+    # Data is also looked for beside the sources, wherever a program is started.
+    target_compile_definitions(polymac_example_common PRIVATE "POLYMAC_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\"")
+  endif()
+  target_link_libraries(${target} PRIVATE polymac_example_common)
+endfunction()
+
 # The reader of models, once, for two examples, a benchmark and the tests.
 set(polymac_graph_reader_source "${PROJECT_SOURCE_DIR}/examples/mlperf_tiny/read_graph.cpp")
 function(polymac_link_graph_reader target)

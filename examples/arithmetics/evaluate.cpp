@@ -2,7 +2,7 @@
 #include "evaluate.hpp"
 
 #include "energy.hpp"
-#include "examples/mlperf_tiny/progress.hpp"
+#include "examples/common/progress.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "arithmetic.hpp"
-#include "examples/mlperf_tiny/files.hpp"
+#include "examples/common/files.hpp"
 #include "polymac/model/graph.hpp"
 
 #include <cstddef>

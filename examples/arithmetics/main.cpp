@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // arithmetics: real nets in every arithmetic of the library.
+#include "examples/common/program.hpp"
 #include "report.hpp"
 #include "tasks.hpp"
 
-#include <charconv>
 #include <cstdio>
 #include <limits>
-#include <string_view>
+#include <string>
 
 namespace example {
 
@@ -22,8 +22,6 @@ std::vector<arithmetic> all_arithmetics() {
 }
 
 namespace {
-
-constexpr int success = 0, failure = 1, usage = 2;
 
 constexpr const char* help_text =
     R"(arithmetics: runs float32 nets in every arithmetic of polymac and tells what becomes of them
@@ -41,6 +39,7 @@ constexpr const char* help_text =
 Exit code: 0; 1 if something cannot be read or run; 2 for a wrong command line. The orders of arithmetics below a table
 are findings, whichever way they come out.
 )";
+constexpr program arithmetics{"arithmetics", help_text};
 
 struct options {
   bool json = false, help = false;
@@ -48,29 +47,15 @@ struct options {
   std::size_t inputs = std::numeric_limits<std::size_t>::max();
 };
 
-/// Null where all is well, else what is wrong.
-const char* parse(int argc, char* argv[], options& o) {
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (argument == "--json") {
-      o.json = true;
-    } else if (argument == "--help" || argument == "-h") {
-      o.help = true;
-    } else if (argument == "--data" || argument == "--inputs") {
-      if (i + 1 == argc) return "--data needs a folder, --inputs a number";
-      const std::string_view value = argv[++i];
-      if (argument == "--data") {
-        o.data = value;
-        continue;
-      }
-      const auto [end, problem] = std::from_chars(value.data(), value.data() + value.size(), o.inputs);
-      if (problem != std::errc{} || end != value.data() + value.size() || o.inputs == 0)
-        return "--inputs: expected a number above 0";
-    } else {
-      return "unknown argument (--help lists the options)";
-    }
-  }
-  return nullptr;
+/// Empty where all is well, else what is wrong.
+std::string parse(int argc, char* argv[], options& o) {
+  command_line line("--data needs a folder, --inputs a number");
+  line.flag("--json", o.json);
+  line.flag("--help", o.help);
+  line.flag("-h", o.help);
+  line.text("--data", o.data);
+  line.number("--inputs", o.inputs, "expected a number above 0", [](std::size_t n) { return n > 0; });
+  return line.read(argc, argv);
 }
 
 polymac::result<std::vector<task>> find_tasks(const options& o) {
@@ -92,14 +77,14 @@ polymac::result<std::vector<task>> find_tasks(const options& o) {
 
 int run(const options& o) {
   const auto tasks = find_tasks(o);
-  if (!tasks.ok()) return std::fprintf(stderr, "arithmetics: %s\n", tasks.status().c_str()), failure;
+  if (!tasks.ok()) return arithmetics.complain(tasks.status());
   std::vector<row> all;
   std::vector<order> all_known;
   bool good = true;
   for (const task& t : *tasks) {
     const auto rows = evaluate(t, o.inputs);
     if (!rows.ok()) {
-      std::fprintf(stderr, "arithmetics: %s: %s\n", t.name.c_str(), rows.status().c_str());
+      arithmetics.complain(t.name + ": " + rows.status().c_str());
       good = false;
       continue;
     }
@@ -113,7 +98,7 @@ int run(const options& o) {
     print_json(all, all_known);
   else if (!all.empty())
     explain();
-  return good && std::fflush(stdout) == 0 && std::ferror(stdout) == 0 ? success : failure;
+  return program::finish(good);
 }
 
 }  // namespace
@@ -121,11 +106,8 @@ int run(const options& o) {
 }  // namespace example
 
 int main(int argc, char* argv[]) {
-  example::options o;
-  if (const char* wrong = example::parse(argc, argv, o); wrong != nullptr) {
-    std::fprintf(stderr, "arithmetics: %s\n", wrong);
-    return example::usage;
-  }
-  if (o.help) return std::fputs(example::help_text, stdout) < 0 || std::fflush(stdout) != 0;
-  return example::run(o);
+  using namespace example;
+  options o;
+  const std::string wrong = parse(argc, argv, o);
+  return arithmetics.run(wrong, o.help, [&] { return run(o); });
 }

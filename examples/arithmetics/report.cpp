@@ -1,24 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "report.hpp"
 
-#include <algorithm>
-#include <array>
+#include "examples/common/json.hpp"
+#include "examples/common/table.hpp"
+
 #include <cmath>
 #include <cstdio>
 
 namespace example {
 
 namespace {
-
-constexpr std::size_t columns = 7;
-using cells = std::array<std::string, columns>;
-
-template <class... Values>
-std::string format(const char* pattern, Values... values) {
-  std::array<char, 64> text;
-  std::snprintf(text.data(), text.size(), pattern, values...);
-  return text.data();
-}
 
 cells cells_of(const row& r) {
   return {r.arithmetic,
@@ -32,8 +23,6 @@ cells cells_of(const row& r) {
           format("%.3f", r.microjoules)};
 }
 
-std::string real(std::optional<double> v) { return v && std::isfinite(*v) ? format("%.9g", *v) : "null"; }
-
 }  // namespace
 
 void print_table(const std::vector<row>& rows, const std::vector<order>& known) {
@@ -41,19 +30,8 @@ void print_table(const std::vector<row>& rows, const std::vector<order>& known) 
   const char* judged = rows[0].score ? "score" : "accuracy";
   std::vector<cells> lines{{"arithmetic", "bits", judged, "as float32", "SQNR in dB", "speed", "energy in uJ"}};
   for (const row& r : rows) lines.push_back(cells_of(r));
-  std::array<std::size_t, columns> widths{};
-  for (const cells& line : lines)
-    for (std::size_t c = 0; c < columns; ++c) widths[c] = std::max(widths[c], line[c].size());
   std::printf("%s, %zu inputs\n", rows[0].net.c_str(), rows[0].inputs);
-  for (std::size_t l = 0; l < lines.size(); ++l) {
-    std::string text;
-    for (std::size_t c = 0; c < columns; ++c) {
-      const std::string space(widths[c] - lines[l][c].size(), ' ');
-      text += c == 0 ? lines[l][c] + space : "  " + space + lines[l][c];
-    }
-    std::printf("%s\n", text.c_str());
-    if (l == 0) std::printf("%s\n", std::string(text.size(), '-').c_str());
-  }
+  print_lines(lines);
   for (const order& o : known)
     std::printf("%s  %s: %+.2f %s\n", o.holds ? "yes" : "NO ", o.text.c_str(), o.difference, o.unit);
   std::printf("\n");
@@ -82,24 +60,23 @@ scale or an exponent for a picture from its largest magnitude, or for every bloc
 
 void print_json(const std::vector<row>& rows, const std::vector<order>& known) {
   std::fputs("{\"rows\": [", stdout);
-  const char* separator = "\n";
+  row_separator separator;
   for (const row& r : rows) {
     std::printf(
         "%s  {\"net\": \"%s\", \"arithmetic\": \"%s\", \"weight_bits\": %s, \"activation_bits\": %s, "
         "\"inputs\": %zu, \"accuracy\": %s, \"score\": %s, \"agreement\": %s, \"sqnr_db\": %s, "
         "\"relative_speed\": %s, \"microjoules\": %s}",
-        separator, r.net.c_str(), r.arithmetic.c_str(), real(r.weight_bits).c_str(), real(r.activation_bits).c_str(),
-        r.inputs, real(r.accuracy).c_str(), real(r.score).c_str(), real(r.agreement).c_str(), real(r.sqnr_db).c_str(),
-        real(r.speed).c_str(), real(r.microjoules).c_str());
-    separator = ",\n";
+        separator.next(), r.net.c_str(), r.arithmetic.c_str(), json_number(r.weight_bits).c_str(),
+        json_number(r.activation_bits).c_str(), r.inputs, json_number(r.accuracy).c_str(), json_number(r.score).c_str(),
+        json_number(r.agreement).c_str(), json_number(r.sqnr_db).c_str(), json_number(r.speed).c_str(),
+        json_number(r.microjoules).c_str());
   }
   std::fputs("\n], \"orders\": [", stdout);
-  separator = "\n";
+  separator = {};
   for (const order& o : known) {
     std::printf("%s  {\"net\": \"%s\", \"order\": \"%s\", \"difference\": %s, \"unit\": \"%s\", \"holds\": %s}",
-                separator, o.net.c_str(), o.text.c_str(), real(o.difference).c_str(), o.unit,
+                separator.next(), o.net.c_str(), o.text.c_str(), json_number(o.difference).c_str(), o.unit,
                 o.holds ? "true" : "false");
-    separator = ",\n";
   }
   std::fputs("\n]}\n", stdout);
 }

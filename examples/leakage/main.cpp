@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: MIT
 // leakage: attacks on simulated power traces of a first layer, with every form of pixel pruning.
-#include "examples/mlperf_tiny/progress.hpp"
+#include "examples/common/program.hpp"
+#include "examples/common/progress.hpp"
 #include "plot.hpp"
 
-#include <charconv>
-#include <cstdio>
 #include <string>
 #include <string_view>
 
 namespace example {
 
 namespace {
-
-constexpr int success = 0, failure = 1, usage = 2;
 
 constexpr const char* help_text =
     R"(leakage: what attacks on simulated power traces learn of the weights of a first layer
@@ -30,6 +27,7 @@ constexpr const char* help_text =
 
 Exit code: 0, whatever the attacks find; 1 if something cannot be run or written; 2 for a wrong command line.
 )";
+constexpr program leakage{"leakage", help_text};
 
 struct options {
   bool json = false, help = false;
@@ -38,37 +36,17 @@ struct options {
   std::string out;
 };
 
-template <class Number>
-bool parse_number(std::string_view text, Number& number) {
-  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return problem == std::errc{} && end == text.data() + text.size();
-}
-
-/// Null where all is well, else what is wrong.
-const char* parse(int argc, char* argv[], options& o) {
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (argument == "--json") {
-      o.json = true;
-    } else if (argument == "--help" || argument == "-h") {
-      o.help = true;
-    } else if (argument == "--traces" || argument == "--seed" || argument == "--out") {
-      if (i + 1 == argc) return "--traces and --seed need a number, --out a folder";
-      const std::string_view value = argv[++i];
-      if (argument == "--traces") {
-        if (!parse_number(value, o.traces) || o.traces < 100 || o.traces > 10'000'000)
-          return "--traces: expected a number from 100 to 10000000";
-      } else if (argument == "--seed") {
-        if (!parse_number(value, o.seed)) return "--seed: expected a number from 0 to 2^64 - 1";
-      } else {
-        if (value.empty()) return "--out: expected a folder";
-        o.out = value;
-      }
-    } else {
-      return "unknown argument (--help lists the options)";
-    }
-  }
-  return nullptr;
+/// Empty where all is well, else what is wrong.
+std::string parse(int argc, char* argv[], options& o) {
+  command_line line("--traces and --seed need a number, --out a folder");
+  line.flag("--json", o.json);
+  line.flag("--help", o.help);
+  line.flag("-h", o.help);
+  line.number("--traces", o.traces, "expected a number from 100 to 10000000",
+              [](std::size_t n) { return n >= 100 && n <= 10'000'000; });
+  line.number("--seed", o.seed, "expected a number from 0 to 2^64 - 1");
+  line.text("--out", o.out, "expected a folder");
+  return line.read(argc, argv);
 }
 
 struct planned {
@@ -118,12 +96,12 @@ int run(const options& o) {
   const auto r = run_all(o);
   polymac::status s = r.status();
   if (s.ok() && !o.out.empty()) s = write_plots(*r, o.out);
-  if (!s.ok()) return std::fprintf(stderr, "leakage: %s\n", s.c_str()), failure;
+  if (!s.ok()) return leakage.complain(s);
   if (o.json)
     print_json(*r);
   else
     print_tables(*r);
-  return std::fflush(stdout) == 0 && std::ferror(stdout) == 0 ? success : failure;
+  return program::finish();
 }
 
 }  // namespace
@@ -131,11 +109,8 @@ int run(const options& o) {
 }  // namespace example
 
 int main(int argc, char* argv[]) {
-  example::options o;
-  if (const char* wrong = example::parse(argc, argv, o); wrong != nullptr) {
-    std::fprintf(stderr, "leakage: %s\n", wrong);
-    return example::usage;
-  }
-  if (o.help) return std::fputs(example::help_text, stdout) < 0 || std::fflush(stdout) != 0;
-  return example::run(o);
+  using namespace example;
+  options o;
+  const std::string wrong = parse(argc, argv, o);
+  return leakage.run(wrong, o.help, [&] { return run(o); });
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "plot.hpp"
 
+#include "examples/common/table.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -19,13 +21,6 @@ constexpr const char* wrong_colour = "#d9822b";
 // Of a panel, in pixels; its curves are within the margins.
 constexpr double panel_width = 310, panel_height = 215, left = 44, right = 12, top = 40, bottom = 38, heading = 64;
 constexpr std::size_t panels_in_line = 3;
-
-template <class... Values>
-std::string format(const char* pattern, Values... values) {
-  std::array<char, 512> text;
-  std::snprintf(text.data(), text.size(), pattern, values...);
-  return text.data();
-}
 
 std::string words(double x, double y, const char* anchor, double size, const char* colour, const std::string& text) {
   return format("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\" font-size=\"%g\" fill=\"%s\">", x, y, anchor, size,

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "report.hpp"
 
-#include <algorithm>
+#include "examples/common/json.hpp"
+#include "examples/common/table.hpp"
+
 #include <cmath>
 #include <cstdio>
 
@@ -9,34 +11,9 @@ namespace example {
 
 namespace {
 
-using line = std::vector<std::string>;
-
-template <class... Values>
-std::string format(const char* pattern, Values... values) {
-  std::array<char, 96> text;
-  std::snprintf(text.data(), text.size(), pattern, values...);
-  return text.data();
-}
-
-/// The first line is the heading; the first `left` columns are texts.
-void print_table(const std::vector<line>& lines, std::size_t left) {
-  std::vector<std::size_t> widths(lines[0].size());
-  for (const line& l : lines)
-    for (std::size_t c = 0; c < l.size(); ++c) widths[c] = std::max(widths[c], l[c].size());
-  for (std::size_t i = 0; i < lines.size(); ++i) {
-    std::string text;
-    for (std::size_t c = 0; c < lines[i].size(); ++c) {
-      const std::string space(widths[c] - lines[i][c].size(), ' ');
-      text += (c == 0 ? "" : "  ") + (c < left ? lines[i][c] + space : space + lines[i][c]);
-    }
-    while (!text.empty() && text.back() == ' ') text.pop_back();
-    std::printf("%s\n", text.c_str());
-    if (i == 0) {
-      std::size_t width = 2 * (widths.size() - 1);
-      for (const std::size_t w : widths) width += w;
-      std::printf("%s\n", std::string(width, '-').c_str());
-    }
-  }
+/// A table and a line that is empty.
+void print_table(const std::vector<cells>& lines, std::initializer_list<std::size_t> words) {
+  print_lines(lines, words);
   std::printf("\n");
 }
 
@@ -59,7 +36,7 @@ std::string found(const attack_row& row) {
   return text.empty() ? "none" : text;
 }
 
-std::string number(double v) { return std::isfinite(v) ? format("%.6g", v) : "null"; }
+std::string number(double v) { return json_number(v, "%.6g"); }
 
 constexpr const char* explanation =
     R"(rho         largest |correlation| of the right guess with a sample of the traces, over all samples
@@ -103,18 +80,18 @@ void print_tables(const results& r) {
       "Correlation analysis: a neuron of %zu weights, %zu traces, sample = bits of the sum + N(0, %g^2), seed %llu\n"
       "rho / rank of the right weight; the noise floor is %.3f\n\n",
       depth, r.traces, sigma, static_cast<unsigned long long>(r.seed), noise_floor(r.traces));
-  std::vector<line> lines{{"form", "attacker"}};
+  std::vector<cells> lines{{"form", "attacker"}};
   for (const std::size_t w : targets) lines[0].push_back(format("w%zu", w));
   for (const attack_row& row : r.attacks) {
-    line l{name_of(row.subject), name_of(row.known)};
+    cells l{name_of(row.subject), name_of(row.known)};
     for (const finding& f : row.findings) l.push_back(format("%.3f / %3zu", f.curve.back().right, f.curve.back().rank));
     lines.push_back(l);
   }
-  print_table(lines, 2);
+  print_table(lines, {0, 1});
 
   lines = {{"form", "attacker", "weights that were found, and the traces that it took"}};
   for (const attack_row& row : r.attacks) lines.push_back({name_of(row.subject), name_of(row.known), found(row)});
-  print_table(lines, 3);
+  print_table(lines, {0, 1, 2});
 
   if (!r.tests.empty())
     std::printf("Can two groups of traces be told apart? Welch's t-test, two runs of %zu traces, threshold %.2f\n\n",
@@ -124,7 +101,7 @@ void print_tables(const results& r) {
     lines.push_back({t.subject, t.groups, format("%.1f", t.first[0]), format("%.1f", t.first[1]),
                      verdict(t.leaking_first), format("%.1f", t.second[0]), format("%.1f", t.second[1]),
                      verdict(t.leaking_second)});
-  print_table(lines, 2);
+  print_table(lines, {0, 1});
   std::fputs(explanation, stdout);
 }
 
@@ -132,7 +109,7 @@ void print_json(const results& r) {
   std::printf("{\"traces\": %zu, \"seed\": %llu, \"depth\": %zu, \"sigma\": %s, \"noise_floor\": %s, \"attacks\": [",
               r.traces, static_cast<unsigned long long>(r.seed), depth, number(sigma).c_str(),
               number(noise_floor(r.traces)).c_str());
-  const char* separator = "\n";
+  row_separator separator;
   for (const attack_row& row : r.attacks)
     for (const finding& f : row.findings) {
       const point& p = f.curve.back();
@@ -140,21 +117,19 @@ void print_json(const results& r) {
           "%s  {\"form\": \"%s\", \"attacker\": \"%s\", \"weight\": %zu, \"rho\": %s, \"rank\": %zu, \"best_wrong\": "
           "%s, "
           "\"recovered\": %s, \"traces_to_disclosure\": %s}",
-          separator, name_of(row.subject), name_of(row.known), f.weight, number(p.right).c_str(), p.rank,
+          separator.next(), name_of(row.subject), name_of(row.known), f.weight, number(p.right).c_str(), p.rank,
           number(p.wrong).c_str(), is_recovered(f) ? "true" : "false",
           f.disclosure ? format("%zu", *f.disclosure).c_str() : "null");
-      separator = ",\n";
     }
   std::fputs("\n], \"tests\": [", stdout);
-  separator = "\n";
+  separator = {};
   for (const difference_row& t : r.tests) {
     std::printf(
         "%s  {\"form\": \"%s\", \"groups\": \"%s\", \"threshold\": %s, \"largest_t\": [%s, %s], "
         "\"largest_t_second_order\": [%s, %s], \"passes\": %s, \"passes_second_order\": %s}",
-        separator, t.subject, t.groups, number(t.threshold).c_str(), number(t.first[0]).c_str(),
+        separator.next(), t.subject, t.groups, number(t.threshold).c_str(), number(t.first[0]).c_str(),
         number(t.first[1]).c_str(), number(t.second[0]).c_str(), number(t.second[1]).c_str(),
         t.leaking_first == 0 ? "true" : "false", t.leaking_second == 0 ? "true" : "false");
-    separator = ",\n";
   }
   std::fputs("\n]}\n", stdout);
 }

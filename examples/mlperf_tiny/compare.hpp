@@ -2,7 +2,7 @@
 // Outputs against references and labels.
 #pragma once
 
-#include "files.hpp"
+#include "examples/common/files.hpp"
 #include "report.hpp"
 
 #include <cstddef>

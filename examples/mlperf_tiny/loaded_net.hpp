@@ -2,11 +2,11 @@
 // A model file as a network that is ready to run, and many runs of it with their time.
 #pragma once
 
-#include "files.hpp"
+#include "examples/common/files.hpp"
+#include "examples/common/progress.hpp"
 #include "polymac/core/affine.hpp"
 #include "polymac/core/buffer.hpp"
 #include "polymac/model/tensor.hpp"
-#include "progress.hpp"
 
 #include <cstddef>
 #include <cstdint>

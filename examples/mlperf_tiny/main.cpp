@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: MIT
 // mlperf_tiny: real networks, end to end, bit for bit.
+#include "examples/common/program.hpp"
 #include "modes.hpp"
 
 #include <algorithm>
 #include <cstdio>
-#include <optional>
+#include <string>
+#include <vector>
 
 namespace example {
 
+namespace {
+
+const program mlperf_tiny{"mlperf_tiny", help_text};
+
+}  // namespace
+
 void complain(std::string_view about, const polymac::status& why) {
-  std::fprintf(stderr, "mlperf_tiny: %.*s: %s\n", static_cast<int>(about.size()), about.data(), why.c_str());
+  mlperf_tiny.complain(std::string(about) + ": " + why.c_str());
 }
 
 namespace {
-
-constexpr int success = 0, failure = 1, usage = 2;
 
 /// Prints what came out; the exit code.
 int report(const outcome& all, const options& chosen, void (*explain)(const options&)) {
@@ -24,13 +30,13 @@ int report(const outcome& all, const options& chosen, void (*explain)(const opti
     print_table(all.rows);
     if (explain != nullptr) explain(chosen);
   }
-  const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
-  if (!written) std::fputs("mlperf_tiny: cannot write to the standard output\n", stderr);
+  const bool written = program::finish() == success;
+  if (!written) mlperf_tiny.complain("cannot write to the standard output");
   bool equal = true;
   for (const row& r : all.rows) {
     if (r.mismatches.value_or(0) == 0) continue;
     equal = false;
-    std::fprintf(stderr, "mlperf_tiny: %s: %zu values differ from the reference\n", r.net.c_str(), *r.mismatches);
+    mlperf_tiny.complain(r.net + ": " + std::to_string(*r.mismatches) + " values differ from the reference");
   }
   return all.failed || !written || !equal ? failure : success;
 }
@@ -38,14 +44,12 @@ int report(const outcome& all, const options& chosen, void (*explain)(const opti
 int run(const options& chosen) {
   if (!chosen.model.empty()) return report(run_model_file(chosen), chosen, nullptr);
   const auto data = find_data(chosen.data);
-  if (!data.ok()) return std::fprintf(stderr, "mlperf_tiny: %s\n", data.status().c_str()), usage;
+  if (!data.ok()) return mlperf_tiny.complain(data.status().c_str(), usage);
   if (data->has_value()) {
     const outcome all = run_nets(**data, chosen);
     if (all.failed || !all.rows.empty()) return report(all, chosen, explain_nets);
-    std::fprintf(
-        stderr,
-        "mlperf_tiny: expected networks and inputs such as mlperf_tiny/ic_resnet8_int8.tflite, found none in: %s\n",
-        (*data)->c_str());
+    mlperf_tiny.complain("expected networks and inputs such as mlperf_tiny/ic_resnet8_int8.tflite, found none in: " +
+                         (*data)->string());
     if (!chosen.data.empty()) return failure;
   }
   if (!chosen.json) std::puts("No data: a small network reads digits that are drawn now.\n");
@@ -57,12 +61,9 @@ int run(const options& chosen) {
 }  // namespace example
 
 int main(int argc, char* argv[]) {
+  using namespace example;
   const std::vector<const char*> arguments(argv + std::min(argc, 1), argv + argc);
-  const auto chosen = example::parse_options(arguments);
-  if (!chosen.ok()) {
-    std::fprintf(stderr, "mlperf_tiny: %s (--help lists the options)\n", chosen.status().c_str());
-    return example::usage;
-  }
-  if (chosen->help) return std::fputs(example::help_text, stdout) < 0 || std::fflush(stdout) != 0;
-  return example::run(*chosen);
+  const auto chosen = parse_options(arguments);
+  const std::string wrong = chosen.ok() ? "" : std::string(chosen.status().c_str()) + " (--help lists the options)";
+  return mlperf_tiny.run(wrong, chosen.ok() && chosen->help, [&] { return run(*chosen); });
 }

@@ -2,7 +2,7 @@
 // The three things the program does. Each fills rows and tells mistakes on the standard error.
 #pragma once
 
-#include "files.hpp"
+#include "examples/common/files.hpp"
 #include "options.hpp"
 #include "report.hpp"
 

@@ -2,7 +2,7 @@
 // The networks of MLPerf Tiny, and how the data folder holds their inputs, labels and references.
 #pragma once
 
-#include "files.hpp"
+#include "examples/common/files.hpp"
 #include "loaded_net.hpp"
 
 #include <filesystem>

@@ -1,24 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "report.hpp"
 
-#include <algorithm>
-#include <array>
-#include <cstdio>
+#include "examples/common/table.hpp"
+
 #include <vector>
 
 namespace example {
 
 namespace {
-
-constexpr std::size_t columns = 11;
-using cells = std::array<std::string, columns>;
-
-template <class... Values>
-std::string format(const char* pattern, Values... values) {
-  std::array<char, 96> text;
-  std::snprintf(text.data(), text.size(), pattern, values...);
-  return text.data();
-}
 
 /// 1234567 as 1,234,567.
 std::string grouped(std::uint64_t value) {
@@ -80,23 +69,7 @@ void print_table(std::span<const row> rows) {
   std::vector<cells> lines{{"net", "inputs", "accuracy or score", "target", "mismatches", "MACs", "arena bytes",
                             "at least", "median us", "GMAC/s", "ISA"}};
   for (const row& r : rows) lines.push_back(cells_of(r));
-  std::array<std::size_t, columns> widths{};
-  for (const cells& line : lines)
-    for (std::size_t c = 0; c < columns; ++c) widths[c] = std::max(widths[c], line[c].size());
-  for (std::size_t l = 0; l < lines.size(); ++l) {
-    for (std::size_t c = 0; c < columns; ++c) {
-      const bool words = c == 0 || c + 1 == columns;  // words begin at the left, numbers end at the right
-      const int width = static_cast<int>(widths[c]);
-      if (c + 1 == columns)
-        std::printf("%s\n", lines[l][c].c_str());
-      else
-        std::printf("%*s  ", words ? -width : width, lines[l][c].c_str());
-    }
-    if (l > 0) continue;
-    std::size_t total = 2 * (columns - 1);
-    for (const std::size_t w : widths) total += w;
-    std::printf("%s\n", std::string(total, '-').c_str());
-  }
+  print_lines(lines, {0, lines[0].size() - 1});
 }
 
 }  // namespace example

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "bandwidth.hpp"
-#include "examples/streaming/timing.hpp"
+#include "examples/common/timing.hpp"
 
 #include <algorithm>
 #include <array>

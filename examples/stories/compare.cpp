@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "compare.hpp"
 #include "bandwidth.hpp"
-#include "examples/mlperf_tiny/progress.hpp"
-#include "examples/streaming/timing.hpp"
+#include "examples/common/progress.hpp"
+#include "examples/common/timing.hpp"
 #include "polymac/model/sampling.hpp"
 
 #include <algorithm>

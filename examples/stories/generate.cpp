@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "generate.hpp"
-#include "examples/streaming/timing.hpp"
-#include "random.hpp"
+#include "examples/common/random.hpp"
+#include "examples/common/timing.hpp"
 
 namespace example {
 

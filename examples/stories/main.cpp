@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: MIT
 // stories: a language model of 260 k parameters that writes, in every arithmetic of the library.
 #include "compare.hpp"
-#include "examples/streaming/timing.hpp"
+#include "examples/common/json.hpp"
+#include "examples/common/program.hpp"
+#include "examples/common/timing.hpp"
 #include "generate.hpp"
 
-#include <algorithm>
-#include <array>
-#include <charconv>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,8 +21,6 @@ using polymac::result;
 using polymac::status;
 
 namespace {
-
-constexpr int success = 0, failure = 1, usage = 2;
 
 constexpr const char* help_text =
     R"(stories: a language model of 260 k parameters writes a story, in any arithmetic of polymac
@@ -50,6 +46,7 @@ constexpr const char* help_text =
 
 Exit code: 0; 1 if something cannot be read, run or written; 2 for a wrong command line.
 )";
+constexpr program stories{"stories", help_text};
 
 struct options {
   bool json = false, help = false, compare = false;
@@ -59,64 +56,38 @@ struct options {
   options() { what.how = {0.0F, 0.9F}; }
 };
 
-template <class Number>
-bool read_number(std::string_view text, Number& number) {
-  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return problem == std::errc{} && end == text.data() + text.size();
-}
-
 /// Empty where all is well, else what is wrong.
 std::string parse(int argc, char* argv[], options& o) {
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (argument == "--json") {
-      o.json = true;
-    } else if (argument == "--compare") {
-      o.compare = true;
-    } else if (argument == "--help" || argument == "-h") {
-      o.help = true;
-    } else {
-      constexpr std::array<std::string_view, 9> with_value{"--prompt",      "--tokens", "--arithmetic",
-                                                           "--temperature", "--top-p",  "--seed",
-                                                           "--tokens-out",  "--data",   "--passes"};
-      if (std::find(with_value.begin(), with_value.end(), argument) == with_value.end())
-        return "unknown argument " + std::string(argument) + " (--help lists the options)";
-      if (i + 1 == argc) return std::string(argument) + " needs a value (--help lists the options)";
-      const std::string_view value = argv[++i];
-      const std::string got = ", got " + std::string(value);
-      if (argument == "--prompt") {
-        o.what.prompt = value;
-        if (const std::size_t at = polymac::io::find_invalid_utf8(value); at != std::string_view::npos)
-          return "--prompt: expected UTF-8, which byte " + std::to_string(at) + " is not";
-      } else if (argument == "--tokens") {
-        if (!read_number(value, o.what.tokens)) return "--tokens: expected a number of at least 0" + got;
-      } else if (argument == "--arithmetic") {
-        o.arithmetic = value;
-        if (find_arithmetic(value) == nullptr) {
-          std::string names;
-          for (const arithmetic& a : all_arithmetics()) names += (names.empty() ? "" : ", ") + std::string(a.name);
-          return "--arithmetic: expected one of " + names + got;
-        }
-      } else if (argument == "--temperature") {
-        float& t = o.what.how.temperature;
-        if (!read_number(value, t) || !(t >= 0) || !std::isfinite(t))
-          return "--temperature: expected a number of at least 0" + got;
-      } else if (argument == "--top-p") {
-        float& p = o.what.how.top_p;
-        if (!read_number(value, p) || !(p > 0 && p <= 1)) return "--top-p: expected a number above 0, at most 1" + got;
-      } else if (argument == "--seed") {
-        if (!read_number(value, o.what.seed)) return "--seed: expected a number from 0 to 2^64 - 1" + got;
-      } else if (argument == "--tokens-out") {
-        if (value.empty()) return "--tokens-out: expected a file";
-        o.tokens_out = value;
-      } else if (argument == "--data") {
-        o.data = value;
-      } else if (!read_number(value, o.passes) || o.passes == 0 || o.passes > 1000) {
-        return "--passes: expected a number from 1 to 1000" + got;
-      }
-    }
-  }
-  return {};
+  command_line line;
+  line.flag("--json", o.json);
+  line.flag("--compare", o.compare);
+  line.flag("--help", o.help);
+  line.flag("-h", o.help);
+  line.value("--prompt", [&](std::string_view value) {
+    o.what.prompt = value;
+    const std::size_t wrong = polymac::io::find_invalid_utf8(value);
+    return wrong == std::string_view::npos
+               ? std::string()
+               : "--prompt: expected UTF-8, which byte " + std::to_string(wrong) + " is not";
+  });
+  line.number("--tokens", o.what.tokens, "expected a number of at least 0");
+  line.value("--arithmetic", [&](std::string_view value) {
+    o.arithmetic = value;
+    if (find_arithmetic(value) != nullptr) return std::string();
+    std::string names;
+    for (const arithmetic& a : all_arithmetics()) names += (names.empty() ? "" : ", ") + std::string(a.name);
+    return line.complaint("--arithmetic", "expected one of " + names, value);
+  });
+  line.number("--temperature", o.what.how.temperature, "expected a number of at least 0",
+              [](float t) { return t >= 0 && std::isfinite(t); });
+  line.number("--top-p", o.what.how.top_p, "expected a number above 0, at most 1",
+              [](float p) { return p > 0 && p <= 1; });
+  line.number("--seed", o.what.seed, "expected a number from 0 to 2^64 - 1");
+  line.text("--tokens-out", o.tokens_out, "expected a file");
+  line.text("--data", o.data);
+  line.number("--passes", o.passes, "expected a number from 1 to 1000",
+              [](std::size_t n) { return n > 0 && n <= 1000; });
+  return line.read(argc, argv);
 }
 
 result<story> find_story(const options& o) {
@@ -135,30 +106,6 @@ result<story> find_story(const options& o) {
   }
   std::fputs(data_text, stderr);
   return noise_story();
-}
-
-/// A string of JSON. Bytes that are no UTF-8 become U+FFFD.
-std::string json_text(std::string_view text) {
-  std::string json = "\"";
-  while (!text.empty()) {
-    const std::size_t wrong = polymac::io::find_invalid_utf8(text);
-    for (const char c : text.substr(0, wrong)) {
-      if (c == '"' || c == '\\') {
-        json += '\\';
-        json += c;
-      } else if (static_cast<unsigned char>(c) < 0x20) {
-        std::array<char, 8> escaped;
-        std::snprintf(escaped.data(), escaped.size(), "\\u%04x", static_cast<unsigned>(c));
-        json += escaped.data();
-      } else {
-        json += c;
-      }
-    }
-    if (wrong == std::string_view::npos) break;
-    json += "\\ufffd";
-    text.remove_prefix(wrong + 1);
-  }
-  return json + '"';
 }
 
 void print_json(const generated& g, const options& o, bool noise) {
@@ -229,9 +176,9 @@ status run(const options& o) {
 int main(int argc, char* argv[]) {
   using namespace example;
   options o;
-  if (const std::string wrong = parse(argc, argv, o); !wrong.empty())
-    return std::fprintf(stderr, "stories: %s\n", wrong.c_str()), usage;
-  if (o.help) return std::fputs(help_text, stdout) < 0 || std::fflush(stdout) != 0;
-  if (const auto s = run(o); !s.ok()) return std::fprintf(stderr, "stories: %s\n", s.c_str()), failure;
-  return std::fflush(stdout) == 0 && std::ferror(stdout) == 0 ? success : failure;
+  const std::string wrong = parse(argc, argv, o);
+  return stories.run(wrong, o.help, [&] {
+    const auto s = run(o);
+    return s.ok() ? program::finish() : stories.complain(s);
+  });
 }

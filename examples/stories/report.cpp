@@ -1,38 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "compare.hpp"
+#include "examples/common/json.hpp"
+#include "examples/common/table.hpp"
 
-#include <algorithm>
-#include <array>
-#include <cmath>
 #include <cstdio>
 
 namespace example {
 
 namespace {
-
-using line = std::vector<std::string>;
-
-template <class... Values>
-std::string format(const char* pattern, Values... values) {
-  std::array<char, 96> text;
-  std::snprintf(text.data(), text.size(), pattern, values...);
-  return text.data();
-}
-
-void print_lines(const std::vector<line>& lines) {
-  std::vector<std::size_t> widths(lines[0].size());
-  for (const line& l : lines)
-    for (std::size_t c = 0; c < l.size(); ++c) widths[c] = std::max(widths[c], l[c].size());
-  for (std::size_t i = 0; i < lines.size(); ++i) {
-    std::string text;
-    for (std::size_t c = 0; c < lines[i].size(); ++c) {
-      const std::string space(widths[c] - lines[i][c].size(), ' ');
-      text += c == 0 ? lines[i][c] + space : "  " + space + lines[i][c];
-    }
-    std::printf("%s\n", text.c_str());
-    if (i == 0) std::printf("%s\n", std::string(text.size(), '-').c_str());
-  }
-}
 
 constexpr const char* explanation = R"(
 weights      bytes that a token reads of packed weights, with their scales; panels are filled up to whole ones
@@ -50,7 +25,7 @@ bandwidth    share of the read bandwidth in decoding: bytes of weights and of th
 void print_table(const comparison& c, const story& s) {
   std::printf("%s, %zu tokens from the begin, golden: %s\n\n", s.is_noise ? "seeded weights (noise)" : "stories260K",
               c.golden.size(), c.golden_is_given ? "as published" : "what float32 says");
-  std::vector<line> lines{
+  std::vector<cells> lines{
       {"arithmetic", "weights", "cache", "equal", "loss", "to float32", "prefill/s", "decode/s", "bandwidth", "GB/s"}};
   for (const compared& r : c.rows)
     lines.push_back({r.arithmetic, format("%zu", r.weight_bytes), format("%zu", r.cache_bytes),
@@ -64,15 +39,14 @@ void print_table(const comparison& c, const story& s) {
 void print_json(const comparison& c, const story& s) {
   std::printf("{\"source\": \"%s\", \"golden\": \"%s\", \"tokens\": %zu, \"rows\": [",
               s.is_noise ? "noise" : "stories260K", c.golden_is_given ? "published" : "float32", c.golden.size());
-  const char* separator = "\n";
+  row_separator separator;
   for (const compared& r : c.rows) {
     std::printf(
         "%s  {\"arithmetic\": \"%s\", \"weight_bytes\": %zu, \"cache_bytes_per_token\": %zu, \"equal_tokens\": %zu, "
         "\"loss\": %s, \"prefill_tokens_per_second\": %.6g, \"decode_tokens_per_second\": %.6g, "
         "\"read_bandwidth\": %.6g, \"share_of_read_bandwidth\": %.4g}",
-        separator, r.arithmetic.c_str(), r.weight_bytes, r.cache_bytes, r.equal_tokens,
-        std::isfinite(r.loss) ? format("%.6f", r.loss).c_str() : "null", r.prefill, r.decode, r.bandwidth, r.share);
-    separator = ",\n";
+        separator.next(), r.arithmetic.c_str(), r.weight_bytes, r.cache_bytes, r.equal_tokens,
+        json_number(r.loss, "%.6f").c_str(), r.prefill, r.decode, r.bandwidth, r.share);
   }
   std::fputs("\n]}\n", stdout);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "story.hpp"
+#include "examples/common/random.hpp"
 #include "polymac/io/llama2c.hpp"
-#include "random.hpp"
 
 #include <algorithm>
 #include <bit>

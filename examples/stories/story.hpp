@@ -2,7 +2,7 @@
 // What a run reads: weights, vocabulary, and the text they are measured by; and the same of noise where there is no data.
 #pragma once
 
-#include "examples/mlperf_tiny/files.hpp"
+#include "examples/common/files.hpp"
 #include "polymac/io/tokenizer.hpp"
 #include "polymac/model/decoder_weights.hpp"
 

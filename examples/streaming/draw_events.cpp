@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "event_net.hpp"
-#include "random.hpp"
+#include "examples/common/random.hpp"
 
 #include <algorithm>
 #include <cmath>

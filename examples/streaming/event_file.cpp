@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "clipped_line.hpp"
 #include "event_net.hpp"
-#include "examples/mlperf_tiny/files.hpp"
+#include "examples/common/files.hpp"
 
 #include <charconv>
 #include <limits>

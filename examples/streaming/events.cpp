@@ -2,8 +2,8 @@
 #include "events.hpp"
 
 #include "event_layers.hpp"
-#include "examples/mlperf_tiny/progress.hpp"
-#include "timing.hpp"
+#include "examples/common/progress.hpp"
+#include "examples/common/timing.hpp"
 
 #include <algorithm>
 

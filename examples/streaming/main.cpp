@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // streaming: nets over sequences whose frames are much alike.
-#include "examples/mlperf_tiny/files.hpp"
+#include "examples/common/files.hpp"
+#include "examples/common/program.hpp"
+#include "examples/common/timing.hpp"
 #include "report.hpp"
-#include "timing.hpp"
 
-#include <charconv>
 #include <cstdio>
 #include <string>
 #include <string_view>
@@ -18,8 +18,6 @@ using polymac::result;
 using polymac::status;
 
 namespace {
-
-constexpr int success = 0, failure = 1, usage = 2;
 
 constexpr const char* help_text =
     R"(streaming: runs nets over sequences and leaves out what is 0 and what has not changed
@@ -39,6 +37,7 @@ constexpr const char* help_text =
 Exit code: 0; 1 if something cannot be read or run, or an output is not what it must be; 2 for a wrong command line. The
 speed-ups below the tables are findings, whichever way they come out.
 )";
+constexpr program streaming{"streaming", help_text};
 
 constexpr const char* data_text =
     R"(Sequences that are drawn now stand in for what is missing. Real ones:
@@ -54,28 +53,17 @@ struct options {
   std::size_t passes = 11;
 };
 
-/// Null where all is well, else what is wrong.
-const char* parse(int argc, char* argv[], options& o) {
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (argument == "--json") {
-      o.json = true;
-    } else if (argument == "--help" || argument == "-h") {
-      o.help = true;
-    } else if (argument == "--data" || argument == "--out" || argument == "--passes") {
-      if (i + 1 == argc) return "--data needs a folder, --out a file, --passes a number";
-      const std::string_view value = argv[++i];
-      if (argument == "--data") o.data = value;
-      if (argument == "--out") o.out = value;
-      if (argument != "--passes") continue;
-      const auto [end, problem] = std::from_chars(value.data(), value.data() + value.size(), o.passes);
-      if (problem != std::errc{} || end != value.data() + value.size() || o.passes == 0 || o.passes > 1000)
-        return "--passes: expected a number from 1 to 1000";
-    } else {
-      return "unknown argument (--help lists the options)";
-    }
-  }
-  return nullptr;
+/// Empty where all is well, else what is wrong.
+std::string parse(int argc, char* argv[], options& o) {
+  command_line line("--data needs a folder, --out a file, --passes a number");
+  line.flag("--json", o.json);
+  line.flag("--help", o.help);
+  line.flag("-h", o.help);
+  line.text("--data", o.data);
+  line.text("--out", o.out);
+  line.number("--passes", o.passes, "expected a number from 1 to 1000",
+              [](std::size_t n) { return n > 0 && n <= 1000; });
+  return line.read(argc, argv);
 }
 
 /// From the data folder, or drawn; `missing` becomes true where it is drawn.
@@ -141,13 +129,13 @@ status run(const options& o, report& r) {
 int main(int argc, char* argv[]) {
   using namespace example;
   options o;
-  if (const char* wrong = parse(argc, argv, o); wrong != nullptr)
-    return std::fprintf(stderr, "streaming: %s\n", wrong), usage;
-  if (o.help) return std::fputs(help_text, stdout) < 0 || std::fflush(stdout) != 0;
-  report r;
-  if (const auto s = run(o, r); !s.ok()) return std::fprintf(stderr, "streaming: %s\n", s.c_str()), failure;
-  o.json ? print_json(r) : print_tables(r);
-  const bool printed = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
-  if (!is_exact(r)) std::fputs("streaming: outputs differ from what they must be\n", stderr);
-  return printed && is_exact(r) ? success : failure;
+  const std::string wrong = parse(argc, argv, o);
+  return streaming.run(wrong, o.help, [&] {
+    report r;
+    if (const auto s = run(o, r); !s.ok()) return streaming.complain(s);
+    o.json ? print_json(r) : print_tables(r);
+    const int code = program::finish(is_exact(r));
+    if (!is_exact(r)) streaming.complain("outputs differ from what they must be");
+    return code;
+  });
 }

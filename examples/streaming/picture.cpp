@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "picture.hpp"
 
-#include "examples/mlperf_tiny/files.hpp"
+#include "examples/common/files.hpp"
 
 #include <algorithm>
 #include <string_view>

@@ -1,22 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "report.hpp"
 
+#include "examples/common/json.hpp"
+#include "examples/common/table.hpp"
+
 #include <algorithm>
-#include <array>
 #include <cstdio>
 
 namespace example {
 
 namespace {
-
-using cells = std::vector<std::string>;
-
-template <class... Values>
-std::string format(const char* pattern, Values... values) {
-  std::array<char, 96> text;
-  std::snprintf(text.data(), text.size(), pattern, values...);
-  return text.data();
-}
 
 const char* name_of(mode how) {
   switch (how) {
@@ -32,21 +25,6 @@ const char* name_of(mode how) {
   return "";
 }
 std::string name_of(std::optional<unsigned> threshold) { return threshold ? format("T = %u", *threshold) : "dense"; }
-
-void print_lines(const std::vector<cells>& lines) {
-  std::vector<std::size_t> widths(lines[0].size());
-  for (const cells& line : lines)
-    for (std::size_t c = 0; c < line.size(); ++c) widths[c] = std::max(widths[c], line[c].size());
-  for (std::size_t l = 0; l < lines.size(); ++l) {
-    std::string text;
-    for (std::size_t c = 0; c < lines[l].size(); ++c) {
-      const std::string space(widths[c] - lines[l][c].size(), ' ');
-      text += c == 0 ? lines[l][c] + space : "  " + space + lines[l][c];
-    }
-    std::printf("%s\n", text.c_str());
-    if (l == 0) std::printf("%s\n", std::string(text.size(), '-').c_str());
-  }
-}
 
 std::string percent(double share) { return format("%.1f %%", 100 * share); }
 std::string times(double factor) { return format("%.2f x", factor); }
@@ -134,33 +112,30 @@ error            of the last layer's outputs against those of the dense net, in 
 
 void print_json(const report& r) {
   std::printf("{\"events\": {\"source\": \"%s\", \"windows\": %zu, \"rows\": [", r.events.c_str(), r.windows);
-  const char* separator = "\n";
+  row_separator separator;
   for (const event_row& e : r.event_rows) {
     std::printf(
         "%s  {\"arithmetic\": \"%s\", \"mode\": \"%s\", \"layer\": %s, \"macs\": %.0f, \"skipped\": %.6f, \"us\": "
         "%.3f, "
         "\"speed_up\": %.4f, \"speed_up_after_the_first\": %.4f, \"values\": %zu, \"mismatches\": %zu}",
-        separator, e.arithmetic.c_str(), name_of(e.how), e.layer == 0 ? "null" : format("%zu", e.layer).c_str(),
+        separator.next(), e.arithmetic.c_str(), name_of(e.how), e.layer == 0 ? "null" : format("%zu", e.layer).c_str(),
         e.done.of_macs, e.done.skipped(), 1e6 * e.seconds, e.speed_up, e.later_speed_up, e.values, e.mismatches);
-    separator = ",\n";
   }
   std::printf("\n]}, \"video\": {\"source\": \"%s\", \"frames\": %zu, \"rows\": [", r.video.c_str(), r.frames);
-  separator = "\n";
+  separator = {};
   for (const video_row& v : r.video_rows) {
     std::printf(
         "%s  {\"threshold\": %s, \"layer\": %s, \"macs\": %.0f, \"skipped\": %.6f, \"us\": %.3f, \"speed_up\": %.4f, "
         "\"largest_error\": %u, \"mean_error\": %.6f}",
-        separator, v.threshold ? format("%u", *v.threshold).c_str() : "null",
+        separator.next(), v.threshold ? format("%u", *v.threshold).c_str() : "null",
         v.layer == 0 ? "null" : format("%zu", v.layer).c_str(), v.done.of_macs, v.done.skipped(), 1e6 * v.seconds,
         v.speed_up, v.largest_error, v.mean_error);
-    separator = ",\n";
   }
   std::fputs("\n]}, \"bars\": [", stdout);
-  separator = "\n";
+  separator = {};
   for (const bar& b : bars_of(r)) {
-    std::printf("%s  {\"bar\": \"%s\", \"speed_up\": %.4f, \"expected\": %g, \"holds\": %s}", separator, b.text.c_str(),
-                b.value, b.least, b.value >= b.least ? "true" : "false");
-    separator = ",\n";
+    std::printf("%s  {\"bar\": \"%s\", \"speed_up\": %.4f, \"expected\": %g, \"holds\": %s}", separator.next(),
+                b.text.c_str(), b.value, b.least, b.value >= b.least ? "true" : "false");
   }
   std::fputs("\n]}\n", stdout);
 }

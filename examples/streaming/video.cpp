@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "video.hpp"
 
-#include "examples/mlperf_tiny/progress.hpp"
-#include "timing.hpp"
+#include "examples/common/progress.hpp"
+#include "examples/common/timing.hpp"
 
 #include <algorithm>
 #include <cstdlib>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "video_net.hpp"
 
-#include "examples/mlperf_tiny/files.hpp"
-#include "random.hpp"
+#include "examples/common/files.hpp"
+#include "examples/common/random.hpp"
 
 #include <algorithm>
 #include <cmath>

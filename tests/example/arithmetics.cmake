@@ -1,29 +1,11 @@
 # SPDX-License-Identifier: MIT
 # cmake -DPROGRAM=arithmetics -DSTAGE=dir -P arithmetics.cmake
 # Nets in every arithmetic, without data: the table, its JSON, and what is refused.
-cmake_minimum_required(VERSION 3.21)
-
-file(REMOVE_RECURSE "${STAGE}")
-file(MAKE_DIRECTORY "${STAGE}")
-set(ENV{POLYMAC_DATA} "${STAGE}/no data")
-
-function(example code)
-  execute_process(COMMAND "${PROGRAM}" ${ARGN} WORKING_DIRECTORY "${STAGE}" RESULT_VARIABLE got OUTPUT_VARIABLE out
-                  ERROR_VARIABLE err)
-  if(NOT got STREQUAL code)
-    message(FATAL_ERROR "arithmetics ${ARGN}: expected exit code ${code}, got ${got}:\n${out}\n${err}")
-  endif()
-  set(out "${out}" PARENT_SCOPE)
-endfunction()
+include("${CMAKE_CURRENT_LIST_DIR}/program.cmake")
 
 # The orders that the arithmetics' authors claim hold on the digits; 300 of them take a second.
 example(0 --inputs 300)
-foreach(words "digit_net, 300 inputs" "yes  l_mul<4>" "yes  l_mul<3>" "yes  dfp int16")
-  string(FIND "${out}" "${words}" at)
-  if(at LESS 0)
-    message(FATAL_ERROR "expected '${words}' in:\n${out}")
-  endif()
-endforeach()
+expect(out "digit_net, 300 inputs" "yes  l_mul<4>" "yes  l_mul<3>" "yes  dfp int16")
 
 example(0 --json --inputs 100)
 string(JSON count LENGTH "${out}" rows)
@@ -35,12 +17,7 @@ set(names "")
 foreach(row RANGE ${last})
   string(JSON name GET "${out}" rows ${row} arithmetic)
   list(APPEND names "${name}")
-  foreach(key relative_speed microjoules agreement weight_bits activation_bits)
-    string(JSON value GET "${out}" rows ${row} ${key})
-    if(NOT value GREATER 0)
-      message(FATAL_ERROR "row ${row}: expected ${key} above 0, got '${value}'")
-    endif()
-  endforeach()
+  expect_above_0("row ${row}" rows ${row} KEYS relative_speed microjoules agreement weight_bits activation_bits)
 endforeach()
 foreach(name IN ITEMS "bf16" "fp16" "fp16_sum16" "dfp int16" "dfp int8" "int8" "power<1/2, 8>" "fp8 e4m3" "fp8 e5m2"
                       "l_mul<4>" "l_mul<4> as is" "l_mul<3>" "l_mul<3> as is" "mxint8" "mxfp8 e4m3" "mxfp6 e2m3"
@@ -81,8 +58,9 @@ foreach(name IN ITEMS "int8" "w4 group 32" "w3 group 32" "w2 group 32")
 endforeach()
 
 example(0 --help)
-example(2 --fast)
-example(2 --inputs none)
-example(2 --inputs 0)
-example(2 --data)
-example(1 --data "${STAGE}")
+expect(out "--inputs")
+refuse(2 "unknown argument (--help lists the options)" --fast)
+refuse(2 "--inputs: expected a number above 0" --inputs none)
+refuse(2 "--inputs: expected a number above 0" --inputs 0)
+refuse(2 "--data needs a folder, --inputs a number" --data)
+refuse(1 "found none of the nets" --data "${STAGE}")

@@ -1,53 +1,45 @@
 # SPDX-License-Identifier: MIT
-# The main example, run as a user runs it.
+# The examples, run as a user runs them.
+
+# polymac_example_test(<program> [PREFIX <name>] [CASES <case>...] [DEFINITIONS <NAME=value>...]): runs <program>.cmake, once
+# for each case, as <name>.<case>; the name is example.<program> unless it is given. A case `with_data` reads real data.
+# Nothing where there is no such program.
+function(polymac_example_test program)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "PREFIX" "CASES;DEFINITIONS")
+  if(NOT TARGET ${program})
+    return()
+  endif()
+  if(NOT arg_PREFIX)
+    set(arg_PREFIX example.${program})
+  endif()
+  list(TRANSFORM arg_DEFINITIONS PREPEND "-D")
+  if(NOT arg_CASES)
+    set(arg_CASES "-")
+  endif()
+  foreach(case IN LISTS arg_CASES)
+    set(name ${arg_PREFIX})
+    if(NOT case STREQUAL "-")
+      string(APPEND name .${case})
+    endif()
+    add_test(NAME ${name} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}"
+             COMMAND polymac_test_launcher any "${CMAKE_COMMAND}" -DCASE=${case} "-DPROGRAM=$<TARGET_FILE:${program}>"
+                     "-DSTAGE=${CMAKE_CURRENT_BINARY_DIR}/example/${name}" "-DSOURCE=${PROJECT_SOURCE_DIR}"
+                     ${arg_DEFINITIONS} -P "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/${program}.cmake")
+    set_tests_properties(${name} PROPERTIES LABELS example SKIP_RETURN_CODE 77)
+    if(case STREQUAL "with_data")
+      set_tests_properties(${name} PROPERTIES LABELS "example;data")
+    endif()
+  endforeach()
+endfunction()
+
 if(TARGET mlperf_tiny)
   add_executable(write_digit_net example/write_digit_net.cpp)
   polymac_own_program(write_digit_net)
-  foreach(case IN ITEMS without_data errors model_file with_data)
-    add_test(NAME example.${case} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}"
-             COMMAND polymac_test_launcher any "${CMAKE_COMMAND}" -DCASE=${case} "-DPROGRAM=$<TARGET_FILE:mlperf_tiny>"
-                     "-DWRITER=$<TARGET_FILE:write_digit_net>" "-DSTAGE=${CMAKE_CURRENT_BINARY_DIR}/example/${case}"
-                     "-DSOURCE=${PROJECT_SOURCE_DIR}" -P "${CMAKE_CURRENT_LIST_DIR}/run.cmake")
-    set_tests_properties(example.${case} PROPERTIES LABELS example SKIP_RETURN_CODE 77)
-  endforeach()
-  set_tests_properties(example.with_data PROPERTIES LABELS "example;data")
+  polymac_example_test(mlperf_tiny PREFIX example CASES without_data errors model_file with_data
+                       DEFINITIONS "WRITER=$<TARGET_FILE:write_digit_net>")
 endif()
-if(TARGET own_mac)
-  add_test(NAME example.own_mac WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}"
-           COMMAND polymac_test_launcher any "${CMAKE_COMMAND}" "-DPROGRAM=$<TARGET_FILE:own_mac>"
-                   "-DSOURCE=${PROJECT_SOURCE_DIR}" -P "${CMAKE_CURRENT_LIST_DIR}/own_mac.cmake")
-  set_tests_properties(example.own_mac PROPERTIES LABELS example SKIP_RETURN_CODE 77)
-endif()
-if(TARGET arithmetics)
-  add_test(NAME example.arithmetics WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}"
-           COMMAND polymac_test_launcher any "${CMAKE_COMMAND}" "-DPROGRAM=$<TARGET_FILE:arithmetics>"
-                   "-DSTAGE=${CMAKE_CURRENT_BINARY_DIR}/example/arithmetics" -P
-                   "${CMAKE_CURRENT_LIST_DIR}/arithmetics.cmake")
-  set_tests_properties(example.arithmetics PROPERTIES LABELS example SKIP_RETURN_CODE 77)
-endif()
-if(TARGET leakage)
-  add_test(NAME example.leakage WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}"
-           COMMAND polymac_test_launcher any "${CMAKE_COMMAND}" "-DPROGRAM=$<TARGET_FILE:leakage>"
-                   "-DSTAGE=${CMAKE_CURRENT_BINARY_DIR}/example/leakage" -P "${CMAKE_CURRENT_LIST_DIR}/leakage.cmake")
-  set_tests_properties(example.leakage PROPERTIES LABELS example SKIP_RETURN_CODE 77)
-endif()
-if(TARGET streaming)
-  foreach(case IN ITEMS drawn with_data)
-    add_test(NAME example.streaming.${case} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}"
-             COMMAND polymac_test_launcher any "${CMAKE_COMMAND}" -DCASE=${case} "-DPROGRAM=$<TARGET_FILE:streaming>"
-                     "-DSTAGE=${CMAKE_CURRENT_BINARY_DIR}/example/streaming_${case}" "-DSOURCE=${PROJECT_SOURCE_DIR}" -P
-                     "${CMAKE_CURRENT_LIST_DIR}/streaming.cmake")
-    set_tests_properties(example.streaming.${case} PROPERTIES LABELS example SKIP_RETURN_CODE 77)
-  endforeach()
-  set_tests_properties(example.streaming.with_data PROPERTIES LABELS "example;data")
-endif()
-if(TARGET stories)
-  foreach(case IN ITEMS noise with_data)
-    add_test(NAME example.stories.${case} WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}"
-             COMMAND polymac_test_launcher any "${CMAKE_COMMAND}" -DCASE=${case} "-DPROGRAM=$<TARGET_FILE:stories>"
-                     "-DSTAGE=${CMAKE_CURRENT_BINARY_DIR}/example/stories_${case}" "-DSOURCE=${PROJECT_SOURCE_DIR}" -P
-                     "${CMAKE_CURRENT_LIST_DIR}/stories.cmake")
-    set_tests_properties(example.stories.${case} PROPERTIES LABELS example SKIP_RETURN_CODE 77)
-  endforeach()
-  set_tests_properties(example.stories.with_data PROPERTIES LABELS "example;data")
-endif()
+polymac_example_test(own_mac)
+polymac_example_test(arithmetics)
+polymac_example_test(leakage)
+polymac_example_test(streaming CASES drawn with_data)
+polymac_example_test(stories CASES noise with_data)

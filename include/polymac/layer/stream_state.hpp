@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: MIT
-// What a layer with a policy of activations remembers between two calls.
+// What a layer with a policy of activations remembers between two calls, as the user holds it.
 #pragma once
 
-#include "polymac/core/buffer.hpp"
 #include "polymac/core/error.hpp"
 #include "polymac/core/view.hpp"
-#include "polymac/core/window.hpp"
-#include "polymac/kernel/changed_elements.hpp"
 #include "polymac/kernel/changes.hpp"
-#include "polymac/kernel/listed_rows.hpp"
 #include "polymac/layer/signature.hpp"
+#include "polymac/layer/stream_memory.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -20,12 +17,6 @@
 
 POLYMAC_BEGIN
 namespace layer {
-
-/// What the last call has multiplied, of what the dense layer would have; rows: output pixels.
-struct work_done {
-  std::size_t macs = 0, of_macs = 0;
-  std::size_t rows = 0, of_rows = 0;
-};
 
 template <class Inner, class P>
 class streamed;
@@ -43,31 +34,21 @@ class stream_state {
 
   /// Why there is no state; ok where it can be used.
   const polymac::status& status() const noexcept { return status_; }
-  image_view<const Activation> reference() const noexcept {
-    const extent2d frame = frame_extent();
-    const std::size_t pixel = shape_.frame_channels;
-    return {frames_memory_.data() + (shape_.padding.top * frame.width + shape_.padding.left) * pixel,
-            shape_.batch,
-            shape_.input.height,
-            shape_.input.width,
-            shape_.channels,
-            pixel,
-            frame.width * pixel,
-            frame.height * frame.width * pixel};
-  }
+  image_view<const Activation> reference() const noexcept { return memory_.reference(); }
   image_view<const Output> output() const noexcept {
-    return {outputs_.data(), shape_.batch, shape_.output.height, shape_.output.width, shape_.out_channels};
+    return {memory_.outputs.data(), memory_.shape.batch, memory_.shape.output.height, memory_.shape.output.width,
+            memory_.shape.out_channels};
   }
-  const work_done& last() const noexcept { return last_; }
+  const work_done& last() const noexcept { return memory_.last; }
   /// In units of the activation; at least 0, else it stays what it was and an error is returned.
   polymac::status set_threshold(threshold_type threshold) noexcept {
     if constexpr (!std::is_integral_v<threshold_type>)
       if (!(threshold >= 0 && threshold <= std::numeric_limits<threshold_type>::max()))
         return polymac::status::make(errc::parameter, "state: expected a finite threshold of at least 0");
-    threshold_ = threshold;
+    memory_.threshold = threshold;
     return {};
   }
-  threshold_type threshold() const noexcept { return threshold_; }
+  threshold_type threshold() const noexcept { return memory_.threshold; }
   /// The next call transmits everything, as the first one did.
   void reset() noexcept {
     frames_ = 0;
@@ -77,8 +58,8 @@ class stream_state {
   /// Bytes of the state as saved: a header, the reference, sums where the layer adds up, outputs. Numbers are as this
   /// machine has them.
   std::size_t saved_bytes() const noexcept {
-    return sizeof(header) + frames_size_ * sizeof(Activation) + sums_.size() * sizeof(Accumulator) +
-           outputs_.size() * sizeof(Output);
+    return sizeof(header) + memory_.frames_size * sizeof(Activation) + memory_.sums.size() * sizeof(Accumulator) +
+           memory_.outputs.size() * sizeof(Output);
   }
   /// Writes it to `to`, which holds saved_bytes() at least.
   polymac::status save(std::span<std::byte> to) const noexcept {
@@ -94,9 +75,9 @@ class stream_state {
       if (bytes > 0) std::memcpy(at, data, bytes);
       at += bytes;
     };
-    write(frames_memory_.data(), frames_size_);
-    write(sums_.data(), sums_.size());
-    write(outputs_.data(), outputs_.size());
+    write(memory_.frames.data(), memory_.frames_size);
+    write(memory_.sums.data(), memory_.sums.size());
+    write(memory_.outputs.data(), memory_.outputs.size());
     return {};
   }
   /// Takes up a saved state of the same layer and image size; else it stays as it is, and an error says what differs.
@@ -131,15 +112,15 @@ class stream_state {
       if (bytes > 0) std::memcpy(static_cast<void*>(data), at, bytes);
       at += bytes;
     };
-    read(frames_memory_.data(), frames_size_);
-    read(sums_.data(), sums_.size());
-    read(outputs_.data(), outputs_.size());
-    if (frames_memory_.size() > frames_size_)
-      std::memcpy(static_cast<void*>(frames_memory_.data() + frames_size_), frames_memory_.data(),
-                  frames_size_ * sizeof(Activation));
+    read(memory_.frames.data(), memory_.frames_size);
+    read(memory_.sums.data(), memory_.sums.size());
+    read(memory_.outputs.data(), memory_.outputs.size());
+    if (memory_.frames.size() > memory_.frames_size)
+      std::memcpy(static_cast<void*>(memory_.frames.data() + memory_.frames_size), memory_.frames.data(),
+                  memory_.frames_size * sizeof(Activation));
     frames_ = h.frames;
     dense_calls_ = 0;
-    threshold_ = h.threshold;
+    memory_.threshold = h.threshold;
     return {};
   }
 
@@ -147,21 +128,12 @@ class stream_state {
   template <class, class>
   friend class streamed;
 
-  struct shape_type {
-    std::size_t batch = 0, channels = 0, frame_channels = 0, out_channels = 0;
-    extent2d input{0, 0}, output{0, 0};
-    padding2d padding{};
-  };
   struct header {
     std::uint64_t magic, version, layer, check, bytes, frames;
     std::uint64_t extents[4];
     threshold_type threshold;
   };
 
-  extent2d frame_extent() const noexcept {
-    return {shape_.input.height + shape_.padding.top + shape_.padding.bottom,
-            shape_.input.width + shape_.padding.left + shape_.padding.right};
-  }
   header make_header() const noexcept {
     header h;
     std::memset(static_cast<void*>(&h), 0, sizeof(h));
@@ -170,15 +142,15 @@ class stream_state {
     h.layer = layer_;
     h.bytes = saved_bytes();
     h.frames = dense_calls_ > 0 ? 0 : frames_;
-    h.extents[0] = shape_.batch;
-    h.extents[1] = shape_.input.height;
-    h.extents[2] = shape_.input.width;
-    h.extents[3] = shape_.channels;
-    h.threshold = threshold_;
+    h.extents[0] = memory_.shape.batch;
+    h.extents[1] = memory_.shape.input.height;
+    h.extents[2] = memory_.shape.input.width;
+    h.extents[3] = memory_.shape.channels;
+    h.threshold = memory_.threshold;
     detail::signature check = header_signature(h);
-    check.add_bytes(frames_memory_.data(), frames_size_ * sizeof(Activation));
-    check.add_bytes(sums_.data(), sums_.size() * sizeof(Accumulator));
-    check.add_bytes(outputs_.data(), outputs_.size() * sizeof(Output));
+    check.add_bytes(memory_.frames.data(), memory_.frames_size * sizeof(Activation));
+    check.add_bytes(memory_.sums.data(), memory_.sums.size() * sizeof(Accumulator));
+    check.add_bytes(memory_.outputs.data(), memory_.outputs.size() * sizeof(Output));
     h.check = check.value();
     return h;
   }
@@ -194,38 +166,10 @@ class stream_state {
     return s.value();
   }
 
-  shape_type shape_;
+  detail::stream_memory<Activation, Output, Accumulator> memory_;
   std::uint64_t layer_ = 0;        ///< of the layer that made it
   std::uint64_t frames_ = 0;       ///< calls since everything was transmitted
   std::uint64_t dense_calls_ = 0;  ///< that are still to come
-  threshold_type threshold_{};
-  work_done last_;
-  /// Images with their padding, frames_size_ elements; where pairs may be needed the same once more, as before the last
-  /// change.
-  buffer<Activation> frames_memory_;
-  std::size_t frames_size_ = 0;
-  buffer<Accumulator> sums_;
-  buffer<Output> outputs_;
-  // What a call needs besides, made once. Lists hold pointers: they are of one call, and a copy of a state has none.
-  struct pixel_list {
-    const policy::live_group* groups;
-    std::uint32_t count;
-    std::int32_t sum;  ///< of differences
-  };
-  buffer<std::uint8_t> marks_, lines_, joined_, dirty_;
-  buffer<std::uint16_t> changed_places_;  ///< lists of elements that have changed, one for each line of a frame
-  buffer<std::int8_t> changed_differences_;
-  buffer<std::uint32_t> changed_first_, changed_counts_;
-  buffer<isa::changed_stretch> changed_stretches_;
-  buffer<kernel::listed_pixel> pixels_;
-  buffer<pixel_list> lists_;                 ///< of the pixels of a frame
-  buffer<policy::live_group> pixel_groups_;  ///< their entries
-  buffer<std::int8_t> differences_;          ///< a frame of them
-  buffer<Activation> zero_pixel_;
-  buffer<policy::live_group> groups_;  ///< entries of the rows of a batch
-  buffer<Activation> whole_;           ///< windows that are computed whole
-  buffer<Accumulator> row_sums_;
-  buffer<Output> row_outputs_;
   polymac::status status_;
 };
 

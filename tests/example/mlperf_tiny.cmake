@@ -1,50 +1,14 @@
 # SPDX-License-Identifier: MIT
 # cmake -DCASE=without_data|errors|model_file|with_data -DPROGRAM=mlperf_tiny -DWRITER=write_digit_net -DSTAGE=dir
-#       -DSOURCE=dir -P run.cmake
+#       -DSOURCE=dir -P mlperf_tiny.cmake
 # Runs the main example as a user would, and looks at what it prints and leaves behind.
-cmake_minimum_required(VERSION 3.21)
+include("${CMAKE_CURRENT_LIST_DIR}/program.cmake")
+set(refused_output "^(\\[\\]\n)?$")
 
-file(REMOVE_RECURSE "${STAGE}")
-file(MAKE_DIRECTORY "${STAGE}")
-if(NOT CASE STREQUAL "with_data")
-  set(ENV{POLYMAC_DATA} "${STAGE}/no data")
-endif()
-
-# example(<exit code> <argument>...): runs the program; sets out and err.
-function(example code)
-  execute_process(COMMAND "${PROGRAM}" ${ARGN} WORKING_DIRECTORY "${STAGE}" RESULT_VARIABLE got
-                  OUTPUT_VARIABLE out ERROR_VARIABLE err)
-  list(JOIN ARGN " " line)
-  message("> mlperf_tiny ${line}\n${err}")
-  if(NOT got STREQUAL code)
-    message(FATAL_ERROR "expected exit code ${code}, got ${got}; it printed:\n${out}")
-  endif()
-  set(out "${out}" PARENT_SCOPE)
-  set(err "${err}" PARENT_SCOPE)
-endfunction()
-
-function(expect variable words)
-  string(FIND "${${variable}}" "${words}" at)
-  if(at LESS 0)
-    message(FATAL_ERROR "expected '${words}' in ${variable}, got:\n${${variable}}")
-  endif()
-endfunction()
-
-# refuse(<exit code> <words of the error> <argument>...): nothing on the standard output but an empty array, if any.
-function(refuse code words)
-  example(${code} ${ARGN})
-  expect(err "${words}")
-  if(NOT out MATCHES "^(\\[\\]\n)?$")
-    message(FATAL_ERROR "expected nothing on the standard output, got:\n${out}")
-  endif()
-endfunction()
-
-# member(<row> <key> <expected>): one value of the JSON in `out`. CMake prints null as an empty text.
+# member(<row> <key> <expected>): one value of the JSON in `out`; null is an empty text.
 function(member row key expected)
-  string(JSON got GET "${out}" ${row} ${key})
-  if(NOT got STREQUAL "${expected}")
-    message(FATAL_ERROR "row ${row}: expected ${key} = '${expected}', got '${got}'")
-  endif()
+  number(got ${row} ${key})
+  expect_equal("${got}" "${expected}" "row ${row}: ${key}")
 endfunction()
 
 # Every row has exactly the documented keys; sets `rows` to their number.
@@ -64,10 +28,7 @@ function(check_json)
     if(NOT keys STREQUAL expected)
       message(FATAL_ERROR "row ${row}: expected the keys ${expected}, got ${keys}")
     endif()
-    string(JSON time GET "${out}" ${row} median_us)
-    if(NOT time GREATER 0)
-      message(FATAL_ERROR "row ${row}: expected a time above 0, got ${time}")
-    endif()
+    expect_above_0("row ${row}" ${row} KEYS median_us)
   endforeach()
   set(rows ${count} PARENT_SCOPE)
 endfunction()
@@ -88,10 +49,8 @@ endfunction()
 
 if(CASE STREQUAL "without_data")
   example(0)
-  foreach(words "digit_net" "963/1000 = 96.3 %" "mismatches" "arena bytes" "GMAC/s" "with its answers"
-          "github.com/mlcommons/tiny" "--data")
-    expect(out "${words}")
-  endforeach()
+  expect(out "digit_net" "963/1000 = 96.3 %" "mismatches" "arena bytes" "GMAC/s" "with its answers"
+         "github.com/mlcommons/tiny" "--data")
   if(err MATCHES "\r")
     message(FATAL_ERROR "a progress bar without a terminal")
   endif()
@@ -177,12 +136,8 @@ elseif(CASE STREQUAL "model_file")
   endif()
 
 elseif(CASE STREQUAL "with_data")
-  set(data "$ENV{POLYMAC_DATA}")
+  data_or_skip(mlperf_tiny/ic_resnet8_int8.tflite)
   if(data STREQUAL "")
-    set(data "${SOURCE}/../shared/data")
-  endif()
-  if(NOT EXISTS "${data}/mlperf_tiny/ic_resnet8_int8.tflite")
-    execute_process(COMMAND "${CMAKE_COMMAND}" -E echo "SKIPPED: no networks in ${data} (set POLYMAC_DATA)")
     return()
   endif()
   example(0 --data "${data}" --json)

@@ -3,14 +3,18 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 namespace example {
 
 /// splitmix64 (Steele, Lea and Flood, 2014).
 class random {
  public:
+  using result_type = std::uint64_t;
   explicit constexpr random(std::uint64_t seed) noexcept : state_(seed) {}
-  constexpr std::uint64_t operator()() noexcept {
+  static constexpr result_type min() noexcept { return 0; }
+  static constexpr result_type max() noexcept { return std::numeric_limits<result_type>::max(); }
+  constexpr result_type operator()() noexcept {
     state_ += 0x9E3779B97F4A7C15U;
     std::uint64_t z = state_;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
@@ -21,6 +25,8 @@ class random {
   constexpr int below(int count) noexcept { return static_cast<int>((*this)() % static_cast<std::uint64_t>(count)); }
   /// In [least, most].
   constexpr int within(int least, int most) noexcept { return least + below(most - least + 1); }
+  /// In [-1, 1).
+  constexpr float symmetric() noexcept { return static_cast<float>((*this)() >> 40) * 0x1p-23F - 1.0F; }
 
  private:
   std::uint64_t state_;
