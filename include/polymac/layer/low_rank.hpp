@@ -92,6 +92,71 @@ constexpr text<255> words_on_factors(std::size_t rank, std::size_t columns, std:
   return t;
 }
 
+/// What a layer of two factors is, whatever it slides over: the two layers, or one of both multiplied out.
+///
+///   M, R, Middle  as in low_rank_linear
+///   First, Last   the layers of V and of U
+template <Mac M, std::size_t R, class Middle, class First, class Last>
+class two_factors {
+ public:
+  using mac = M;
+  using first_layer = First;
+  using last_layer = Last;
+  using activation = typename M::activation;
+  using output = typename last_layer::output;
+  static_assert(
+      std::is_same_v<typename first_layer::output, activation>,
+      "polymac: low_rank: the middle stages must give activations of the arithmetic: end them with requantize");
+
+  const polymac::status& status() const noexcept { return status_; }
+  /// One dense layer of U V?
+  bool is_folded() const noexcept { return status_.ok() && !first_.has_value(); }
+  std::size_t weight_bytes() const noexcept {
+    return (first_ ? first_->weight_bytes() : 0) + (last_ ? last_->weight_bytes() : 0);
+  }
+
+ protected:
+  static constexpr std::size_t row_bytes = R * sizeof(activation);
+
+  /// `depth`: k of an output. Throws polymac::error, if it is not ok.
+  two_factors(const polymac::status& checked, std::size_t depth) : status_(checked), depth_(depth) {
+    polymac::detail::raise_unless_ok(status_);
+  }
+  /// Makes the layers: folded(weights) makes the one of columns x depth floats, both() the two. v_at(r, k): weights of V.
+  template <class U, class At, class Folded, class Both>
+  void make(const U& u, const At& v_at, const Folded& folded, const Both& both) {
+    if (!status_.ok()) return;
+    if constexpr (can_fold<M, Middle>)
+      if (policy::is_worth_folding(u.rows, R, depth_)) {
+        std::vector<float> w(u.rows * depth_);
+        for (std::size_t o = 0; o < u.rows; ++o)
+          for (std::size_t k = 0; k < depth_; ++k) {
+            double sum = 0;
+            for (std::size_t r = 0; r < R; ++r) sum += static_cast<double>(u(o, r)) * static_cast<double>(v_at(r, k));
+            w[o * depth_ + k] = static_cast<float>(sum);
+          }
+        folded(w.data());
+        status_ = last_->status();
+        return;
+      }
+    both();
+    status_ = first_->status().ok() ? last_->status() : first_->status();
+  }
+  /// In words; of so many columns, in blocks of `rows`, whose name is `unit`.
+  text<1279> words(std::size_t columns, std::size_t rows, const char* unit, std::size_t workspace) const noexcept {
+    if (!status_.ok()) return text<1279>::join(status_.text());
+    const auto factors = words_on_factors<typename last_layer::atom, activation>(R, columns, depth_, is_folded());
+    if (is_folded()) return text<1279>::join(factors.view(), last_->explain().view());
+    return text<1279>::join(factors.view(), "blocks of ", rows, unit, ", workspace ", workspace, " bytes; first ",
+                            first_->explain().view(), "; then ", last_->explain().view());
+  }
+
+  polymac::status status_;
+  std::size_t depth_;
+  std::optional<first_layer> first_;
+  std::optional<last_layer> last_;
+};
+
 }  // namespace detail
 
 /// y = epilogue(middle(x V^T) U^T + bias): layer::linear with weights U V.
@@ -106,51 +171,33 @@ constexpr text<255> words_on_factors(std::size_t rank, std::size_t columns, std:
 /// than one (policy::is_worth_folding): that rounds in other places, U V once and not the R sums. `is_folded()` tells.
 template <Mac M, std::size_t R, epilogue::Stage Middle = epilogue::identity, epilogue::Stage E = epilogue::identity,
           Isa I = isa::native>
-class low_rank_linear {
+class low_rank_linear : public detail::two_factors<M, R, Middle, linear<M, Middle, I>, linear<M, E, I>> {
+  using factors = detail::two_factors<M, R, Middle, linear<M, Middle, I>, linear<M, E, I>>;
+  using factors::depth_, factors::first_, factors::last_, factors::row_bytes, factors::status_;
+
  public:
-  using mac = M;
-  using first_layer = linear<M, Middle, I>;
-  using last_layer = linear<M, E, I>;
-  using activation = typename M::activation;
-  using output = typename last_layer::output;
-  static_assert(
-      std::is_same_v<typename first_layer::output, activation>,
-      "polymac: low_rank: the middle stages must give activations of the arithmetic: end them with requantize");
+  using factors::is_folded;
+  using typename factors::activation, typename factors::output, typename factors::first_layer;
 
   /// v: R x depth, u: columns x R, as the weights of layer::linear; bias: of the columns; q, q_middle: zero points of x
   /// and v, and of what lies between and u. Throws polymac::error (or sets `status()`) on what does not fit.
   template <class V, class U, class Bias>
   low_rank_linear(const V& v, const U& u, std::span<const Bias> bias, Middle middle = {}, E stages = {},
                   const quantization<M>& q = {}, const quantization<M>& q_middle = {})
-      : status_(detail::check_factors("low_rank", R, v.rows, u.columns)), depth_(v.columns) {
-    polymac::detail::raise_unless_ok(status_);
-    if (!status_.ok()) return;
-    if constexpr (detail::can_fold<M, Middle>)
-      if (policy::is_worth_folding(u.rows, R, v.columns)) {
-        std::vector<float> w(u.rows * v.columns);
-        for (std::size_t o = 0; o < u.rows; ++o)
-          for (std::size_t k = 0; k < v.columns; ++k) {
-            double sum = 0;
-            for (std::size_t r = 0; r < R; ++r) sum += static_cast<double>(u(o, r)) * static_cast<double>(v(r, k));
-            w[o * v.columns + k] = static_cast<float>(sum);
-          }
-        last_.emplace(matrix_view<const float>(w.data(), u.rows, v.columns), bias, std::move(stages), q);
-        status_ = last_->status();
-        return;
-      }
-    first_.emplace(v, std::span<const std::int32_t>{}, std::move(middle), q);
-    last_.emplace(u, bias, std::move(stages), q_middle);
-    status_ = first_->status().ok() ? last_->status() : first_->status();
+      : factors(detail::check_factors("low_rank", R, v.rows, u.columns), v.columns) {
+    this->make(
+        u, [&](std::size_t r, std::size_t k) { return v(r, k); },
+        [&](const auto* w) {
+          last_.emplace(matrix_view<const float>(w, u.rows, v.columns), bias, std::move(stages), q);
+        },
+        [&] {
+          first_.emplace(v, std::span<const std::int32_t>{}, std::move(middle), q);
+          last_.emplace(u, bias, std::move(stages), q_middle);
+        });
   }
 
-  const polymac::status& status() const noexcept { return status_; }
-  /// One dense layer of U V?
-  bool is_folded() const noexcept { return status_.ok() && !first_.has_value(); }
   std::size_t columns() const noexcept { return last_ ? last_->columns() : 0; }
   std::size_t depth() const noexcept { return depth_; }
-  std::size_t weight_bytes() const noexcept {
-    return (first_ ? first_->weight_bytes() : 0) + (last_ ? last_->weight_bytes() : 0);
-  }
   /// Products of a row.
   std::size_t macs() const noexcept { return is_folded() ? columns() * depth_ : (columns() + depth_) * R; }
   /// Bytes of workspace for so many rows: a block of what lies between.
@@ -186,81 +233,50 @@ class low_rank_linear {
   }
 
   /// What the rank saves, and both layers, in words.
-  text<1279> explain() const noexcept {
-    if (!status_.ok()) return text<1279>::join(status_.text());
-    const auto words =
-        detail::words_on_factors<typename last_layer::atom, activation>(R, columns(), depth_, is_folded());
-    if (is_folded()) return text<1279>::join(words.view(), last_->explain().view());
-    return text<1279>::join(words.view(), "blocks of ", block_rows(), " rows, workspace ", workspace_bytes(),
-                            " bytes; first ", first_->explain().view(), "; then ", last_->explain().view());
-  }
+  text<1279> explain() const noexcept { return this->words(columns(), block_rows(), " rows", workspace_bytes()); }
 
  private:
-  static constexpr std::size_t row_bytes = R * sizeof(activation);
   std::size_t block_rows() const noexcept {
     return first_ ? detail::low_rank_rows(row_bytes, first_->row_alignment()) : 0;
   }
-
-  polymac::status status_;
-  std::size_t depth_;
-  std::optional<first_layer> first_;
-  std::optional<last_layer> last_;
 };
 
 /// layer::conv2d with weights U V: V is a convolution to R channels, U one of 1 x 1. Blocks are lines of output pixels,
 /// or parts of one line where that is longer than a block. The rest as in low_rank_linear.
 template <Mac M, std::size_t R, epilogue::Stage Middle = epilogue::identity, epilogue::Stage E = epilogue::identity,
           Isa I = isa::native>
-class low_rank_conv2d {
+class low_rank_conv2d : public detail::two_factors<M, R, Middle, conv2d<M, Middle, I>, conv2d<M, E, I>> {
+  using factors = detail::two_factors<M, R, Middle, conv2d<M, Middle, I>, conv2d<M, E, I>>;
+  using factors::depth_, factors::first_, factors::last_, factors::row_bytes, factors::status_;
+
  public:
-  using mac = M;
-  using first_layer = conv2d<M, Middle, I>;
-  using last_layer = conv2d<M, E, I>;
-  using activation = typename M::activation;
-  using output = typename last_layer::output;
-  static_assert(
-      std::is_same_v<typename first_layer::output, activation>,
-      "polymac: low_rank: the middle stages must give activations of the arithmetic: end them with requantize");
+  using factors::is_folded;
+  using typename factors::activation, typename factors::output, typename factors::first_layer;
 
   /// v: R x height x width x channels (OHWI), u: output channels x R; one group, padding of fewer pixels than a window.
   template <class V, class U, class Bias>
   low_rank_conv2d(const convolution& c, const V& v, const matrix_view<U>& u, std::span<const Bias> bias,
                   Middle middle = {}, E stages = {}, const quantization<M>& q = {},
                   const quantization<M>& q_middle = {})
-      : status_(check(c, v, u.columns)), depth_(v.height * v.width * v.channels) {
-    polymac::detail::raise_unless_ok(status_);
-    if (!status_.ok()) return;
-    if constexpr (detail::can_fold<M, Middle>)
-      if (policy::is_worth_folding(u.rows, R, depth_)) {
-        std::vector<float> w(u.rows * depth_);
-        std::size_t at = 0;
-        for (std::size_t o = 0; o < u.rows; ++o)
-          for (std::size_t y = 0; y < v.height; ++y)
-            for (std::size_t x = 0; x < v.width; ++x)
-              for (std::size_t i = 0; i < v.channels; ++i) {
-                double sum = 0;
-                for (std::size_t r = 0; r < R; ++r)
-                  sum += static_cast<double>(u(o, r)) * static_cast<double>(v(r, y, x, i));
-                w[at++] = static_cast<float>(sum);
-              }
-        last_.emplace(c, image_view<const float>(w.data(), u.rows, v.height, v.width, v.channels), bias,
-                      std::move(stages), q);
-        status_ = last_->status();
-        return;
-      }
-    first_.emplace(c, v, std::span<const std::int32_t>{}, std::move(middle), q);
-    last_.emplace(convolution{}, as_image(matrix_view<const U>(u.data, u.rows, u.columns, u.stride)), bias,
-                  std::move(stages), q_middle);
-    status_ = first_->status().ok() ? last_->status() : first_->status();
+      : factors(check(c, v, u.columns), v.height * v.width * v.channels) {
+    this->make(
+        u,
+        [&](std::size_t r, std::size_t k) {
+          return v(r, k / v.channels / v.width, k / v.channels % v.width, k % v.channels);
+        },
+        [&](const auto* w) {
+          last_.emplace(c, image_view<const float>(w, u.rows, v.height, v.width, v.channels), bias, std::move(stages),
+                        q);
+        },
+        [&] {
+          first_.emplace(c, v, std::span<const std::int32_t>{}, std::move(middle), q);
+          last_.emplace(convolution{}, as_image(matrix_view<const U>(u.data, u.rows, u.columns, u.stride)), bias,
+                        std::move(stages), q_middle);
+        });
   }
 
-  const polymac::status& status() const noexcept { return status_; }
-  bool is_folded() const noexcept { return status_.ok() && !first_.has_value(); }
   std::size_t in_channels() const noexcept { return first_ ? first_->in_channels() : last_ ? last_->in_channels() : 0; }
   std::size_t out_channels() const noexcept { return last_ ? last_->out_channels() : 0; }
-  std::size_t weight_bytes() const noexcept {
-    return (first_ ? first_->weight_bytes() : 0) + (last_ ? last_->weight_bytes() : 0);
-  }
   extent2d output_size(extent2d input) const noexcept {
     return first_ ? first_->output_size(input) : last_ ? last_->output_size(input) : extent2d{0, 0};
   }
@@ -321,16 +337,10 @@ class low_rank_conv2d {
   }
 
   text<1279> explain() const noexcept {
-    if (!status_.ok()) return text<1279>::join(status_.text());
-    const auto words =
-        detail::words_on_factors<typename last_layer::atom, activation>(R, out_channels(), depth_, is_folded());
-    if (is_folded()) return text<1279>::join(words.view(), last_->explain().view());
-    return text<1279>::join(words.view(), "blocks of ", block_pixels(), " pixels, workspace ", workspace_bytes(),
-                            " bytes; first ", first_->explain().view(), "; then ", last_->explain().view());
+    return this->words(out_channels(), block_pixels(), " pixels", workspace_bytes());
   }
 
  private:
-  static constexpr std::size_t row_bytes = R * sizeof(activation);
   struct part {
     std::size_t y, x;
     extent2d extent;
@@ -377,11 +387,6 @@ class low_rank_conv2d {
       row += size.height * size.width;
     }
   }
-
-  polymac::status status_;
-  std::size_t depth_;
-  std::optional<first_layer> first_;
-  std::optional<last_layer> last_;
 };
 
 }  // namespace layer

@@ -12,12 +12,13 @@
 // with zero points are left out, which differs where a weight is not finite.)
 #pragma once
 
-#include "polymac/core/buffer.hpp"
+#include "polymac/core/error.hpp"
 #include "polymac/kernel/active_pixels.hpp"
 #include "polymac/kernel/active_windows.hpp"
-#include "polymac/kernel/neurons.hpp"
 #include "polymac/layer/conv2d.hpp"
+#include "polymac/layer/insides.hpp"
 #include "polymac/layer/linear.hpp"
+#include "polymac/layer/pixel_engine.hpp"
 #include "polymac/policy/both.hpp"
 #include "polymac/policy/pixel_pruning.hpp"
 
@@ -41,24 +42,6 @@ namespace detail {
 template <class>
 inline constexpr bool never = false;
 
-/// Refuses what no layer can do with M and P.
-template <Mac M, policy::PixelPruning P>
-consteval void require_generator() {
-  using generator = typename P::generator;
-  static_assert(
-      requires { sizeof(generator); },
-      "polymac: pixel_pruning draws with policy::chacha20 unless it is given another generator: include "
-      "polymac/adapt/sodium.hpp and link libsodium");
-  if constexpr (requires { sizeof(generator); })
-    static_assert(policy::BitGenerator<generator>,
-                  "polymac: pixel_pruning wants a generator that is a std::uniform_random_bit_generator");
-  if constexpr (P::scale == policy::rescale::unbiased)
-    static_assert(
-        std::is_arithmetic_v<typename mac_traits<M>::wide> &&
-            !requires(const typename M::accumulator& c) { M::total(c); },
-        "polymac: pixel_pruning with rescale::unbiased needs an arithmetic whose sums are numbers");
-}
-
 /// Sums by atoms, where a layer has them.
 struct no_windows {
   struct memory {};
@@ -73,177 +56,13 @@ struct windows_of<true, M, Atom> {
   using type = kernel::active_windows<M, Atom>;
 };
 
-/// What both layers have: the map, the stages, and sums of rows of taps, neuron by neuron.
-template <Mac M, epilogue::Stage E, Isa I, policy::PixelPruning P>
-class pixel_engine {
-  using traits = mac_traits<M>;
-  using activation = typename M::activation;
-  using wide = typename traits::wide;
-
- public:
-  using sum = typename traits::sum;
-  using output = epilogue::output_of<E, sum>;
-  using state = policy::pixel_state<typename P::generator>;
-  static constexpr bool masks = P::form == policy::pruning::zero_fixed;
-  static constexpr bool scales = P::scale == policy::rescale::unbiased;
-  /// The layer inside hands on its sums where they are not finished yet; the bias waits, if products are scaled.
-  /// Atoms that add up lists: written by hand, for weights as they are, with sums that are finished.
-  using atom = isa::best_atom<M, I>;
-  static constexpr bool has_lists = kernel::takes_lists<atom> && !isa::encodes_weights<atom> &&
-                                    !std::is_same_v<typename atom::isa, isa::scalar> && traits::chain == 0 &&
-                                    std::is_same_v<sum, typename traits::accumulator> &&
-                                    !requires(const typename M::accumulator& c) {
-    M::total(c);
-  };
-  using inner_stages = std::conditional_t<masks && !scales, E, epilogue::identity>;
-
-  policy::pixel_choice choice;
-  kernel::neuron_weights<M> neurons;
-  E stages;
-  buffer<wide> bias;  ///< of all columns, where products are scaled
-  buffer<activation> zero_pixel;
-
-  explicit pixel_engine(E s) : stages(std::move(s)) {}
-
-  /// The sum of a column as the epilogue takes it.
-  static constexpr sum finished(wide total_of_column) noexcept {
-    if constexpr (requires(const typename M::accumulator& c) { M::total(c); })
-      return total<M>(static_cast<typename M::accumulator>(total_of_column));
-    else if constexpr (traits::integer)
-      return kernel::detail::narrow<sum>(total_of_column);
-    else
-      return static_cast<sum>(total_of_column);
-  }
-  /// bias + important + drawn * droppable / kept. Of integers the quotient is rounded to the nearest, halves away from
-  /// 0, and nothing overflows that the result does not; `important` and `drawn` are sums as a layer without bias gives
-  /// them.
-  constexpr sum scaled(wide start, wide important, wide drawn) const noexcept {
-    const std::size_t all = choice.droppable(), kept = choice.kept();
-    if (kept == 0) return finished(start + important);
-    if constexpr (traits::integer) {
-      const auto d = static_cast<wide>(all), k = static_cast<wide>(kept);
-      const wide whole = drawn / k, rest = drawn % k;  // |rest| * d < 2^62
-      const wide doubled = 2 * (rest < 0 ? -rest : rest);
-      const wide rounded = (doubled * d + k) / (2 * k);
-      return finished(start + important + whole * d + (rest < 0 ? -rounded : rounded));
-    } else {
-      return finished(start + important + drawn * (static_cast<wide>(all) / static_cast<wide>(kept)));
-    }
-  }
-
-  /// Entries of a list of so many taps.
-  static constexpr std::size_t list_entries(std::size_t taps) noexcept { return taps + 2; }
-  /// The sums of one set of neurons over a row of taps.
-  template <class Taps>
-  void row_of(std::size_t set, const Taps& taps, state& s, kernel::listed_tap<activation>* list,
-              sum* to) const noexcept {
-    const auto is_important = [&](std::size_t y, std::size_t x) { return choice.is_important(y, x); };
-    const auto is_drawn = [&](std::size_t y, std::size_t x) { return s.is_drawn(choice, y, x); };
-    const std::size_t columns = neurons.columns();
-    if constexpr (P::form == policy::pruning::branch_skip) {
-      const auto at = [&](std::size_t tap, const auto& f) {
-        std::size_t y = 0, x = 0;
-        taps.find(tap, y, x);
-        return f(y, x);
-      };
-      for (std::size_t c = 0; c < columns; ++c) {
-        const auto sums = neurons.branching(
-            set, c, !scales, !scales,
-            [&](std::size_t tap) -> const activation* {
-              std::size_t y = 0, x = 0;
-              return taps.find(tap, y, x) ? taps.pixel(y, x) : nullptr;
-            },
-            [&](std::size_t tap) { return at(tap, is_important); }, [&](std::size_t tap) { return at(tap, is_drawn); });
-        to[c] = scales ? scaled_sum(set, c, sums.important, sums.drawn) : finished(sums.important);
-      }
-    } else {
-      auto words = s.words();
-      std::size_t first = 0, second = 0;
-      if constexpr (scales) {
-        first = kernel::list_taps(taps, list, is_important);
-        second = kernel::list_taps(taps, list + first, is_drawn);
-      } else {
-        first = kernel::list_taps(taps, list, [&](std::size_t y, std::size_t x) { return s.active()(y, x) != 0; });
-      }
-      if constexpr (P::form == policy::pruning::list_shuffled) {
-        policy::detail::shuffle(words, list, first);
-        policy::detail::shuffle(words, list + first, second);
-      }
-      for (std::size_t c = 0; c < columns; ++c) {
-        const wide a = neurons.listed(set, c, list, first, !scales);
-        to[c] = scales ? scaled_sum(set, c, a, neurons.listed(set, c, list + first, second, false)) : finished(a);
-      }
-    }
-  }
-  /// Sums of important pixels and of drawn ones become scaled sums, in the place of the first. `column`: of the first
-  /// one.
-  void scale_rows(sum* important, const sum* drawn, std::size_t rows, std::size_t stride, std::size_t column,
-                  std::size_t columns) const noexcept {
-    for (std::size_t r = 0; r < rows; ++r, important += stride, drawn += stride)
-      for (std::size_t c = 0; c < columns; ++c)
-        important[c] = scaled(bias.size() > 0 ? bias[column + c] : wide{}, static_cast<wide>(important[c]),
-                              static_cast<wide>(drawn[c]));
-  }
-
-  /// Checks what is not checked by the layer inside.
-  template <class Bias>
-  polymac::status construct(const char* who, const policy::importance_map& map, std::size_t columns,
-                            std::span<const Bias> given_bias, std::size_t channels, activation zero_point) noexcept {
-    if (auto s = choice.construct(who, map); !s.ok()) return s;
-    if (auto s = stages.check(columns); !s.ok()) return s;
-    if constexpr (masks) {
-      if (auto s = zero_pixel.resize_for_overwrite(channels); !s.ok()) return s;
-      for (std::size_t c = 0; c < channels; ++c) zero_pixel[c] = zero_point;
-    }
-    if constexpr (scales) {
-      if (auto s = bias.resize_for_overwrite(given_bias.size()); !s.ok()) return s;
-      for (std::size_t c = 0; c < given_bias.size(); ++c) bias[c] = static_cast<wide>(given_bias[c]);
-    }
-    return {};
-  }
-  /// The policy and what it leaves, in words; cycles predicted for this layer and for the dense one: 0: neuron by
-  /// neuron.
-  text<255> words(double cycles, double dense_cycles) const noexcept {
-    const std::size_t all = choice.pixels();
-    auto t = text<255>::join(P::name, scales ? ", unbiased: " : ": ", choice.active(), " of ", all, " pixels (",
-                             (100 * choice.active() + all / 2) / all, " % of the products) for each inference, ");
-    if (masks) {
-      t.append("the others masked by zero points: no faster than dense, ");
-    } else if (cycles <= 0) {
-      t.append("neuron by neuron through the golden model: slower than dense by far, ");
-    } else {
-      const auto hundredths = static_cast<std::size_t>(100 * dense_cycles / cycles + 0.5);
-      t.append(text<95>::join("lists for the ", atom::isa::name, " atom, predicted ", hundredths / 100, ".",
-                              hundredths / 10 % 10, hundredths % 10, " x dense",
-                              hundredths < 100 ? " (slower), " : ", ")
-                   .view());
-    }
-    return t;
-  }
-  /// Why a state cannot be used with this map; ok where it can.
-  polymac::status check_state(const char* who, const state& s) const noexcept {
-    if (!s.status().ok()) return s.status();
-    if (!s.is_for(choice))
-      return polymac::status::make(errc::shape, who, ": expected a state for ", choice.extent().height, " x ",
-                                   choice.extent().width, " pixels, as make_state() of this layer gives, got one for ",
-                                   s.active().rows, " x ", s.active().columns);
-    return {};
-  }
-  state make_state(typename P::generator generator) const {
-    state s(std::move(generator));
-    s.reserve(choice);
-    polymac::detail::raise_unless_ok(s.status());
-    return s;
-  }
-
- private:
-  constexpr sum scaled_sum(std::size_t set, std::size_t c, wide important, wide drawn) const noexcept {
-    if constexpr (scales)  // as layers without bias give them
-      return scaled(neurons.bias(set, c), static_cast<wide>(finished(important)), static_cast<wide>(finished(drawn)));
-    else
-      return finished(important);
-  }
-};
+/// The layer inside.
+template <Mac M, epilogue::Stage E, Isa I, policy::PixelPruning P, policy::Policy W>
+using conv2d_of_pixels = conv2d<M, typename pixel_engine<M, E, I, P>::inner_stages, I,
+                                extents<dynamic, dynamic, dynamic, dynamic>, kernel::owned_memory, W>;
+template <Mac M, epilogue::Stage E, Isa I, policy::PixelPruning P, policy::Policy W>
+using linear_of_pixels =
+    linear<M, typename pixel_engine<M, E, I, P>::inner_stages, I, extents<dynamic, dynamic>, kernel::owned_memory, W>;
 
 }  // namespace detail
 
@@ -257,39 +76,31 @@ class pixel_engine {
 /// epilogue(bias + sum over important + round(sum over drawn * droppable / kept)), the sums as a layer gives them.
 /// Running is noexcept and allocates nothing; it changes the state, so one state is for one thread.
 template <Mac M, epilogue::Stage E, Isa I, policy::PixelPruning P, policy::Policy W = policy::dense>
-class pixel_pruned_conv2d {
-  using engine = detail::pixel_engine<M, E, I, P>;
-  using inner_type =
-      conv2d<M, typename engine::inner_stages, I, extents<dynamic, dynamic, dynamic, dynamic>, kernel::owned_memory, W>;
+class pixel_pruned_conv2d : public detail::pixel_pruned_layer<M, E, I, P, detail::conv2d_of_pixels<M, E, I, P, W>> {
+  using base = detail::pixel_pruned_layer<M, E, I, P, detail::conv2d_of_pixels<M, E, I, P, W>>;
+  using base::engine_, base::inner_, base::status_, base::words, base::check_workspace;
+  using typename base::engine;
   using insides = detail::insides;
   static constexpr bool lists = engine::has_lists && P::form == policy::pruning::list_compact;
   using windows = typename detail::windows_of<lists, M, typename engine::atom>::type;
 
  public:
-  using mac = M;
-  using activation = typename M::activation;
-  using sum = typename engine::sum;
-  using output = typename engine::output;
-  using state = typename engine::state;
+  using typename base::activation, typename base::output, typename base::state, typename base::sum;
 
   /// As conv2d, and the map. Throws polymac::error (or sets `status()` where exceptions are off) on what does not fit.
   template <class Weights, class Bias>
   pixel_pruned_conv2d(const convolution& c, const Weights& weights, std::span<const Bias> bias, E stages,
                       const quantization<M>& q, const policy::importance_map& map)
-      : engine_(std::move(stages)),
-        inner_(c, weights, engine::masks && engine::scales ? bias.first(0) : bias, inner_stages(), q) {
+      : base(bias, std::move(stages), q, c, weights) {
     status_ = construct(weights, bias, q, map);
     polymac::detail::raise_unless_ok(status_);
   }
 
-  const polymac::status& status() const noexcept { return status_; }
   std::size_t in_channels() const noexcept { return inner_.in_channels(); }
   std::size_t out_channels() const noexcept { return inner_.out_channels(); }
   /// Height and width of images, and of the output.
   extent2d input_size() const noexcept { return engine_.choice.extent(); }
   extent2d output_size() const noexcept { return geometry_.output; }
-  /// The map: pixels, droppable(), kept(), active().
-  const policy::pixel_choice& pixels() const noexcept { return engine_.choice; }
   std::size_t weight_bytes() const noexcept {
     return inner_.weight_bytes() + engine_.neurons.bytes() + windows_.bytes() + engine_.choice.bytes();
   }
@@ -311,12 +122,8 @@ class pixel_pruned_conv2d {
         cycles = 10 + 3 * static_cast<double>(engine_.choice.pixels()) / outputs + panels * (1.3 * taps * share + 1.5);
         dense = 3 + panels * 1.15 * taps;
       }
-    return text<767>::join("pixel_pruned around ", inner_.explain().view(), "; ", engine_.words(cycles, dense).view(),
-                           "workspace ", workspace_bytes(), " bytes");
+    return words(cycles, dense, workspace_bytes());
   }
-
-  /// What the maps are drawn with, and the last one: a state for one stream of images.
-  state make_state(typename P::generator generator) const { return engine_.make_state(std::move(generator)); }
 
   /// Computes all output pixels of x: n x height x width x in_channels, as the map has them; y: n x oh x ow x
   /// out_channels; they must not overlap. Each image gets a map of its own.
@@ -332,9 +139,7 @@ class pixel_pruned_conv2d {
     if (auto bad = detail::check_images("conv2d", insides::taps(inner_), x, y, in_channels(), out_channels(), geometry);
         !bad.ok())
       return bad;
-    if (ws.data == nullptr || ws.size < workspace_bytes())
-      return polymac::status::make(errc::short_buffer, "conv2d: expected a workspace of ", workspace_bytes(),
-                                   " bytes, got ", ws.data == nullptr ? std::size_t{0} : ws.size);
+    if (auto bad = check_workspace("conv2d", ws, workspace_bytes()); !bad.ok()) return bad;
     const parts memory = cut(ws);
     for (std::size_t n = 0; n < x.batch; ++n) {
       s.draw(engine_.choice);
@@ -491,12 +296,6 @@ class pixel_pruned_conv2d {
     }
   }
 
-  auto inner_stages() const {
-    if constexpr (std::is_same_v<typename engine::inner_stages, E>)
-      return engine_.stages;
-    else
-      return epilogue::identity{};
-  }
   template <class Weights, class Bias>
   polymac::status construct(const Weights& w, std::span<const Bias> bias, const quantization<M>& q,
                             const policy::importance_map& map) noexcept {
@@ -536,56 +335,41 @@ class pixel_pruned_conv2d {
     return s;
   }
 
-  engine engine_;
-  inner_type inner_;
   [[no_unique_address]] windows windows_;
   bool by_atoms_ = false;
   window_geometry geometry_{{0, 0}, {}};
-  polymac::status status_;
 };
 
 /// linear on rows of which, for each one, all important pixels and so many of the others take part, drawn anew for each
 /// row. A row is the importance map's pixels, line by line, of depth / pixels elements each. Else as
 /// pixel_pruned_conv2d.
 template <Mac M, epilogue::Stage E, Isa I, policy::PixelPruning P, policy::Policy W = policy::dense>
-class pixel_pruned_linear {
-  using engine = detail::pixel_engine<M, E, I, P>;
-  using inner_type = linear<M, typename engine::inner_stages, I, extents<dynamic, dynamic>, kernel::owned_memory, W>;
+class pixel_pruned_linear : public detail::pixel_pruned_layer<M, E, I, P, detail::linear_of_pixels<M, E, I, P, W>> {
+  using base = detail::pixel_pruned_layer<M, E, I, P, detail::linear_of_pixels<M, E, I, P, W>>;
+  using base::engine_, base::inner_, base::status_, base::words, base::check_workspace;
+  using typename base::engine;
   using insides = detail::insides;
 
  public:
-  using mac = M;
-  using activation = typename M::activation;
-  using sum = typename engine::sum;
-  using output = typename engine::output;
-  using state = typename engine::state;
+  using typename base::activation, typename base::output, typename base::state, typename base::sum;
 
   /// As linear, and the map.
   template <class Weights, class Bias>
   pixel_pruned_linear(const Weights& weights, std::span<const Bias> bias, E stages, const quantization<M>& q,
                       const policy::importance_map& map)
-      : engine_(std::move(stages)),
-        inner_(weights, engine::masks && engine::scales ? bias.first(0) : bias, inner_stages(), q) {
+      : base(bias, std::move(stages), q, weights) {
     status_ = construct(weights, bias, q, map);
     polymac::detail::raise_unless_ok(status_);
   }
 
-  const polymac::status& status() const noexcept { return status_; }
   std::size_t columns() const noexcept { return inner_.columns(); }
   std::size_t depth() const noexcept { return inner_.depth(); }
-  const policy::pixel_choice& pixels() const noexcept { return engine_.choice; }
   std::size_t weight_bytes() const noexcept {
     return inner_.weight_bytes() + engine_.neurons.bytes() + engine_.choice.bytes();
   }
   std::size_t workspace_bytes() const noexcept { return status_.ok() ? cut({}).all : 0; }
   /// As of pixel_pruned_conv2d.
-  text<767> explain() const noexcept {
-    return text<767>::join("pixel_pruned around ", inner_.explain().view(), "; ", engine_.words(0, 1).view(),
-                           "workspace ", workspace_bytes(), " bytes");
-  }
-  /// What the maps are drawn with, and the last one: a state for one stream of rows.
-  state make_state(typename P::generator generator) const { return engine_.make_state(std::move(generator)); }
-
+  text<767> explain() const noexcept { return words(0, 1, workspace_bytes()); }
   /// x: rows x depth; y: rows x columns; they must not overlap.
   polymac::status operator()(matrix_view<const activation> x, matrix_view<output> y, state& s,
                              workspace ws = {}) const noexcept {
@@ -596,9 +380,7 @@ class pixel_pruned_linear {
                                    ", got ", x.rows, " x ", x.columns, " and ", y.rows, " x ", y.columns);
     if (x.rows == 0) return {};
     if (auto bad = detail::check_memory("linear", x, y); !bad.ok()) return bad;
-    if (ws.data == nullptr || ws.size < workspace_bytes())
-      return polymac::status::make(errc::short_buffer, "linear: expected a workspace of ", workspace_bytes(),
-                                   " bytes, got ", ws.data == nullptr ? std::size_t{0} : ws.size);
+    if (auto bad = check_workspace("linear", ws, workspace_bytes()); !bad.ok()) return bad;
     const parts memory = cut(ws);
     if constexpr (engine::masks) {
       for (std::size_t row = 0; row < x.rows; row += rows_at_once()) {
@@ -674,12 +456,6 @@ class pixel_pruned_linear {
     }
   }
 
-  auto inner_stages() const {
-    if constexpr (std::is_same_v<typename engine::inner_stages, E>)
-      return engine_.stages;
-    else
-      return epilogue::identity{};
-  }
   template <class Weights, class Bias>
   polymac::status construct(const Weights& weights, std::span<const Bias> bias, const quantization<M>& q,
                             const policy::importance_map& map) noexcept {
@@ -711,10 +487,6 @@ class pixel_pruned_linear {
     }
     return s;
   }
-
-  engine engine_;
-  inner_type inner_;
-  polymac::status status_;
 };
 
 }  // namespace layer
