@@ -185,6 +185,28 @@ TEMPLATE_TEST_CASE("NaN, keys that do not count, rows that see nothing, zeros", 
   CHECK(ones.error() <= bound<TestType>);
 }
 
+TEMPLATE_TEST_CASE("scores of thousands", POLYMAC_ARITHMETICS) {
+  POLYMAC_RANDOM(random, 6);
+  // One key stands above all others, wherever roundings of its score fall: its value is the result, to the last code.
+  const std::size_t keys = 40;
+  for (int i = 0; i < 40; ++i) {
+    problem<TestType> p(random, {1, 1, 32, 16}, 5, keys);
+    for (float& x : p.q.values) x = std::fabs(x) * static_cast<float>(100 << (i % 8));
+    const std::size_t best = static_cast<std::size_t>(i) % keys;
+    for (std::size_t e = 0; e < 32; ++e) p.k.at(0, best, 0)[e] = 3.0f;
+    const auto y = p.y();
+    double difference = 0.0, all = 0.0;
+    for (std::size_t t = 0; t < 5; ++t)
+      for (std::size_t e = 0; e < 16; ++e) {
+        const double expected = static_cast<double>(p.v.at(0, best, 0)[e]);
+        difference += std::pow(static_cast<double>(y[t * 16 + e]) - expected, 2);
+        all += expected * expected;
+      }
+    CAPTURE(i);
+    CHECK(difference <= bound<TestType> * all);
+  }
+}
+
 TEST_CASE("int8: the mean of the keys is no part of the error") {
   POLYMAC_RANDOM(random, 4);
   std::vector<float> sinks{0.0f, 1.0f};

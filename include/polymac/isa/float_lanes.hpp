@@ -19,6 +19,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #if POLYMAC_HAS_XSIMD && defined(__AVX2__)
@@ -31,21 +32,34 @@ POLYMAC_BEGIN
 namespace isa {
 
 namespace detail {
-/// A float as an operand of a product: rounded to nearest even. Whole numbers: what is beyond the type is the caller's
-/// mistake.
+/// A float as an operand of a product: rounded to nearest even. Whole numbers: what is beyond the type becomes its last
+/// one on that side, NaN any of them.
 template <class T>
 POLYMAC_INLINE T rounded_to(float v) noexcept {
-  if constexpr (std::is_integral_v<T>)
-    return static_cast<T>(static_cast<std::int32_t>(std::nearbyint(v)));
-  else
+  if constexpr (std::is_integral_v<T>) {
+    constexpr auto least = static_cast<float>(std::numeric_limits<T>::min());
+    constexpr auto most = static_cast<float>(std::numeric_limits<T>::max());
+    v = v < most ? v : most;
+    return static_cast<T>(static_cast<std::int32_t>(std::nearbyint(v > least ? v : least)));
+  } else {
     return static_cast<T>(v);
+  }
 }
 }  // namespace detail
+
+/// a * b + c, rounded once where registers of floats round once; else twice.
+POLYMAC_INLINE float fused_multiply_add(float a, float b, float c) noexcept {
+#if defined(__FMA__) || defined(__aarch64__)
+  return std::fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
 
 /// One float at a time.
 ///
 ///   load, store, from_int(integers), broadcast, add, subtract, multiply, multiply_add(a, b, c) = a b + c
-///   store(T* to, v)            rounded to T: bfloat16, float16, std::uint8_t, std::int8_t, std::int16_t
+///   store(T* to, v)            rounded to T: bfloat16, float16, std::uint8_t, std::int8_t, std::int16_t (saturated)
 ///   larger(a, b), smaller(a, b) of the two; b where one of them is NaN
 ///   larger_magnitude(a, b)     of |a| and |b|, both as they are stored: infinity above all reals, NaN above that
 ///   power_of_two(raised)       2^n of the float n + 127 + 1.5 * 2^23, n in [-127, 127]; 0 for -127
@@ -179,10 +193,10 @@ struct float_lanes<avx512> : detail::xsimd_lanes<typename detail::float_tile<avx
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(v)));
   }
   static POLYMAC_INLINE void store(std::int8_t* to, const type& v) noexcept {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
   }
   static POLYMAC_INLINE void store(std::int16_t* to, const type& v) noexcept {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v)));
   }
   static POLYMAC_INLINE float largest(const type& v) noexcept { return _mm512_reduce_max_ps(v); }
   static POLYMAC_INLINE float largest_magnitude(const type& v) noexcept {

@@ -20,6 +20,7 @@
 #include "polymac/core/extents.hpp"
 #include "polymac/isa/float_lanes.hpp"
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -146,6 +147,15 @@ struct score_row {
     }
     for (; j < count; j += lanes::width) most[0] = lanes::larger(load(scores + j), most[0]);
     return lanes::largest(lanes::larger(lanes::larger(most[0], most[1]), lanes::larger(most[2], most[3])));
+  }
+
+  /// largest * factor, rounded so that no score minus it, as weigh() subtracts, is above 0: scores of thousands would
+  /// give weights above 1 else, and codes beyond the largest.
+  static POLYMAC_INLINE float maximum_of(float largest, float factor) noexcept {
+    const float product = largest * factor;
+    if (!(isa::fused_multiply_add(largest, factor, -product) > 0.0f)) return product;
+    const std::uint32_t bits = std::bit_cast<std::uint32_t>(product);
+    return std::bit_cast<float>(product > 0.0f ? bits + 1 : product < 0.0f ? bits - 1 : 1u);
   }
 
   /// reals[j] = scores[j], or scores[j] * scales[j], of which the largest is returned. reals may be scores.

@@ -481,8 +481,10 @@ class attention_tile {
   POLYMAC_INLINE void weigh(std::size_t r, const Score* scores, typename T::weight_operand* weights, std::size_t held,
                             float factor, const float* value_scales, [[maybe_unused]] float value_scale,
                             float most) noexcept {
-    rescale(r, sums_[r].raise_to(most * factor));
     constexpr kernel::exponential precision = product::precision;
+    // Codes of 8 bits and floats do not see by how much a weight may be above 1.
+    constexpr bool exact = product::has_scales && precision == kernel::exponential::single;
+    rescale(r, sums_[r].raise_to(exact ? row_type::maximum_of(most, factor) : most * factor));
     const float reference = sums_[r].reference();
     if constexpr (product::has_scales) {
       constexpr float limit = product::template weight_limit<I>;
