@@ -2,25 +2,17 @@
 // Keys and values of one sequence, kept in the panels that attention reads.
 #pragma once
 
-#include "polymac/core/bfloat16.hpp"
 #include "polymac/core/buffer.hpp"
 #include "polymac/core/error.hpp"
 #include "polymac/core/extents.hpp"
-#include "polymac/core/float16.hpp"
 #include "polymac/core/view.hpp"
 #include "polymac/kernel/operands.hpp"
-#include "polymac/layer/attention_panels.hpp"
-#include "polymac/layer/attention_product.hpp"
 #include "polymac/layer/attention_tile.hpp"
+#include "polymac/layer/cache_format.hpp"
+#include "polymac/layer/cache_reader.hpp"
 #include "polymac/layer/heads_bounds.hpp"
 #include "polymac/layer/signature.hpp"
-#include "polymac/mac/bf16.hpp"
-#include "polymac/mac/bit_weights.hpp"
-#include "polymac/mac/float32.hpp"
-#include "polymac/mac/fp16.hpp"
-#include "polymac/mac/int8.hpp"
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -45,66 +37,6 @@ struct kv_cache_shape {
   std::size_t capacity = 0;
   cache_form form = cache_form::growing;
 };
-
-namespace detail {
-
-/// How a cache of arithmetic M keeps its elements: as `element`, in the panels of attention with `computed_as`.
-/// Codes: magnitudes up to `limit`, one scale for each token and head. packs: two codes in a byte.
-template <class M>
-struct cache_format {
-  static constexpr bool exists = false;
-};
-template <class M, class Element>
-struct float_cache_format {
-  using computed_as = M;
-  using element = Element;
-  static constexpr bool exists = true, has_scales = false, packs = false;
-};
-template <>
-struct cache_format<mac::float32> : float_cache_format<mac::float32, float> {};
-template <>
-struct cache_format<mac::bf16> : float_cache_format<mac::bf16, bfloat16> {};
-template <>
-struct cache_format<mac::fp16> : float_cache_format<mac::float32, float16> {};
-template <>
-struct cache_format<mac::int8> {
-  using computed_as = mac::int8;
-  using element = std::int8_t;
-  using codes = attention_codes<std::int8_t, 127>;
-  static constexpr bool exists = true, has_scales = true, packs = false;
-};
-template <class Encoding>
-struct cache_format<mac::bit_weights<4, Encoding, 0>> {
-  using computed_as = mac::int8;
-  using element = std::uint8_t;
-  using codes = attention_codes<std::int8_t, 7>;
-  static constexpr bool exists = true, has_scales = true, packs = true;
-};
-
-/// Codes of 4 bits in panels: of every 64 elements the first 32 are the lower halves of 32 bytes, plus 8.
-struct packed_codes {
-  static constexpr std::size_t run = 64;
-  static constexpr std::size_t byte_of(std::size_t i) noexcept { return i / run * (run / 2) + i % (run / 2); }
-  static constexpr int shift_of(std::size_t i) noexcept { return i % run < run / 2 ? 0 : 4; }
-  static void put(std::uint8_t* panel, std::size_t i, std::int8_t code) noexcept {
-    std::uint8_t& byte = panel[byte_of(i)];
-    const int shift = shift_of(i);
-    byte = static_cast<std::uint8_t>((byte & (0xF0 >> shift)) | ((code + 8) << shift));
-  }
-  static std::int8_t get(const std::uint8_t* panel, std::size_t i) noexcept {
-    return static_cast<std::int8_t>(((panel[byte_of(i)] >> shift_of(i)) & 15) - 8);
-  }
-  /// count elements, a multiple of `run`, from the beginning of a run on.
-  static void unpack(const std::uint8_t* from, std::int8_t* to, std::size_t count) noexcept {
-    for (std::size_t i = 0; i < count; i += run, from += run / 2, to += run)
-      for (std::size_t b = 0; b < run / 2; ++b) {
-        to[b] = static_cast<std::int8_t>((from[b] & 15) - 8);
-        to[b + run / 2] = static_cast<std::int8_t>((from[b] >> 4) - 8);
-      }
-  }
-};
-
-}  // namespace detail
 
 /// Keys and values of one sequence, appended token by token or many at a time and packed once, into the panels that
 /// attention reads (layer/attention_panels.hpp). Memory for all tokens is reserved at construction, and no token moves.
@@ -299,134 +231,14 @@ class kv_cache {
     if (count > room) f(std::size_t{0}, count - room, begin + room);
   }
 
-  /// The panels of one head for attention with types T: where they are, or widened into a workspace, block by block.
+  /// The panels of one head for attention with types T.
   template <class T>
-  class reader {
-    using target_keys = typename T::key_panels;
-    using target_values = typename T::value_panels;
-    using target = typename target_keys::element;
-    /// Are elements read where they are?
-    static constexpr bool in_place = std::is_same_v<element, target>;
-    /// Or can they become what is read?
-    static constexpr bool widens = std::is_same_v<target, typename key_panels::element>;
-    static constexpr bool same_panels =
-        target_keys::columns == key_panels::columns && target_keys::depth == key_panels::depth &&
-        target_values::columns == value_panels::columns && target_values::depth == value_panels::depth;
-    static_assert(same_panels && (in_place || widens) && T::product::has_scales == has_scales &&
-                      std::is_same_v<typename target_values::element, target> &&
-                      !isa::has_summary<typename T::score_atom>,
-                  "polymac: attention over a cache reads what the cache keeps: attention<mac::float32> over "
-                  "mac::float32 or mac::fp16, attention<mac::fp16> the same, attention<mac::bf16> over mac::bf16, "
-                  "attention<mac::int8> over mac::int8 or mac::bit_weights<4>");
-
-   public:
-    static reader place(const kv_cache& cache, detail::workspace_pieces& pieces) noexcept {
-      const auto take = [&]<class X>(X*, std::size_t count) { return pieces.take<X>(count); };
-      reader r;
-      r.cache_ = &cache;
-      const kv_cache_shape& s = cache.shape_;
-      const std::size_t width = tile_width(s.capacity);
-      if constexpr (!in_place) {
-        r.keys_ = take(r.keys_, (width / columns + 1) * target_keys::stride(T::held_key(s.key_size)));
-        r.values_ =
-            take(r.values_, target_values::panels(s.value_size) * target_values::stride(width + T::granularity));
-      }
-      return r;
-    }
-    void select(std::size_t head) noexcept { head_ = head; }
-
-    detail::key_block<T> block(std::size_t begin, std::size_t count) const noexcept {
-      const kv_cache& c = *cache_;
-      detail::key_block<T> b;
-      const element* const values = c.values_.data() + head_ * c.value_panels_ * c.value_stride_ +
-                                    stored(begin / value_panels::depth * value_panels::group);
-      const element* const keys = c.keys_.data() + (head_ * c.key_panels_ + begin / columns) * c.key_stride_;
-      if constexpr (in_place) {
-        b.keys = keys;
-        b.key_stride = c.key_stride_;
-        b.values = values;
-        b.value_stride = c.value_stride_;
-      } else {
-        b.key_stride = target_keys::stride(T::held_key(c.shape_.key_size));
-        widen(keys, values, count, b.key_stride);
-        b.keys = keys_;
-        b.values = values_;
-        b.value_stride = target_values::stride(tile_width(c.shape_.capacity) + T::granularity);
-      }
-      if constexpr (has_starts) {
-        b.key_starts = c.starts_.data() + head_ * c.scale_stride_ + begin;
-        b.key_start_stride = columns;
-      } else {
-        b.key_starts = detail::zero_starts<typename T::key_start, columns>;
-      }
-      if constexpr (has_scales) {
-        b.key_scales = c.key_scales_.data() + head_ * c.scale_stride_ + begin;
-        b.value_scales = c.value_scales_.data() + head_ * c.scale_stride_ + begin;
-        b.value_scale = c.largest_scales_[head_];
-      }
-      return b;
-    }
-    /// Keys and values of so many tokens fill an L1 of 32 KiB, widened: one row takes them from there.
-    std::size_t near_keys() const noexcept requires(!in_place) {
-      const std::size_t bytes = (cache_->shape_.key_size + cache_->shape_.value_size) * sizeof(*keys_);
-      const std::size_t keys = std::size_t{32} * 1024 / bytes / T::granularity * T::granularity;
-      return keys < T::granularity ? T::granularity : keys;
-    }
-    static constexpr bool fetches_ahead = in_place;
-    /// Asks for the keys, or the values, of the tokens [begin, end), as far as there are places for them.
-    void fetch_keys(std::size_t begin, std::size_t end) const noexcept {
-      const kv_cache& c = *cache_;
-      end = polymac::detail::smaller(end, c.places_);
-      if (begin >= end) return;
-      const std::size_t first = begin / columns, last = polymac::detail::divide_up(end, columns);
-      fetch(c.keys_.data() + (head_ * c.key_panels_ + first) * c.key_stride_, (last - first) * c.key_stride_);
-    }
-    void fetch_values(std::size_t begin, std::size_t end) const noexcept {
-      const kv_cache& c = *cache_;
-      for (std::size_t p = 0; p < c.value_panels_; ++p)
-        fetch(c.values_.data() + (head_ * c.value_panels_ + p) * c.value_stride_ + begin * value_panels::columns,
-              (end - begin) * value_panels::columns);
-    }
-    const float* key_offset() const noexcept {
-      return has_scales ? cache_->offset_.data() + head_ * cache_->shape_.key_size : nullptr;
-    }
-    typename target_keys::summary key_summary() const noexcept { return {}; }
-    typename target_values::summary value_summary() const noexcept { return {}; }
-
-   private:
-    /// Into L2: a block is more than L1 holds.
-    static void fetch(const element* from, std::size_t count) noexcept {
-      constexpr std::size_t line = 64 / sizeof(element);
-      for (std::size_t i = 0; i < count; i += line) __builtin_prefetch(from + i, 0, 2);
-    }
-    static constexpr std::size_t tile_width(std::size_t keys) noexcept {
-      return detail::tile_memory<T>::block_width(keys);
-    }
-    void widen(const element* keys, const element* values, std::size_t count, std::size_t key_stride) const noexcept {
-      const kv_cache& c = *cache_;
-      const std::size_t group_keys = T::held_key(c.shape_.key_size) / key_panels::depth * key_panels::group;
-      for (std::size_t p = 0; p < polymac::detail::divide_up(count, columns); ++p)
-        widen_run(keys + p * c.key_stride_, keys_ + p * key_stride, group_keys);
-      const std::size_t groups = T::held_tokens(count) / value_panels::depth * value_panels::group;
-      const std::size_t value_stride = target_values::stride(tile_width(c.shape_.capacity) + T::granularity);
-      for (std::size_t p = 0; p < c.value_panels_; ++p)
-        widen_run(values + p * c.value_stride_, values_ + p * value_stride, groups);
-    }
-    template <class To>
-    static void widen_run(const element* from, To* to, std::size_t count) noexcept {
-      if constexpr (packs)
-        detail::packed_codes::unpack(from, to, polymac::detail::round_up(count, detail::packed_codes::run));
-      else
-        isa::detail::half_conversion<I>::convert(from, to, count);
-    }
-
-    const kv_cache* cache_ = nullptr;
-    std::size_t head_ = 0;
-    target* keys_ = nullptr;
-    target* values_ = nullptr;
-  };
+  using reader = detail::cache_reader<kv_cache, T>;
 
  private:
+  template <class Cache, class T>
+  friend class detail::cache_reader;
+
   struct no_rotation {};
   struct header {
     std::uint64_t magic = 0x31564B43414D504Full;  // version 1
