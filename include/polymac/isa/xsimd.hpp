@@ -15,6 +15,7 @@
 // Sums run in the order of k for every output on its own; fused where the machine fuses. mac::float32 states the bound.
 #pragma once
 
+#include "polymac/isa/intrinsics.hpp"  // before xsimd, which includes them without a word on their warnings
 #include "polymac/isa/isa.hpp"
 #include "polymac/isa/lane_tile.hpp"
 #include "polymac/mac/float32.hpp"
