@@ -51,8 +51,7 @@ struct options {
 std::string parse(int argc, char* argv[], options& o) {
   command_line line("--data needs a folder, --inputs a number");
   line.flag("--json", o.json);
-  line.flag("--help", o.help);
-  line.flag("-h", o.help);
+  line.help(o.help);
   line.text("--data", o.data);
   line.number("--inputs", o.inputs, "expected a number above 0", [](std::size_t n) { return n > 0; });
   return line.read(argc, argv);

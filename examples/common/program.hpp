@@ -36,6 +36,11 @@ class command_line {
 
   /// `given` becomes true.
   void flag(std::string_view name, bool& given) { flags_.push_back({name, &given}); }
+  /// `--help` and `-h`.
+  void help(bool& asked) {
+    flag("--help", asked);
+    flag("-h", asked);
+  }
   /// `read` gets the value.
   void value(std::string_view name, reader read) { values_.push_back({name, std::move(read)}); }
   /// Any text, but for an empty one where something is expected.

@@ -40,8 +40,7 @@ struct options {
 std::string parse(int argc, char* argv[], options& o) {
   command_line line("--traces and --seed need a number, --out a folder");
   line.flag("--json", o.json);
-  line.flag("--help", o.help);
-  line.flag("-h", o.help);
+  line.help(o.help);
   line.number("--traces", o.traces, "expected a number from 100 to 10000000",
               [](std::size_t n) { return n >= 100 && n <= 10'000'000; });
   line.number("--seed", o.seed, "expected a number from 0 to 2^64 - 1");

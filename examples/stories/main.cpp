@@ -61,8 +61,7 @@ std::string parse(int argc, char* argv[], options& o) {
   command_line line;
   line.flag("--json", o.json);
   line.flag("--compare", o.compare);
-  line.flag("--help", o.help);
-  line.flag("-h", o.help);
+  line.help(o.help);
   line.value("--prompt", [&](std::string_view value) {
     o.what.prompt = value;
     const std::size_t wrong = polymac::io::find_invalid_utf8(value);

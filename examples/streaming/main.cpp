@@ -57,8 +57,7 @@ struct options {
 std::string parse(int argc, char* argv[], options& o) {
   command_line line("--data needs a folder, --out a file, --passes a number");
   line.flag("--json", o.json);
-  line.flag("--help", o.help);
-  line.flag("-h", o.help);
+  line.help(o.help);
   line.text("--data", o.data);
   line.text("--out", o.out);
   line.number("--passes", o.passes, "expected a number from 1 to 1000",
