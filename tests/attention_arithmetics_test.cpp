@@ -4,13 +4,13 @@
 #include "catch.hpp"
 #include "support/attention_reference.hpp"
 #include "support/attention_run.hpp"
+#include "support/compare.hpp"
 #include "support/random.hpp"
 
 #include <polymac/arithmetics.hpp>
 #include <polymac/layer/attention.hpp>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -41,12 +41,6 @@ constexpr double bound = std::is_same_v<M, mac::float32>                        
                          : std::is_same_v<M, mac::bf16>                             ? 5e-5
                          : std::is_same_v<M, mac::int8>                             ? 1e-3
                                                                                     : 1e-2;
-
-bool same(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](float x, float y) {
-           return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y);
-         });
-}
 
 template <class M>
 struct problem {
@@ -128,7 +122,7 @@ TEMPLATE_TEST_CASE("queries, heads and keys in parts", POLYMAC_ARITHMETICS) {
         for (std::size_t e = 0; e < whole.size(); ++e)
           if (some[e] != 7.0f) joined[e] = some[e];
       }
-    CHECK(same(joined, whole));
+    CHECK(same_bits(joined, whole));
     std::vector<polymac::kernel::softmax_sums> mine(100), others(100);
     heads y(1, 25, 4, value_size), other(1, 25, 4, value_size);
     y.values = p.y(o, {.part = {{}, {}, {0, 3}}, .sums = mine});
@@ -149,13 +143,13 @@ TEMPLATE_TEST_CASE("NaN, keys that do not count, rows that see nothing, zeros", 
   const auto y = p.y({}, c);
   std::fill_n(p.k.at(0, 80, 0), 10 * 32, not_a_number);
   std::fill_n(p.v.at(0, 80, 0), 10 * 32, not_a_number);
-  CHECK(same(p.y({}, c), y));
+  CHECK(same_bits(p.y({}, c), y));
   p.q.at(0, 7, 1)[3] = not_a_number;
   auto poisoned = p.y({}, c);
   const auto row = poisoned.begin() + (7 * 2 + 1) * 32;
   CHECK(std::all_of(row, row + 32, [](float v) { return std::isnan(v); }));
   std::copy_n(y.begin() + (7 * 2 + 1) * 32, 32, row);
-  CHECK(same(poisoned, y));
+  CHECK(same_bits(poisoned, y));
   p.q.at(0, 7, 1)[3] = 0.0f;
   p.k.at(0, 60, 0)[3] = not_a_number;
   poisoned = p.y({}, c);

@@ -13,7 +13,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -40,12 +39,6 @@ constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr double bound = 1e-11;
 
-/// Same bits?
-bool same(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](float x, float y) {
-           return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y);
-         });
-}
 bool finite(const std::vector<float>& values) {
   return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
 }
@@ -184,7 +177,7 @@ TEST_CASE("sinks take weight and give no value") {
   const layer_type copy(*first);
   first.reset();
   std::fill(gone.begin(), gone.end(), not_a_number);
-  CHECK(same(run(copy, q.q, q.k, q.v), y));
+  CHECK(same_bits(run(copy, q.q, q.k, q.v), y));
 }
 
 TEST_CASE("layouts give the same bits; views may lie in larger ones and values in keys") {
@@ -193,8 +186,8 @@ TEST_CASE("layouts give the same bits; views may lie in larger ones and values i
   const attention_options o{.direction = causal::bottom_right, .window = 30};
   const layer_type layer(p.shape, o);
   const auto y = run(layer, p.q, p.k, p.v);
-  CHECK(
-      same(run(layer, p.q.reordered(order::by_head), p.k.reordered(order::by_head), p.v.reordered(order::by_head)), y));
+  CHECK(same_bits(
+      run(layer, p.q.reordered(order::by_head), p.k.reordered(order::by_head), p.v.reordered(order::by_head)), y));
 
   // Queries, keys and values of one token beside each other, and something behind them.
   const std::size_t token = (4 + 2 + 2) * 32 + 5;
@@ -209,7 +202,7 @@ TEST_CASE("layouts give the same bits; views may lie in larger ones and values i
         for (std::size_t h = 0; h < from.count; ++h) std::copy_n(from.at(n, t, h), from.size, to.at(n, t, h));
   };
   copy(p.q, q), copy(p.k, k), copy(p.v, v);
-  CHECK(same(run(layer, q, k, v), y));
+  CHECK(same_bits(run(layer, q, k, v), y));
 
   // Results with gaps, which stay as they are; the order of heads turned about.
   std::vector<float> wide(2 * 37 * 4 * 40, 3.0f);
@@ -220,7 +213,7 @@ TEST_CASE("layouts give the same bits; views may lie in larger ones and values i
   for (std::size_t n = 0; n < 2; ++n)
     for (std::size_t t = 0; t < 37; ++t)
       for (std::size_t h = 0; h < 4; ++h) seen.insert(seen.end(), out.at(n, t, h), out.at(n, t, h) + 32);
-  CHECK(same(seen, y));
+  CHECK(same_bits(seen, y));
   CHECK(std::count(wide.begin(), wide.end(), 3.0f) == static_cast<std::ptrdiff_t>(wide.size() - y.size()));
 
   // Latent attention: the values are the first elements of the keys.
@@ -246,7 +239,7 @@ TEST_CASE("keys that do not count, ragged batches") {
         std::fill_n(p.k.at(n, t, h), 32, not_a_number);
         std::fill_n(p.v.at(n, t, h), 32, infinity);
       }
-  CHECK(same(run(layer, p.q, p.k, p.v, c), y));
+  CHECK(same_bits(run(layer, p.q, p.k, p.v, c), y));
 }
 
 TEST_CASE("no padded key ever gets weight") {
@@ -285,12 +278,12 @@ TEST_CASE("a row that sees nothing gives zeros") {
     // All rows, no keys, keys 0 of it.
     const std::vector<float> nothing(keys, -infinity);
     const auto none = run(layer_type(p.shape), p.q, p.k, p.v, {.mask = {nothing.data(), nullptr, 0, 0, 0}});
-    CHECK(same(none, std::vector<float>(none.size())));
+    CHECK(same_bits(none, std::vector<float>(none.size())));
   }
   const auto none = run(layer_type(p.shape), p.q, p.k, p.v, {.counts = {0}});
-  CHECK(same(none, std::vector<float>(none.size())));
+  CHECK(same_bits(none, std::vector<float>(none.size())));
   const heads no_keys(1, 0, 2, 32);
-  CHECK(same(run(layer_type(p.shape), p.q, no_keys, no_keys), std::vector<float>(none.size())));
+  CHECK(same_bits(run(layer_type(p.shape), p.q, no_keys, no_keys), std::vector<float>(none.size())));
 }
 
 TEST_CASE("NaN of a query stays in its row, NaN of a key or value that counts is seen") {
@@ -305,7 +298,7 @@ TEST_CASE("NaN of a query stays in its row, NaN of a key or value that counts is
     const auto row = y.begin() + (31 * 4 + 2) * 32;
     CHECK(std::all_of(row, row + 32, [](float v) { return std::isnan(v); }));
     std::copy_n(before.begin() + (31 * 4 + 2) * 32, 32, row);
-    CHECK(same(y, before));
+    CHECK(same_bits(y, before));
   }
   p.q.at(0, 31, 2)[5] = kept;
   p.k.at(0, 80, 1)[0] = not_a_number;
@@ -334,7 +327,7 @@ TEST_CASE("blocks of keys that no row sees are not touched") {
       for (std::size_t h = 0; h < 2; ++h)
         std::fill_n(k.at(0, t, h), 16, not_a_number), std::fill_n(v.at(0, t, h), 16, not_a_number);
     CHECK(finite(y));
-    CHECK(same(run(layer, p.q, k, v, c), y));
+    CHECK(same_bits(run(layer, p.q, k, v, c), y));
   };
   check(0, 512, {}, {.mask = {mask.data(), nullptr, 0, 0, 0}});
   check(768, 1024, {}, {.mask = {mask.data(), nullptr, 0, 0, 0}});
@@ -422,7 +415,7 @@ TEST_CASE("ranges of queries and heads give the bits of the whole") {
         if (step == 1)
           for (std::size_t e = 0; e < y.size(); ++e)
             if (std::isnan(y[e])) y[e] = whole[e];
-        CHECK(same(y, whole));
+        CHECK(same_bits(y, whole));
       }
     for (std::size_t i = 0; i < all.size(); ++i)
       if (all[i].maximum != parts[i].maximum || all[i].sum != parts[i].sum) FAIL_CHECK("sums " << i);
@@ -430,8 +423,8 @@ TEST_CASE("ranges of queries and heads give the bits of the whole") {
   // Beyond the end: nothing.
   const layer_type layer(p.shape);
   const auto y = run(layer, p.q, p.k, p.v, {.part = {{70, 90}, {}, {}}});
-  CHECK(same(y, std::vector<float>(y.size(), 7.0f)));
-  CHECK(same(run(layer, p.q, p.k, p.v, {.part = {{}, {6, 9}, {}}}), y));
+  CHECK(same_bits(y, std::vector<float>(y.size(), 7.0f)));
+  CHECK(same_bits(run(layer, p.q, p.k, p.v, {.part = {{}, {6, 9}, {}}}), y));
 }
 
 TEST_CASE("parts of the keys are joined by their sums") {
@@ -488,7 +481,7 @@ TEST_CASE("attention reads and writes nothing beside its views") {
                 view::by_token(v.data(), 1, keys, 2, 19), heads_view<float>::by_token(out.data(), 1, queries, 4, 19),
                 polymac::workspace(scratch.data(), bytes), {m.data(), nullptr, 0, 0, keys});
       CHECK(status.text() == "");
-      CHECK(same(out.values(), y));
+      CHECK(same_bits(out.values(), y));
       CHECK(out.slack_untouched());
       CHECK(scratch.slack_untouched());
     }

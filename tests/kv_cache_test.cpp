@@ -83,11 +83,6 @@ std::vector<std::byte> saved(const Cache& cache) {
   CHECK(cache.save(bytes).text() == "");
   return bytes;
 }
-bool same(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](float x, float y) {
-           return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y);
-         });
-}
 
 constexpr attention_shape shape{8, 2, 40, 24};
 constexpr kv_cache_shape room(std::size_t capacity, cache_form form = cache_form::growing) {
@@ -140,7 +135,7 @@ TEMPLATE_TEST_CASE("tokens appended one by one are those appended at once", POLY
     CHECK(slow.first() == 0);
     CHECK((saved(slow) == saved(fast)));
     const reader_of<TestType> layer(shape, {.direction = causal::bottom_right});
-    CHECK(same(run(layer, q, slow), run(layer, q, fast)));
+    CHECK(same_bits(run(layer, q, slow), run(layer, q, fast)));
     append(fast, s.k, s.v, 0, 0);
     CHECK((saved(slow) == saved(fast)));
   }
@@ -306,11 +301,11 @@ TEMPLATE_TEST_CASE("a truncated cache goes on as if there had been nothing else"
     CHECK(cache.truncate(kept).text() == "");
     CHECK(cache.size() == kept);
     CHECK((saved(cache) == saved(fresh)));
-    CHECK(same(run(layer, q, cache), run(layer, q, fresh)));
+    CHECK(same_bits(run(layer, q, cache), run(layer, q, fresh)));
     append(cache, s.k, s.v, kept, 90);
     append(fresh, s.k, s.v, kept, 90);
     CHECK((saved(cache) == saved(fresh)));
-    CHECK(same(run(layer, q, cache), run(layer, q, fresh)));
+    CHECK(same_bits(run(layer, q, cache), run(layer, q, fresh)));
     CHECK(std::string(cache.truncate(91).text()) == "kv_cache: expected to keep at most 90 tokens, got 91");
     CHECK(cache.truncate(90).text() == "");
     CHECK(cache.size() == 90);
@@ -325,11 +320,11 @@ TEMPLATE_TEST_CASE("a truncated cache goes on as if there had been nothing else"
     CHECK(cache.size() == 0);
     CHECK((saved(cache) == saved(fresh)));
   }
-  CHECK(same(run(reader_of<TestType>(shape), q, cache), std::vector<float>(2 * 8 * 24)));
+  CHECK(same_bits(run(reader_of<TestType>(shape), q, cache), std::vector<float>(2 * 8 * 24)));
   append(cache, s.k, s.v, 0, 90);
   append(fresh, s.k, s.v, 0, 90);
   CHECK((saved(cache) == saved(fresh)));
-  CHECK(same(run(layer, q, cache), run(layer, q, fresh)));
+  CHECK(same_bits(run(layer, q, cache), run(layer, q, fresh)));
 }
 
 TEMPLATE_TEST_CASE("NaN and infinities of tokens that a ring has dropped do no harm, of others they show",
@@ -375,7 +370,7 @@ TEMPLATE_TEST_CASE("keys and values that are all zeros", POLYMAC_CACHES) {
   cache.clear();
   append(cache, s.k, s.v, 0, 30);
   const auto y = run(reader_of<TestType>(shape), queries(random, 1), cache);
-  CHECK(same(y, std::vector<float>(y.size())));
+  CHECK(same_bits(y, std::vector<float>(y.size())));
 }
 
 TEMPLATE_TEST_CASE("a cache is saved and restored", POLYMAC_CACHES) {
@@ -433,7 +428,7 @@ TEMPLATE_TEST_CASE("a cache is saved and restored", POLYMAC_CACHES) {
   auto longer = bytes;
   longer.push_back(std::byte{0});
   refuses(longer, "kv_cache: expected " + size + " saved bytes, got " + std::to_string(longer.size()));
-  CHECK(same(run(layer, q, other), y_before));
+  CHECK(same_bits(run(layer, q, other), y_before));
   std::vector<std::byte> buffer(bytes.size() - 1, std::byte{7});
   CHECK(std::string(cache.save(buffer).text()) ==
         "kv_cache: expected " + size + " bytes to save to, got " + std::to_string(bytes.size() - 1));
@@ -457,11 +452,11 @@ TEMPLATE_TEST_CASE("a cache is saved and restored", POLYMAC_CACHES) {
   }
   CHECK(other.size() == 50);
   CHECK((saved(other) == bytes));
-  CHECK(same(run(layer, q, other), y));
+  CHECK(same_bits(run(layer, q, other), y));
   append(other, s.k, s.v, 50, 64);
   append(cache, s.k, s.v, 50, 64);
   CHECK((saved(other) == saved(cache)));
-  CHECK(same(run(layer, q, other), run(layer, q, cache)));
+  CHECK(same_bits(run(layer, q, other), run(layer, q, cache)));
   // A ring that has dropped tokens does not fit a cache that has them all.
   cache_of<TestType> ring(room(10, cache_form::ring));
   append(ring, s.k, s.v, 0, 50);

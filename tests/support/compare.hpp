@@ -3,11 +3,14 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <sstream>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 namespace polymac_test {
 
@@ -48,6 +51,13 @@ std::string difference(const Expected& expected, const Actual& actual, double re
     const double x = static_cast<double>(e), y = static_cast<double>(a);
     if (x == y || (std::isnan(x) && std::isnan(y))) return true;
     return std::abs(x - y) <= std::max(absolute, relative * std::abs(x));
+  });
+}
+
+/// Have both the same floats, bit by bit?
+inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](float x, float y) {
+    return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y);
   });
 }
 
