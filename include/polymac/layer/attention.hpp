@@ -7,6 +7,7 @@
 #include "polymac/core/extents.hpp"
 #include "polymac/core/view.hpp"
 #include "polymac/cpu/permission.hpp"
+#include "polymac/kernel/fetch.hpp"
 #include "polymac/layer/attention_options.hpp"
 #include "polymac/layer/attention_source.hpp"
 #include "polymac/layer/attention_tile.hpp"
@@ -334,9 +335,7 @@ class attention {
   template <bool Written, class X>
   static void fetch(const heads_view<X>& v, std::size_t n, std::size_t first, std::size_t last,
                     std::size_t head) noexcept {
-    constexpr std::size_t line = 64 / sizeof(X);
-    for (std::size_t t = first; t < last; ++t)
-      for (std::size_t i = 0; i < v.size; i += line) __builtin_prefetch(v.at(n, t, head) + i, Written ? 1 : 0, 2);
+    for (std::size_t t = first; t < last; ++t) kernel::fetch<Written>(v.at(n, t, head), v.size);
   }
 
   /// What a tile needs to know but the keys; `options` lives as long as the result.

@@ -10,7 +10,6 @@
 #include "polymac/mac/dfp.hpp"
 #include "polymac/mac/int8.hpp"
 
-#include <bit>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
@@ -61,12 +60,6 @@ struct attention_codes {
     return inverse <= std::numeric_limits<float>::max() ? inverse : 0.0f;
   }
 };
-
-/// The larger magnitude; NaN wins.
-constexpr float larger_magnitude(float most, float value) noexcept {
-  const std::uint32_t a = std::bit_cast<std::uint32_t>(most), b = std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFu;
-  return std::bit_cast<float>(a > b ? a : b);
-}
 
 }  // namespace detail
 

@@ -23,6 +23,7 @@
 #include "polymac/kernel/online_softmax.hpp"
 #include "polymac/kernel/operands.hpp"
 #include "polymac/kernel/panel_range.hpp"
+#include "polymac/kernel/scale_row.hpp"
 #include "polymac/layer/attention_options.hpp"
 #include "polymac/layer/attention_panels.hpp"
 #include "polymac/layer/attention_product.hpp"
@@ -66,18 +67,14 @@ struct attention_types {
   /// are rounded: where steps begin must not depend on what part of the work a call does. So panels hold whole steps,
   /// and blocks of keys begin and end with them.
   static constexpr bool has_tiles = kernel::has_tiles<score_atom> && kernel::has_tiles<value_atom>;
-  static constexpr std::size_t key_step = [] {
+  template <class Atom>
+  static constexpr std::size_t step_of() noexcept {
     if constexpr (has_tiles)
-      return score_atom::tiles::max_groups * score_atom::depth;
+      return Atom::tiles::max_groups * Atom::depth;
     else
-      return std::size_t{score_atom::depth};
-  }();
-  static constexpr std::size_t token_step = [] {
-    if constexpr (has_tiles)
-      return value_atom::tiles::max_groups * value_atom::depth;
-    else
-      return std::size_t{value_atom::depth};
-  }();
+      return Atom::depth;
+  }
+  static constexpr std::size_t key_step = step_of<score_atom>(), token_step = step_of<value_atom>();
   /// Rows of tiles come in so many. From `least_rows` on they are filled up: a product of two tiles takes as long as the
   /// same product of two to three rows on vector registers (5.5 ns; 2.4 ns a row of bytes, 4.7 ns of bf16).
   static constexpr std::size_t rows_of_tiles = 16, least_rows = 4;
@@ -170,7 +167,10 @@ struct tile_memory {
     m.scores = take(m.scores, rows * m.width);
     m.outputs = take(m.outputs, rows * held_values(s));
     m.query_scales = take(m.query_scales, rows);
-    if constexpr (!T::in_place) m.weights = take(m.weights, rows * m.width);
+    if constexpr (T::in_place)
+      m.weights = m.scores;
+    else
+      m.weights = take(m.weights, rows * m.width);
     if constexpr (T::product::has_scales) m.products = take(m.products, rows * held_values(s));
     return m;
   }
@@ -281,23 +281,9 @@ class attention_tile {
     const std::size_t held = tile_memory<T>::held_values(*of_.shape), size = of_.shape->value_size;
     if (fresh_)
       for (std::size_t i = 0; i < count_ * held; ++i) memory_.outputs[i] = 0.0f;
-    using lanes = typename row_type::lanes;
     for (std::size_t r = 0; r < count_; ++r) {
       const float sum = sums_[r].sum, inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
-      const float* const from = memory_.outputs + r * held;
-      float* const to = rows_[r].output;
-      const auto all = lanes::broadcast(inverse);
-      std::size_t c = 0;
-      if (value_scales == nullptr) {
-        for (; c + lanes::width <= size; c += lanes::width)
-          lanes::store(to + c, lanes::multiply(lanes::load(from + c), all));
-        for (; c < size; ++c) to[c] = from[c] * inverse;
-      } else {
-        for (; c + lanes::width <= size; c += lanes::width)
-          lanes::store(to + c,
-                       lanes::multiply(lanes::multiply(lanes::load(from + c), all), lanes::load(value_scales + c)));
-        for (; c < size; ++c) to[c] = from[c] * inverse * value_scales[c];
-      }
+      kernel::scale_row<I>(memory_.outputs + r * held, rows_[r].output, size, inverse, value_scales);
     }
   }
 
@@ -352,8 +338,8 @@ class attention_tile {
     return false;
   }
 
-  /// So few rows wait for keys and values to come from memory; on matrix registers a tile of them does. What comes next is asked for before each product:
-  /// values, then the keys of the next block, for no hardware knows where those are.
+  /// So few rows wait for keys and values to come from memory; on matrix registers a tile of them does. What comes next
+  /// is asked for before each product: values, then the keys of the next block, for no hardware knows where those are.
   static constexpr std::size_t rows_that_wait = 2;
 
   template <class Source, class Between>
@@ -378,30 +364,23 @@ class attention_tile {
       weigh_row(r, block, at, end, first, number);
       between(r);
     }
-    {
-      const typename T::weight_operand* operands;
-      if constexpr (T::in_place)
-        operands = memory_.scores;
+    if constexpr (Source::fetches_ahead)
+      if (fetches) source.fetch_keys(end, end + keys);
+    const matrix_view<const typename T::weight_operand> weights(memory_.weights, rows, tokens, memory_.width);
+    const kernel::panel_range<typename T::value_atom> range(
+        block.values, block.value_stride, held, tokens, zero_starts<typename T::value_start, T::value_atom::columns>, 0,
+        source.value_summary());
+    if constexpr (product::has_scales) {
+      multiply(range, weights, matrix_view<typename T::value_sum>(memory_.products, rows, held));
+      add_products(block.value_scale * (1.0f / product::template weight_limit<I>));
+    } else {
+      // The first products take the place of the sums; so they need not be zeros.
+      if (fresh_)
+        multiply(range, weights, matrix_view<float>(memory_.outputs, rows, held));
       else
-        operands = memory_.weights;
-      if constexpr (Source::fetches_ahead)
-        if (fetches) source.fetch_keys(end, end + keys);
-      const matrix_view<const typename T::weight_operand> weights(operands, rows, tokens, memory_.width);
-      const kernel::panel_range<typename T::value_atom> range(
-          block.values, block.value_stride, held, tokens, zero_starts<typename T::value_start, T::value_atom::columns>,
-          0, source.value_summary());
-      if constexpr (product::has_scales) {
-        multiply(range, weights, matrix_view<typename T::value_sum>(memory_.products, rows, held));
-        add_products(block.value_scale * (1.0f / product::template weight_limit<I>));
-      } else {
-        // The first products take the place of the sums; so they need not be zeros.
-        if (fresh_)
-          multiply(range, weights, matrix_view<float>(memory_.outputs, rows, held));
-        else
-          multiply(range, weights, kernel::running_sums<float>{memory_.outputs, held});
-      }
-      fresh_ = false;
+        multiply(range, weights, kernel::running_sums<float>{memory_.outputs, held});
     }
+    fresh_ = false;
   }
 
   /// Rows that are multiplied.
@@ -433,12 +412,7 @@ class attention_tile {
     const std::size_t held = polymac::detail::round_up(end - at, T::weighed);
     const std::size_t from = polymac::detail::smaller(polymac::detail::greater(at, seen_[r].begin), end) - at;
     const std::size_t to = polymac::detail::smaller(polymac::detail::greater(at, seen_[r].end), end) - at;
-    typename T::weight_operand* const weights = [&] {
-      if constexpr (T::in_place)
-        return reals;
-      else
-        return memory_.weights + r * memory_.width;
-    }();
+    typename T::weight_operand* const weights = memory_.weights + r * memory_.width;
     if (from >= to) {
       for (std::size_t j = 0; j < held; ++j) weights[j] = typename T::weight_operand{};
       return;
@@ -474,7 +448,7 @@ class attention_tile {
     if (change == 1.0f || fresh_) return;
     const std::size_t values = tile_memory<T>::held_values(*of_.shape);
     float* const outputs = memory_.outputs + r * values;
-    for (std::size_t c = 0; c < values; ++c) outputs[c] *= change;
+    kernel::scale_row<I>(outputs, outputs, values, change);
   }
 
   template <class Score>

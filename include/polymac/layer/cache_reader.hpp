@@ -4,6 +4,7 @@
 
 #include "polymac/core/extents.hpp"
 #include "polymac/isa/halves.hpp"
+#include "polymac/kernel/fetch.hpp"
 #include "polymac/layer/attention_tile.hpp"
 #include "polymac/layer/cache_format.hpp"
 #include "polymac/layer/heads_bounds.hpp"
@@ -100,13 +101,13 @@ class cache_reader {
     end = polymac::detail::smaller(end, c.places_);
     if (begin >= end) return;
     const std::size_t first = begin / columns, last = polymac::detail::divide_up(end, columns);
-    fetch(c.keys_.data() + (head_ * c.key_panels_ + first) * c.key_stride_, (last - first) * c.key_stride_);
+    kernel::fetch(c.keys_.data() + (head_ * c.key_panels_ + first) * c.key_stride_, (last - first) * c.key_stride_);
   }
   void fetch_values(std::size_t begin, std::size_t end) const noexcept {
     const Cache& c = *cache_;
     for (std::size_t p = 0; p < c.value_panels_; ++p)
-      fetch(c.values_.data() + (head_ * c.value_panels_ + p) * c.value_stride_ + begin * value_panels::columns,
-            (end - begin) * value_panels::columns);
+      kernel::fetch(c.values_.data() + (head_ * c.value_panels_ + p) * c.value_stride_ + begin * value_panels::columns,
+                    (end - begin) * value_panels::columns);
   }
   const float* key_offset() const noexcept {
     return has_scales ? cache_->offset_.data() + head_ * cache_->shape_.key_size : nullptr;
@@ -115,11 +116,6 @@ class cache_reader {
   typename target_values::summary value_summary() const noexcept { return {}; }
 
  private:
-  /// Into L2: a block is more than L1 holds.
-  static void fetch(const element* from, std::size_t count) noexcept {
-    constexpr std::size_t line = 64 / sizeof(element);
-    for (std::size_t i = 0; i < count; i += line) __builtin_prefetch(from + i, 0, 2);
-  }
   static constexpr std::size_t tile_width(std::size_t keys) noexcept { return tile_memory<T>::block_width(keys); }
   void widen(const element* keys, const element* values, std::size_t count, std::size_t key_stride) const noexcept {
     const Cache& c = *cache_;

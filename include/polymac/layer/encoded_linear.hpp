@@ -14,6 +14,7 @@
 #include "polymac/epilogue/dequantize.hpp"
 #include "polymac/epilogue/scale.hpp"
 #include "polymac/kernel/operands.hpp"
+#include "polymac/kernel/scale_row.hpp"
 #include "polymac/layer/gated.hpp"
 #include "polymac/layer/insides.hpp"
 #include "polymac/layer/linear.hpp"
@@ -180,17 +181,6 @@ struct coding<mac::l_mul<MantissaBits, Offset, float, Mode>> {
 
 namespace detail {
 
-/// row *= scale.
-template <Isa I>
-POLYMAC_INLINE void scale_row(float* row, float scale, std::size_t count) noexcept {
-  using lanes = isa::best_float_lanes<I>;
-  const auto all = lanes::broadcast(scale);
-  std::size_t c = 0;
-  for (; c + lanes::width <= count; c += lanes::width)
-    lanes::store(row + c, lanes::multiply(lanes::load(row + c), all));
-  for (; c < count; ++c) row[c] *= scale;
-}
-
 /// Real weights as operands of M: joined matrices of outputs x depth, filled up to whole elements.
 template <Encodable M>
 class encoded_weights {
@@ -356,7 +346,7 @@ class encoded_linear {
     if (auto s = encoded.encode("encoded_linear", x, depth_, ws); !s.ok() || x.rows == 0) return s;
     if (auto s = (*layer_)(encoded.elements, y); !s.ok()) return s;
     if constexpr (codes::has_scale)
-      for (std::size_t r = 0; r < y.rows; ++r) detail::scale_row<I>(y.row(r), encoded.scales[r], y.columns);
+      for (std::size_t r = 0; r < y.rows; ++r) kernel::scale_row<I>(y.row(r), y.row(r), y.columns, encoded.scales[r]);
     return {};
   }
 

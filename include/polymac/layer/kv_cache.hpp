@@ -472,7 +472,7 @@ class kv_cache {
   /// Weights are rounded relative to the largest scale that the head has had. NaN stays.
   void set_value_scale(std::size_t head, std::size_t place, float scale) noexcept {
     value_scales_[head * scale_stride_ + place] = scale;
-    largest_scales_[head] = detail::larger_magnitude(largest_scales_[head], scale);
+    largest_scales_[head] = isa::float_lanes<isa::scalar>::larger_magnitude(largest_scales_[head], scale);
   }
   void restore_token(std::size_t head, std::size_t place, byte_reader& in) noexcept {
     std::int32_t sum = 0;
